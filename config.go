@@ -1,0 +1,83 @@
+// config.go holds what a connection can be told, and the defaults.
+package wsd
+
+import "time"
+
+// Config holds what servers and clients tell a connection alike. The zero value is a safe default; where a field is a
+// limit or a duration, zero takes the default and a negative value turns the limit or timer off.
+type Config struct {
+	// MaxMessageSize bounds a received message, in bytes after inflation; a larger one fails the connection with
+	// StatusMessageTooBig as soon as that is known. Default 64 MiB - 1.
+	MaxMessageSize int64
+	// MaxFragments bounds the frames of one received message; more fail the connection with StatusPolicyViolation.
+	// Default 131072.
+	MaxFragments int
+	// MessageBuffer is the capacity of Messages, in messages; negative means unbuffered. Default 16.
+	MessageBuffer int
+	// SendQueue bounds what Send queues ahead of the network, in bytes; a Send that finds the queue full waits.
+	// A message larger than that is taken alone. Default 64 KiB.
+	SendQueue int
+	// PingInterval is the time between keepalive pings. Default 30 s.
+	PingInterval time.Duration
+	// PongTimeout is how long after a keepalive ping the peer may stay silent before the connection is given up with
+	// ErrPongTimeout; any byte from it counts as a sign of life. Default 20 s.
+	PongTimeout time.Duration
+	// CloseTimeout bounds the closing handshake, from the Close call or the first sign of the end until everything is
+	// released. Default 5 s.
+	CloseTimeout time.Duration
+	// StallTimeout is how long Messages may stay full before SlowConsumer CloseSlow closes the connection. Default 10 s.
+	StallTimeout time.Duration
+	// SlowConsumer says what happens while Messages is full. Default BlockSlow.
+	SlowConsumer SlowConsumerPolicy
+	// Compression asks for permessage-deflate (RFC 7692); nil leaves it off.
+	Compression *Compression
+}
+
+// SlowConsumerPolicy says what a connection does while its Messages channel is full.
+type SlowConsumerPolicy uint8
+
+// The policies.
+const (
+	// BlockSlow stops reading until there is room, so that TCP slows the peer down. Pings wait unanswered meanwhile.
+	BlockSlow SlowConsumerPolicy = iota
+	// CloseSlow blocks like BlockSlow, and closes with StatusPolicyViolation after Config.StallTimeout.
+	CloseSlow
+	// DropSlow discards the messages for which there is no room and goes on reading. They are counted in
+	// Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.
+	DropSlow
+)
+
+const (
+	defaultMaxMessageSize = 64<<20 - 1 // bytes, the limit of Common Lisp's websocket-driver
+	defaultMaxFragments   = 128 << 10  // frames; conformance suites send 64Ki frames in a message
+	defaultMessageBuffer  = 16         // messages
+	defaultSendQueue      = 64 << 10   // bytes
+	defaultPingInterval   = 30 * time.Second
+	defaultPongTimeout    = 20 * time.Second
+	defaultCloseTimeout   = 5 * time.Second
+	defaultStallTimeout   = 10 * time.Second
+)
+
+// unlimited stands for a limit that is off.
+const unlimited = 1<<63 - 1
+
+func limitOr[T int | int64](value, standard T) int64 {
+	switch {
+	case value == 0:
+		return int64(standard)
+	case value < 0:
+		return unlimited
+	}
+	return int64(value)
+}
+
+// durationOr returns 0 for a timer that is off.
+func durationOr(value, standard time.Duration) time.Duration {
+	switch {
+	case value == 0:
+		return standard
+	case value < 0:
+		return 0
+	}
+	return value
+}

@@ -1,0 +1,221 @@
+// frames.go reads and writes frame headers (RFC 6455, section 5.2) and holds the rules that one frame can break alone.
+package wsd
+
+import (
+	"encoding/binary"
+	"strconv"
+)
+
+// Opcode says what a frame carries (RFC 6455, section 5.2).
+type Opcode uint8
+
+// The opcodes of RFC 6455; all others are reserved.
+const (
+	OpContinuation Opcode = 0x0
+	OpText         Opcode = 0x1
+	OpBinary       Opcode = 0x2
+	OpClose        Opcode = 0x8
+	OpPing         Opcode = 0x9
+	OpPong         Opcode = 0xA
+)
+
+// String returns the opcode's name in the words of RFC 6455.
+func (o Opcode) String() string {
+	switch o {
+	case OpContinuation:
+		return "continuation"
+	case OpText:
+		return "text"
+	case OpBinary:
+		return "binary"
+	case OpClose:
+		return "close"
+	case OpPing:
+		return "ping"
+	case OpPong:
+		return "pong"
+	}
+	return "opcode 0x" + strconv.FormatUint(uint64(o), 16)
+}
+
+func (o Opcode) control() bool { return o&0x8 != 0 }
+
+// Role is a connection's side: clients mask what they send, servers do not (RFC 6455, section 5.1).
+type Role uint8
+
+// The two roles.
+const (
+	ServerRole Role = iota
+	ClientRole
+)
+
+// String returns "server" or "client".
+func (r Role) String() string {
+	if r == ClientRole {
+		return "client"
+	}
+	return "server"
+}
+
+const (
+	finBit  = 0x80
+	rsv1Bit = 0x40
+	rsvBits = 0x70
+	maskBit = 0x80
+
+	maxControlPayload = 125    // bytes, RFC 6455, section 5.5
+	maxFrameHeader    = 14     // bytes: 2, an 8-byte length, a 4-byte masking key
+	len16             = 126    // the length byte that announces a 16-bit length
+	len64             = 127    // the length byte that announces a 64-bit length
+	maxLen16          = 0xFFFF // the longest payload whose length fits 16 bits
+)
+
+// frameHeader is a frame without its payload.
+type frameHeader struct {
+	length uint64 // of the payload, in bytes; below 2^63
+	key    uint32 // the masking key as it stands on the wire, read little-endian; meaningful where masked
+	opcode Opcode
+	fin    bool
+	rsv1   bool
+	masked bool
+}
+
+// frameRules is what decides, beside the frame itself, whether a frame may come.
+type frameRules struct {
+	masked    bool   // frames must be masked: they come from a client
+	rsv1      bool   // an extension that gives RSV1 a meaning is in use (RFC 7692, section 6)
+	inMessage bool   // a fragmented message has begun and not ended
+	room      uint64 // the longest payload, in bytes, that a data frame may have
+}
+
+// parseFrameHeader reads the frame header at the start of b and returns it with its size in bytes, or a size of 0 where
+// b ends inside the header. What is wrong is reported as soon as the bytes that are there show it.
+func parseFrameHeader(b []byte, rules frameRules) (h frameHeader, size int, err error) {
+	if len(b) == 0 {
+		return h, 0, nil
+	}
+	h.opcode = Opcode(b[0] & 0x0F)
+	h.fin = b[0]&finBit != 0
+	h.rsv1 = b[0]&rsv1Bit != 0
+	if err := checkFirstByte(b[0], rules); err != nil {
+		return h, 0, err
+	}
+	if len(b) == 1 {
+		return h, 0, nil
+	}
+	h.masked = b[1]&maskBit != 0
+	if h.masked != rules.masked {
+		return h, 0, maskViolation(h.masked)
+	}
+	h.length = uint64(b[1] &^ maskBit)
+	if h.opcode.control() && h.length > maxControlPayload {
+		return h, 0, violation("5.5", h.opcode.String()+" frame longer than 125 bytes")
+	}
+	if h.opcode == OpClose && h.length == 1 {
+		return h, 0, violation("5.5.1", "close payload of 1 byte, expected none or a 2-byte status code")
+	}
+	size = 2
+	switch h.length {
+	case len16:
+		size += 2
+		if len(b) < size {
+			return h, 0, nil
+		}
+		h.length = uint64(binary.BigEndian.Uint16(b[2:]))
+		if h.length < len16 {
+			return h, 0, notMinimal(h.length)
+		}
+	case len64:
+		size += 8
+		if len(b) > 2 && b[2]&0x80 != 0 {
+			return h, 0, violation("5.2", "64-bit length with its most significant bit set")
+		}
+		if len(b) < size {
+			return h, 0, nil
+		}
+		h.length = binary.BigEndian.Uint64(b[2:])
+		if h.length <= maxLen16 {
+			return h, 0, notMinimal(h.length)
+		}
+	}
+	if h.length > rules.room && !h.opcode.control() {
+		return h, 0, tooBig()
+	}
+	if h.masked {
+		if len(b) < size+4 {
+			return h, 0, nil
+		}
+		h.key = binary.LittleEndian.Uint32(b[size:])
+		size += 4
+	}
+	return h, size, nil
+}
+
+// checkFirstByte judges FIN, the reserved bits and the opcode (RFC 6455, sections 5.2, 5.4 and 5.5).
+func checkFirstByte(b byte, rules frameRules) error {
+	opcode := Opcode(b & 0x0F)
+	switch opcode {
+	case OpContinuation:
+		if !rules.inMessage {
+			return violation("5.4", "continuation frame with no message to continue")
+		}
+	case OpText, OpBinary:
+		if rules.inMessage {
+			return violation("5.4", opcode.String()+" frame inside a fragmented message, expected a continuation")
+		}
+	case OpClose, OpPing, OpPong:
+		if b&finBit == 0 {
+			return violation("5.5", "fragmented "+opcode.String()+" frame")
+		}
+	default:
+		return violation("5.2", "reserved "+opcode.String())
+	}
+	if reserved := b & rsvBits; reserved != 0 {
+		switch {
+		case reserved != rsv1Bit:
+			return violation("5.2", "reserved bit RSV2 or RSV3 set, no extension in use gives it a meaning")
+		case !rules.rsv1:
+			return violation("5.2", "reserved bit RSV1 set, no extension in use gives it a meaning")
+		case opcode != OpText && opcode != OpBinary:
+			return violation("RFC 7692, section 6.1", "RSV1 set on a "+opcode.String()+" frame")
+		}
+	}
+	return nil
+}
+
+func maskViolation(masked bool) error {
+	if masked {
+		return violation("5.1", "masked frame from a server")
+	}
+	return violation("5.1", "unmasked frame from a client")
+}
+
+func tooBig() error {
+	return &ProtocolError{Code: StatusMessageTooBig, Section: "7.4.1", Problem: "message longer than MaxMessageSize"}
+}
+
+func notMinimal(length uint64) error {
+	return violation("5.2", "length "+strconv.FormatUint(length, 10)+" not in its shortest form")
+}
+
+// appendFrameHeader appends a frame header to dst. first holds FIN, RSV1 and the opcode as they stand on the wire;
+// the key counts where masked.
+func appendFrameHeader(dst []byte, first byte, length int, masked bool, key uint32) []byte {
+	var mask byte
+	if masked {
+		mask = maskBit
+	}
+	switch {
+	case length < len16:
+		dst = append(dst, first, mask|byte(length))
+	case length <= maxLen16:
+		dst = append(dst, first, mask|len16, byte(length>>8), byte(length))
+	default:
+		dst = append(dst, first, mask|len64)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(length))
+	}
+	if masked {
+		dst = binary.LittleEndian.AppendUint32(dst, key)
+	}
+	return dst
+}

@@ -1,0 +1,293 @@
+// parser.go is the sans-I/O core: bytes in, messages and control frames out.
+package wsd
+
+// Event is what a Parser found in its bytes.
+type Event struct {
+	// Opcode is OpText or OpBinary for a whole message, OpPing, OpPong or OpClose for a control frame, and
+	// OpContinuation, the zero value, where nothing is complete yet.
+	Opcode Opcode
+	// Code is a close frame's status code, StatusNoStatus where it had none; 0 for all else.
+	Code StatusCode
+	// Data is the message, the payload of a ping or pong, or a close frame's reason. A message's belongs to the caller
+	// for good, under the terms of Message; the others are valid until the next call of Parse.
+	Data []byte
+}
+
+// Message returns the message of an event whose Opcode is OpText or OpBinary.
+func (e Event) Message() Message { return Message{Type: MessageType(e.Opcode), Data: e.Data} }
+
+// Parser turns the bytes that one side of a connection receives after the opening handshake into messages and control
+// frames (RFC 6455, sections 5 to 8). It does no I/O: the bytes may come from anywhere, cut anywhere. Connections read
+// through it. It is not safe for concurrent use.
+type Parser struct {
+	err   error // the violation that ended the parsing
+	limit uint64
+	// maxFragments bounds the frames of a message.
+	maxFragments int64
+	inflater     *inflater // nil where permessage-deflate was not negotiated
+
+	rules     frameRules
+	frame     frameHeader // the frame whose payload is arriving
+	remaining uint64      // bytes of that payload that have not arrived
+	key       uint32      // the masking key, rotated to the next byte
+	inPayload bool
+	ended     bool // a close frame came: whatever follows it is not looked at (RFC 6455, section 5.5.1)
+
+	message assembly
+	shared  []byte // what is left of the allocation that small messages share
+
+	headerSize  int                  // how much of header has arrived
+	controlSize int                  // how much of control has arrived
+	header      [maxFrameHeader]byte // a header cut by the end of the bytes
+	control     [maxControlPayload]byte
+}
+
+// NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
+// client's unmasked ones. Of cfg it uses MaxMessageSize, MaxFragments, and Compression, which, where it is not nil, is
+// taken as negotiated just so.
+func NewParser(role Role, cfg Config) *Parser {
+	p := new(Parser)
+	p.init(role, &cfg)
+	return p
+}
+
+func (p *Parser) init(role Role, cfg *Config) {
+	p.limit = uint64(limitOr(cfg.MaxMessageSize, defaultMaxMessageSize))
+	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
+	p.rules.masked = role == ServerRole
+	p.inflater = newInflater(role, cfg.Compression)
+	p.rules.rsv1 = p.inflater != nil
+}
+
+// Parse reads b up to the end of the next message or control frame and returns it with the number of bytes it took,
+// which the next call must leave out. An event with the zero Opcode says that all of b was taken and nothing is
+// complete. The error is a *ProtocolError with the status code to close with; it is final, and further calls return it
+// again. After a close frame all bytes are taken and ignored. b is only read, and not kept.
+func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
+	if p.err != nil || p.ended {
+		return Event{}, len(b), p.err
+	}
+	for {
+		if !p.inPayload {
+			size, err := p.parseHeader(b[n:])
+			if err != nil {
+				event, err = p.fail(err)
+				return event, n, err
+			}
+			if !p.inPayload {
+				p.shared = nil
+				return Event{}, len(b), nil
+			}
+			n += size
+			if p.frame.fin && !p.rules.inMessage && !p.frame.rsv1 && !p.frame.opcode.control() &&
+				p.remaining <= uint64(len(b)-n) {
+				// The message is there whole: most are, and need no more bookkeeping.
+				end := n + int(p.remaining)
+				event, err = p.wholeMessage(b[n:end], len(b)-n)
+				return event, end, err
+			}
+		}
+		size := len(b) - n
+		if uint64(size) > p.remaining {
+			size = int(p.remaining)
+		}
+		src := b[n : n+size]
+		n += size
+		var dst []byte
+		if p.frame.opcode.control() {
+			dst = p.control[p.controlSize : p.controlSize+size]
+			p.controlSize += size
+		} else {
+			dst = p.extend(size)
+		}
+		event, err = p.accept(dst, src)
+		if event.Opcode != OpContinuation || err != nil || p.inPayload {
+			return event, n, err
+		}
+	}
+}
+
+// parseHeader reads a frame header from b, which may continue one that was cut, and returns how much of b it took.
+// inPayload tells whether it was complete.
+func (p *Parser) parseHeader(b []byte) (n int, err error) {
+	p.rules.room = p.limit - uint64(len(p.message.data))
+	if p.rules.rsv1 {
+		p.rules.room = p.inflater.compressedLimit(p.limit) - uint64(len(p.message.data))
+	}
+	if p.headerSize > 0 {
+		added := copy(p.header[p.headerSize:], b)
+		b = p.header[:p.headerSize+added]
+	}
+	frame, size, err := parseFrameHeader(b, p.rules)
+	if err != nil {
+		return 0, err
+	}
+	if size == 0 {
+		p.headerSize = copy(p.header[:], b)
+		return 0, nil
+	}
+	n = size - p.headerSize
+	p.headerSize = 0
+	p.frame, p.remaining, p.key = frame, frame.length, frame.key
+	p.inPayload = true
+	p.controlSize = 0
+	switch frame.opcode {
+	case OpText, OpBinary:
+		if frame.length > p.limit && !frame.rsv1 {
+			return 0, tooBig()
+		}
+		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
+		p.message.fragments = 1
+	case OpContinuation:
+		if !p.message.compressed && frame.length > p.limit-uint64(len(p.message.data)) {
+			return 0, tooBig()
+		}
+		p.message.fragments++
+		if p.message.fragments > p.maxFragments {
+			return 0, &ProtocolError{Code: StatusPolicyViolation, Section: "5.4", Problem: "message of more than MaxFragments frames"}
+		}
+	}
+	return n, nil
+}
+
+// wholeMessage copies an unfragmented message out of the bytes that are parsed. rest is how many of them are left,
+// the message included.
+func (p *Parser) wholeMessage(src []byte, rest int) (Event, error) {
+	data := p.allocate(len(src), rest)
+	if p.frame.masked {
+		maskBytes(data, src, p.key)
+	} else {
+		copy(data, src)
+	}
+	p.inPayload = false
+	if p.frame.opcode == OpText && utf8Accept.check(data) != utf8Accept {
+		p.err = notUTF8()
+		return Event{}, p.err
+	}
+	return Event{Opcode: p.frame.opcode, Data: data}, nil
+}
+
+// allocate returns size bytes for a message, the small ones out of an allocation that the messages in the same rest of
+// the input share.
+func (p *Parser) allocate(size, rest int) []byte {
+	if size > maxShared {
+		return make([]byte, size)
+	}
+	if len(p.shared) < size {
+		p.shared = make([]byte, max(size, min(rest, sharedChunk)))
+	}
+	data := p.shared[:size:size]
+	p.shared = p.shared[size:]
+	return data
+}
+
+// extend lengthens the message by size bytes and returns them.
+func (p *Parser) extend(size int) []byte {
+	m := &p.message
+	have := len(m.data)
+	m.reserve(size, uint64(have)+p.remaining, p.frame.fin)
+	m.data = m.data[:have+size]
+	return m.data[have:]
+}
+
+// direct returns where the payload's next bytes belong, for a reader that can put them there itself and reports them
+// with filled. It returns nil where reading ahead into a buffer serves better: in headers, in control frames, and
+// while little of a payload has arrived or is left.
+func (p *Parser) direct() []byte {
+	m := &p.message
+	const least = 4 << 10
+	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || len(m.data) < least {
+		return nil
+	}
+	m.reserve(1, uint64(len(m.data))+p.remaining, p.frame.fin)
+	space := m.data[len(m.data):cap(m.data)]
+	if uint64(len(space)) > p.remaining {
+		space = space[:p.remaining]
+	}
+	return space
+}
+
+// filled takes the n bytes that were put into what direct returned.
+func (p *Parser) filled(n int) (Event, error) {
+	m := &p.message
+	have := len(m.data)
+	m.data = m.data[:have+n]
+	return p.accept(m.data[have:], m.data[have:])
+}
+
+// accept takes the next bytes of the current payload, src, into their place, dst, which may be src itself.
+func (p *Parser) accept(dst, src []byte) (Event, error) {
+	if p.frame.masked {
+		p.key = maskBytes(dst, src, p.key)
+	} else if len(src) > 0 && &dst[0] != &src[0] {
+		copy(dst, src)
+	}
+	p.remaining -= uint64(len(src))
+	m := &p.message
+	control := p.frame.opcode.control()
+	if !control && m.opcode == OpText && !m.compressed {
+		if m.utf8 = m.utf8.check(dst); m.utf8 == utf8Reject {
+			return p.fail(notUTF8())
+		}
+	}
+	if p.frame.opcode == OpClose {
+		if err := checkCloseStart(p.control[:p.controlSize]); err != nil {
+			return p.fail(err)
+		}
+	}
+	if p.remaining > 0 {
+		return Event{}, nil
+	}
+	p.inPayload = false
+	if control {
+		return p.endControl()
+	}
+	p.rules.inMessage = !p.frame.fin
+	if p.rules.inMessage {
+		return Event{}, nil
+	}
+	return p.endMessage()
+}
+
+func (p *Parser) endControl() (Event, error) {
+	payload := p.control[:p.controlSize]
+	if p.frame.opcode != OpClose {
+		return Event{Opcode: p.frame.opcode, Data: payload}, nil
+	}
+	code, _, err := parseClosePayload(payload)
+	if err != nil {
+		return p.fail(err)
+	}
+	p.ended = true
+	p.message = assembly{}
+	return Event{Opcode: OpClose, Code: code, Data: payload[min(2, len(payload)):]}, nil
+}
+
+func (p *Parser) endMessage() (Event, error) {
+	message := p.message
+	p.message = assembly{}
+	if message.compressed {
+		var err error
+		if message.data, err = p.inflater.inflate(message.data, p.limit); err != nil {
+			return p.fail(err)
+		}
+		if message.opcode == OpText {
+			message.utf8 = utf8Accept.check(message.data)
+		}
+	}
+	if message.utf8 != utf8Accept {
+		return p.fail(notUTF8())
+	}
+	return Event{Opcode: message.opcode, Data: message.data[:len(message.data):len(message.data)]}, nil
+}
+
+// fail ends the parsing, and lets go of what had arrived of a message.
+func (p *Parser) fail(err error) (Event, error) {
+	p.err = err
+	p.message = assembly{}
+	return Event{}, err
+}
+
+func notUTF8() error {
+	return &ProtocolError{Code: StatusInvalidPayload, Section: "8.1", Problem: "text message is not UTF-8"}
+}
