@@ -1,0 +1,126 @@
+package wsd_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+)
+
+// tcpPair returns the two ends of a loopback TCP connection.
+func tcpPair(t testing.TB) (client, server *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	dialed, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	accepted, err := listener.Accept()
+	require.NoError(t, err)
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+func echo(c *wsd.Conn) {
+	for m := range c.Messages() {
+		if c.Send(context.Background(), m) != nil {
+			return
+		}
+	}
+}
+
+// maskedFrame is one binary frame as a client sends it.
+func maskedFrame(payload []byte) []byte {
+	frame := []byte{0x82}
+	switch n := len(payload); {
+	case n < 126:
+		frame = append(frame, 0x80|byte(n))
+	case n < 1<<16:
+		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(n))
+	default:
+		frame = binary.BigEndian.AppendUint64(append(frame, 0x80|127), uint64(n))
+	}
+	key := [4]byte{1, 2, 3, 4}
+	frame = append(frame, key[:]...)
+	for i, b := range payload {
+		frame = append(frame, b^key[i&3])
+	}
+	return frame
+}
+
+// benchmarkEcho has clients write window frames at a time and read as many answers, all in this process.
+func benchmarkEcho(b *testing.B, conns, window, size int) {
+	frame := maskedFrame(make([]byte, size))
+	header := 2
+	if size > 125 {
+		header = 4
+	}
+	if size > 65535 {
+		header = 10
+	}
+	batch := make([]byte, 0, window*len(frame))
+	for range window {
+		batch = append(batch, frame...)
+	}
+	clients := make([]net.Conn, conns)
+	for i := range clients {
+		client, server := tcpPair(b)
+		clients[i] = client
+		go echo(wsd.NewConn(server, wsd.ServerRole, wsd.Config{}))
+	}
+	rounds := b.N/(conns*window) + 1
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime(b)
+	done := make(chan error, conns)
+	for _, client := range clients {
+		go func() {
+			r := bufio.NewReaderSize(client, 64<<10)
+			for range rounds {
+				if _, err := client.Write(batch); err != nil {
+					done <- err
+					return
+				}
+				if _, err := r.Discard(window * (header + size)); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range clients {
+		require.NoError(b, <-done)
+	}
+	b.StopTimer()
+	messages := float64(rounds * conns * window)
+	b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/messages, "cpu-ns/msg")
+	for _, client := range clients {
+		client.Close()
+	}
+}
+
+func cpuTime(t testing.TB) time.Duration {
+	var usage syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+func BenchmarkEcho(b *testing.B) {
+	b.Run("64x64x64B", func(b *testing.B) { benchmarkEcho(b, 64, 64, 64) })
+	b.Run("64x16x1KiB", func(b *testing.B) { benchmarkEcho(b, 64, 16, 1024) })
+	b.Run("64x1x64B", func(b *testing.B) { benchmarkEcho(b, 64, 1, 64) })
+	b.Run("1x1x64B", func(b *testing.B) { benchmarkEcho(b, 1, 1, 64) })
+	b.Run("1x64x64B", func(b *testing.B) { benchmarkEcho(b, 1, 64, 64) })
+	b.Run("4x1x64KiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10) })
+	b.Run("4x1x1MiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 1<<20) })
+}
+
+var _ = io.EOF

@@ -1,0 +1,362 @@
+// conn.go is the life of a connection: what callers see of it, how it begins, and how it ends.
+package wsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Conn is a WebSocket connection (RFC 6455), a server's or a client's. All its methods are safe for concurrent use.
+//
+// A connection reads ahead into Messages by itself, answers pings and the closing handshake, and ends when either side
+// closes it, the peer breaks the protocol, the transport fails, or the keepalive finds the peer gone. At the end, in
+// this order, the cause is stored, Messages is closed, Errors is closed and Closed is closed.
+type Conn struct {
+	role        Role
+	policy      SlowConsumerPolicy
+	agreed      agreement
+	closeAfter  time.Duration // CloseTimeout, 0 for none
+	stallAfter  time.Duration // StallTimeout, 0 for none
+	pingEvery   time.Duration // PingInterval, 0 for none
+	pongWithin  time.Duration // PongTimeout, 0 for none
+	transport   transport
+	group       *errgroup.Group
+	ctx         context.Context // the group's
+	messages    chan Message    // closed by the reader alone
+	errors      chan error      // closed by finish alone
+	closed      chan struct{}   // closed by finish alone
+	closing     chan struct{}   // closed by refuseSends alone: no Send is taken any more, and the reader need not deliver
+	parser      Parser          // the reader's
+	discarding  bool            // the reader's: a message was discarded, and so are all behind it
+	dropReport  bool            // the reader's: Errors has been told that messages are dropped
+	delivered   atomic.Uint64   // messages that went into Messages, counted by the reader
+	dropped     atomic.Uint64   // messages that did not, counted by the reader
+	dataRead    atomic.Uint64   // bytes of messages
+	bytesRead   atomic.Uint64   // bytes that came from the transport
+	batchLeft   atomic.Bool     // the reader has bytes that it has not parsed
+	stalled     atomic.Bool     // the reader waits for the consumer
+	stallSeen   atomic.Bool     // it has waited since the keepalive looked
+	deliveredAt time.Time       // the reader's: when the last message was delivered, or bytes before it came
+
+	mu    sync.Mutex // guards all below, and is held for appends and swaps only
+	event CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
+	state State
+	// sentClose and gotClose say that the close frame of this side is on its way, and that the peer's has come.
+	sentClose, gotClose bool
+	peerClose           *CloseError // what the peer's close frame said
+	reported            bool        // Errors has the cause
+	out                 outgoing
+	pings               []*pingWait
+	pingID              uint64
+	answered            uint64        // delivered messages that a Send has followed
+	graceOver           chan struct{} // made while the reader waits for answers; gets a value when it need not
+	keepalive           *time.Timer
+	closeTimer          *time.Timer
+	failTimer           *time.Timer
+	bytesSeen           uint64 // bytesRead when the keepalive looked
+	writesSeen          uint64 // out.writes then
+	pinged              bool   // the keepalive waits for an answer
+}
+
+const (
+	errorBuffer = 4 // errors; one place is kept for the cause of the end
+	// replyGrace is how long the answers to messages that have just been delivered may take to leave ahead of the
+	// close frame.
+	replyGrace = 100 * time.Millisecond
+	// lingerTime is how long a connection waits for the end of the peer's bytes when nothing but that is left to do.
+	lingerTime = time.Second
+	// writeFailedGrace is how long a reader may look for the peer's close frame after a write has failed.
+	writeFailedGrace = 250 * time.Millisecond
+)
+
+// NewConn makes a connection of a transport over which the opening handshake is done already, or which needs none. It
+// owns rwc from now on. Its Close must end a Read and a Write that are waiting, as a net.Conn's does; deadlines and
+// CloseWrite are used where it has them. A Compression in cfg is taken as negotiated just so.
+func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
+	return newConn(rwc, role, &cfg, agreement{compression: cfg.Compression}, nil)
+}
+
+// newConn starts a connection on what the handshake settled. buffered is what came behind the handshake.
+func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, buffered []byte) *Conn {
+	settled := *cfg
+	settled.Compression = agreed.compression
+	c := &Conn{
+		role:       role,
+		policy:     cfg.SlowConsumer,
+		agreed:     agreed,
+		closeAfter: durationOr(cfg.CloseTimeout, defaultCloseTimeout),
+		stallAfter: durationOr(cfg.StallTimeout, defaultStallTimeout),
+		pingEvery:  durationOr(cfg.PingInterval, defaultPingInterval),
+		pongWithin: durationOr(cfg.PongTimeout, defaultPongTimeout),
+		messages:   make(chan Message, messageBuffer(cfg)),
+		errors:     make(chan error, errorBuffer),
+		closed:     make(chan struct{}),
+		closing:    make(chan struct{}),
+		state:      StateOpen,
+	}
+	c.parser.init(role, &settled)
+	c.out.init(role, &settled)
+	c.transport.init(rwc)
+	c.group, c.ctx = errgroup.WithContext(context.Background())
+	// The reader always ends with an error, which cancels ctx: that starts finish, without a goroutine waiting for it.
+	context.AfterFunc(c.ctx, c.finish)
+	if c.pingEvery > 0 {
+		c.mu.Lock()
+		c.keepalive = time.AfterFunc(c.pingEvery, c.keepAlive)
+		c.mu.Unlock()
+	}
+	c.group.Go(func() error { return c.readLoop(buffered) })
+	return c
+}
+
+func messageBuffer(cfg *Config) int {
+	switch {
+	case cfg.MessageBuffer == 0:
+		return defaultMessageBuffer
+	case cfg.MessageBuffer < 0:
+		return 0
+	}
+	return cfg.MessageBuffer
+}
+
+// Messages returns the channel of the messages received, whole and in order. It is closed behind the last of them,
+// when the end has begun: Receive and, once Closed is closed, CloseEvent tell why. Messages that are waiting in it
+// then can still be received. While it is full, Config.SlowConsumer says what happens.
+func (c *Conn) Messages() <-chan Message { return c.messages }
+
+// Errors returns a channel of what goes wrong: the cause of an end that is not clean, as its last value, and before it
+// ErrSlowConsumer, once, where messages are dropped. It need not be read. It is closed at the end, without a value
+// where the end is clean and nothing went wrong.
+func (c *Conn) Errors() <-chan error { return c.errors }
+
+// Closed returns a channel that is closed when the connection has ended and all it held is released. It is the last
+// to be closed: Messages can be drained without waiting then, and CloseEvent is complete.
+func (c *Conn) Closed() <-chan struct{} { return c.closed }
+
+// Context returns a context that is cancelled when the connection ends. Its context.Cause is the cause of the end.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// CloseEvent tells how the connection ended. Before Closed is closed it is not complete: it holds the cause as far as
+// that is known, and is zero on an open connection.
+func (c *Conn) CloseEvent() CloseEvent {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.event
+}
+
+// State returns where the connection stands in its life. It does not block.
+func (c *Conn) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// Version returns the version of the protocol, "hybi-13", the name that drafts gave what became RFC 6455.
+func (c *Conn) Version() string { return "hybi-13" }
+
+// Subprotocol returns the subprotocol agreed on, empty where there is none (RFC 6455, section 1.9).
+func (c *Conn) Subprotocol() string { return c.agreed.subprotocol }
+
+// Extensions returns the extensions agreed on, as the server's Sec-WebSocket-Extensions header has them, empty where
+// there are none (RFC 6455, section 9).
+func (c *Conn) Extensions() string { return c.agreed.extensions }
+
+// Stats counts what a connection has done. Bytes are those of payloads, uncompressed.
+type Stats struct {
+	MessagesReceived uint64
+	BytesReceived    uint64
+	MessagesDropped  uint64 // received and discarded: no room under DropSlow, or this side was closing
+	MessagesSent     uint64 // accepted by Send
+	BytesSent        uint64
+	Writes           uint64 // writes to the transport: far fewer than messages where senders coalesce
+	PongsCoalesced   uint64 // pings not answered on their own because the peer did not read (RFC 6455, section 5.5.3)
+}
+
+// Stats returns the connection's counts so far. It does not block.
+func (c *Conn) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Stats{
+		MessagesReceived: c.delivered.Load() + c.dropped.Load(),
+		BytesReceived:    c.dataRead.Load(),
+		MessagesDropped:  c.dropped.Load(),
+		MessagesSent:     c.out.messages,
+		BytesSent:        c.out.bytes,
+		Writes:           c.out.writes,
+		PongsCoalesced:   c.out.coalesced,
+	}
+}
+
+// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends, and then
+// returns ctx's error, or ErrClosed wrapping the cause of the end once all messages have been received.
+func (c *Conn) Receive(ctx context.Context) (Message, error) {
+	if ctx == nil {
+		return Message{}, ErrNilContext
+	}
+	select {
+	case m, ok := <-c.messages:
+		return c.taken(m, ok)
+	default:
+	}
+	select {
+	case m, ok := <-c.messages:
+		return c.taken(m, ok)
+	case <-ctx.Done():
+		return Message{}, fmt.Errorf("wsd: receive: %w", context.Cause(ctx))
+	}
+}
+
+func (c *Conn) taken(m Message, ok bool) (Message, error) {
+	if !ok {
+		return Message{}, c.endError()
+	}
+	return m, nil
+}
+
+// endError is what calls return once the end has begun.
+func (c *Conn) endError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.endErrorLocked()
+}
+
+func (c *Conn) endErrorLocked() error {
+	cause := c.event.Err
+	if cause == nil {
+		cause = errClosedHere
+	}
+	return &closedError{cause}
+}
+
+// errClosedHere is the cause that a Close by this side gives to calls until the handshake has decided how it ends.
+var errClosedHere = errors.New("wsd: closed by this side")
+
+// Close closes the connection with the closing handshake (RFC 6455, section 7): what is queued is written, then a
+// close frame with code and reason, and the peer's is waited for, all within Config.CloseTimeout; then the transport is
+// closed whatever happened. Messages that arrive meanwhile are delivered as long as Messages has room, else discarded.
+//
+// Close blocks until the connection has ended. It returns nil where the handshake was completed, whoever began it, and
+// otherwise the cause of the end. StatusNoStatus sends a close frame without a code. A code that may not be sent or a
+// reason of more than 123 bytes or not in UTF-8 gives a *CloseArgumentError and leaves the connection as it was.
+func (c *Conn) Close(code StatusCode, reason string) error {
+	if err := validateClose(code, reason); err != nil {
+		return err
+	}
+	c.startClose(code, reason)
+	<-c.closed
+	if event := c.CloseEvent(); !event.Clean {
+		return &closedError{event.Err}
+	}
+	return nil
+}
+
+// startClose begins the closing handshake where nothing else has, without waiting for its end.
+func (c *Conn) startClose(code StatusCode, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queueClose(code, reason)
+	c.answersGiven()
+}
+
+// CloseNow ends the connection at once, without a closing handshake, and returns when it has ended. What is queued is
+// lost. The cause of the end is then net.ErrClosed, unless there was another before.
+func (c *Conn) CloseNow() {
+	c.abort(errAborted)
+	<-c.closed
+}
+
+var errAborted = fmt.Errorf("wsd: closed by CloseNow: %w", net.ErrClosed)
+
+// queueClose queues a close frame behind all that is queued, unless there is one already, and bounds the time that the
+// rest of the handshake may take. Called with mu held.
+func (c *Conn) queueClose(code StatusCode, reason string) {
+	if c.sentClose || c.out.refused {
+		return
+	}
+	c.sentClose = true
+	if c.gotClose {
+		// The answer to a close frame repeats its code (RFC 6455, section 5.5.1).
+		code, reason = c.peerClose.Code, ""
+	}
+	c.out.closeFrame = c.out.appendFrame(nil, finBit|byte(OpClose), appendClosePayload(nil, code, reason))
+	c.refuseSends()
+	c.startCloseTimer()
+	c.wakeWriter()
+}
+
+func (c *Conn) startCloseTimer() {
+	if c.closeTimer == nil && c.closeAfter > 0 {
+		c.closeTimer = time.AfterFunc(c.closeAfter, func() { c.abort(ErrCloseTimeout) })
+	}
+}
+
+// refuseSends ends the taking of messages. Called with mu held.
+func (c *Conn) refuseSends() {
+	if c.out.refused {
+		return
+	}
+	c.out.refused = true
+	if c.state == StateOpen {
+		c.state = StateClosing
+	}
+	close(c.closing)
+}
+
+// setCause stores why the connection ends, if nothing has been stored: the first cause wins. It starts the clock for
+// the rest of the end. Called with mu held.
+func (c *Conn) setCause(err error, code StatusCode, reason string) {
+	if c.event.Err != nil {
+		return
+	}
+	c.event = CloseEvent{Code: code, Reason: reason, Err: err}
+	if c.state == StateOpen {
+		c.state = StateClosing
+	}
+	c.startCloseTimer()
+}
+
+// abort ends the connection at once. The reader and the writer find their transport closed.
+func (c *Conn) abort(cause error) {
+	c.mu.Lock()
+	c.setCause(cause, StatusAbnormalClosure, "")
+	c.refuseSends()
+	c.stopWriter()
+	c.answersGiven()
+	c.mu.Unlock()
+	c.transport.abort()
+}
+
+// report puts err into Errors, if there is more room than is to be kept. Called with mu held, before the end.
+func (c *Conn) report(err error, room int) {
+	if len(c.errors) < errorBuffer-room {
+		c.errors <- err
+	}
+}
+
+// finish runs when the reader has ended. It waits for the writer and tells the world.
+func (c *Conn) finish() {
+	_ = c.group.Wait()
+	c.mu.Lock()
+	for _, timer := range []*time.Timer{c.keepalive, c.closeTimer, c.failTimer} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	c.event.Clean = c.sentClose && c.gotClose
+	c.state = StateClosed
+	if !c.event.Clean && !c.reported {
+		c.report(c.event.Err, 0)
+	}
+	close(c.errors)
+	c.failPings()
+	c.mu.Unlock()
+	close(c.closed)
+}

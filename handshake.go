@@ -1,0 +1,8 @@
+package wsd
+
+// agreement is what the opening handshake settled.
+type agreement struct {
+	subprotocol string
+	extensions  string
+	compression *Compression // nil: none
+}

@@ -1,0 +1,195 @@
+// ping.go is what pings and pongs are for: answers, round trips, the keepalive.
+package wsd
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxWaiting is how many bytes of pings, and how many of pongs, may wait to be written.
+	maxWaiting = 64 << 10
+	// pongPatience is how long the reader waits for pongs to be written when too many wait.
+	pongPatience = 50 * time.Millisecond
+)
+
+// pingWait is a Ping that waits for its pong.
+type pingWait struct {
+	payload string
+	sent    time.Time
+	answer  chan time.Duration // has room for the one value; closed without one at the end
+}
+
+// Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong came (RFC 6455, section
+// 5.5.2). With a nil payload it makes one of its own. Pings may be under way at the same time: a pong answers the
+// oldest with its payload, and with it all older ones, for a peer need answer the latest only (section 5.5.3).
+// It blocks until the pong, ctx, or the end of the connection. While Messages is full nothing is read, pongs neither.
+func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) {
+	if err := checkCall("ping", ctx); err != nil {
+		return 0, err
+	}
+	if len(payload) > maxControlPayload {
+		return 0, fmt.Errorf("%w: ping of %d bytes, at most %d fit", ErrMessageTooBig, len(payload), maxControlPayload)
+	}
+	c.mu.Lock()
+	o := &c.out
+	for !o.refused && len(o.pings) > maxWaiting {
+		progress := o.progressed()
+		c.mu.Unlock()
+		select {
+		case <-progress:
+			c.mu.Lock()
+		case <-ctx.Done():
+			return 0, canceled("ping", ctx)
+		}
+	}
+	if o.refused {
+		defer c.mu.Unlock()
+		return 0, c.endErrorLocked()
+	}
+	if payload == nil {
+		payload = c.nextPing()
+	}
+	wait := &pingWait{payload: string(payload), sent: time.Now(), answer: make(chan time.Duration, 1)}
+	c.pings = append(c.pings, wait)
+	o.pings = o.appendFrame(o.pings, finBit|byte(OpPing), payload)
+	c.wakeWriter()
+	c.mu.Unlock()
+	select {
+	case roundTrip, ok := <-wait.answer:
+		if !ok {
+			return 0, c.endError()
+		}
+		return roundTrip, nil
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for i, other := range c.pings {
+			if other == wait {
+				c.pings = append(c.pings[:i], c.pings[i+1:]...)
+				break
+			}
+		}
+		return 0, canceled("ping", ctx)
+	}
+}
+
+// nextPing returns a payload that no ping of this connection has had. Called with mu held.
+func (c *Conn) nextPing() []byte {
+	c.pingID++
+	return binary.BigEndian.AppendUint64(nil, c.pingID)
+}
+
+// matchPong gives a pong to the Ping that waits for it. A pong that nobody waits for is fine (RFC 6455, section 5.5.3).
+func (c *Conn) matchPong(payload []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, wait := range c.pings {
+		if wait.payload != string(payload) {
+			continue
+		}
+		for _, answered := range c.pings[:i+1] {
+			answered.answer <- time.Since(answered.sent)
+		}
+		c.pings = c.pings[i+1:]
+		return
+	}
+}
+
+// failPings tells those who still wait that no pong will come. Called with mu held, at the end.
+func (c *Conn) failPings() {
+	for _, wait := range c.pings {
+		close(wait.answer)
+	}
+	c.pings = nil
+}
+
+// answerPing queues a pong. Where so many wait that the peer cannot be reading them, only the newest is kept
+// (RFC 6455, section 5.5.3).
+func (c *Conn) answerPing(payload []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.out
+	if o.refused || o.stopped {
+		return
+	}
+	if len(o.pongs) > maxWaiting {
+		c.relievePongs()
+	}
+	o.pongs = o.appendFrame(o.pongs, finBit|byte(OpPong), payload)
+	o.waitingPongs++
+	c.wakeWriter()
+}
+
+// relievePongs waits for the writer to take the pongs that wait, and forgets them where it does not for a while: the
+// peer does not read. Called with mu held, which it gives up meanwhile.
+func (c *Conn) relievePongs() {
+	o := &c.out
+	if !o.pongsStuck {
+		patience := time.NewTimer(pongPatience)
+		defer patience.Stop()
+		for expired := false; !expired && !o.stopped && len(o.pongs) > maxWaiting; {
+			progress := o.progressed()
+			c.mu.Unlock()
+			select {
+			case <-progress:
+			case <-patience.C:
+				expired = true
+			}
+			c.mu.Lock()
+		}
+	}
+	if len(o.pongs) > maxWaiting {
+		o.pongsStuck = true
+		o.coalesced += o.waitingPongs
+		o.pongs, o.waitingPongs = o.pongs[:0], 0
+	}
+}
+
+// keepAlive runs on the keepalive's timer: it sends a ping, and the next time looks whether anything came back.
+func (c *Conn) keepAlive() {
+	c.mu.Lock()
+	o := &c.out
+	if o.refused || c.event.Err != nil {
+		c.mu.Unlock()
+		return
+	}
+	defer c.mu.Unlock()
+	if c.pinged && c.pongWithin > 0 {
+		// A consumer that does not receive keeps pongs from being read, and a ping that is not written yet because
+		// the peer reads slowly cannot have been answered.
+		stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
+		unsent := len(o.pings) > 0 && o.writes != c.writesSeen
+		if c.bytesRead.Load() == c.bytesSeen && !stalled && !unsent {
+			c.mu.Unlock()
+			c.abort(ErrPongTimeout)
+			c.mu.Lock()
+			return
+		}
+		if stalled || unsent {
+			c.bytesSeen, c.writesSeen = c.bytesRead.Load(), o.writes
+			c.keepalive.Reset(c.pongWithin)
+			return
+		}
+		c.pinged = false
+		if c.pingEvery > c.pongWithin {
+			c.keepalive.Reset(c.pingEvery - c.pongWithin)
+			return
+		}
+	}
+	c.pinged = true
+	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), o.writes
+	if len(o.pings) == 0 {
+		o.pings = o.appendFrame(o.pings, finBit|byte(OpPing), c.nextPing())
+	}
+	// A writer that has had no message since the last time ends when it has written this ping.
+	o.unused = true
+	c.wakeWriter()
+	next := c.pongWithin
+	if next == 0 {
+		next = c.pingEvery
+	}
+	c.keepalive.Reset(next)
+}

@@ -1,0 +1,271 @@
+// reader.go is the reader goroutine: transport to parser to Messages, and the end of a connection as the reader sees it.
+package wsd
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// readLoop reads until the connection ends, and returns the cause. buffered is what had been read before.
+func (c *Conn) readLoop(buffered []byte) error {
+	err := c.readMessages(buffered)
+	// Nothing more will be delivered. A consumer that ranges over Messages gets to its end now, and its answers still
+	// leave ahead of the close frame.
+	switch {
+	case err == nil:
+		c.endOnClose()
+	case isViolation(err):
+		c.endOnViolation(err)
+	default:
+		c.endOnReadError(err)
+	}
+	c.transport.release()
+	c.mu.Lock()
+	c.refuseSends()
+	c.stopWriter()
+	cause := c.event.Err
+	c.mu.Unlock()
+	c.transport.close()
+	return cause
+}
+
+func isViolation(err error) bool {
+	var violation *ProtocolError
+	return errors.As(err, &violation) || err == ErrSlowConsumer
+}
+
+// readMessages delivers what comes. It returns nil when the peer's close frame has come.
+func (c *Conn) readMessages(buffered []byte) error {
+	if closed, err := c.parse(buffered); closed || err != nil {
+		return err
+	}
+	for {
+		direct := c.parser.direct()
+		b, err := c.transport.read(direct)
+		if err != nil {
+			return err
+		}
+		c.bytesRead.Add(uint64(len(b)))
+		c.deliveredAt = time.Now()
+		if direct != nil {
+			event, err := c.parser.filled(len(b))
+			if err == nil {
+				_, err = c.handle(event)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if closed, err := c.parse(b); closed || err != nil {
+			return err
+		}
+	}
+}
+
+// parse delivers all that is in b, and reports whether a close frame was there.
+func (c *Conn) parse(b []byte) (closed bool, err error) {
+	for len(b) > 0 {
+		event, n, err := c.parser.Parse(b)
+		if err != nil {
+			return false, err
+		}
+		b = b[n:]
+		// Send looks at this to see whether more answers are about to come.
+		if left := len(b) > 0; left != c.batchLeft.Load() {
+			c.batchLeft.Store(left)
+		}
+		if closed, err = c.handle(event); closed || err != nil {
+			return closed, err
+		}
+	}
+	return false, nil
+}
+
+// handle does what one event asks for, and reports whether it was a close frame.
+func (c *Conn) handle(event Event) (closed bool, err error) {
+	switch event.Opcode {
+	case OpText, OpBinary:
+		return false, c.deliver(event.Message())
+	case OpPing:
+		c.answerPing(event.Data)
+	case OpPong:
+		c.matchPong(event.Data)
+	case OpClose:
+		c.mu.Lock()
+		c.gotClose = true
+		c.peerClose = &CloseError{Code: event.Code, Reason: string(event.Data)}
+		c.setCause(c.peerClose, event.Code, c.peerClose.Reason)
+		c.mu.Unlock()
+		return true, nil
+	}
+	return false, nil
+}
+
+// deliver puts a message into Messages.
+func (c *Conn) deliver(m Message) error {
+	c.dataRead.Add(uint64(len(m.Data)))
+	if c.discarding {
+		c.dropped.Add(1)
+		return nil
+	}
+	// Counted before it is there, for the consumer may answer at once.
+	c.delivered.Add(1)
+	select {
+	case c.messages <- m:
+		return nil
+	default:
+	}
+	delivered, err := c.deliverSlow(m)
+	if !delivered {
+		c.delivered.Add(^uint64(0))
+		c.dropped.Add(1)
+	}
+	return err
+}
+
+// deliverSlow delivers to a consumer for whom messages wait already.
+func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
+	var stall <-chan time.Time
+	switch c.policy {
+	case DropSlow:
+		if !c.dropReport {
+			c.dropReport = true
+			c.mu.Lock()
+			c.report(ErrSlowConsumer, 1)
+			c.mu.Unlock()
+		}
+		return false, nil
+	case CloseSlow:
+		if c.stallAfter > 0 {
+			timer := time.NewTimer(c.stallAfter)
+			defer timer.Stop()
+			stall = timer.C
+		}
+	}
+	c.stalled.Store(true)
+	defer c.stalled.Store(false)
+	c.stallSeen.Store(true)
+	select {
+	case c.messages <- m:
+		c.deliveredAt = time.Now()
+		return true, nil
+	case <-c.closing:
+		// This side closes. A gap would be worse than an end: nothing behind this message is delivered either.
+		c.discarding = true
+		return false, nil
+	case <-stall:
+		return false, ErrSlowConsumer
+	}
+}
+
+// endOnClose answers the peer's close frame, unless it is itself the answer, and waits for the peer to end the
+// transport where that is the peer's to do (RFC 6455, sections 5.5.1 and 7.1.1).
+func (c *Conn) endOnClose() {
+	close(c.messages)
+	c.awaitAnswers()
+	c.mu.Lock()
+	c.queueClose(StatusNoStatus, "")
+	c.mu.Unlock()
+	if c.awaitCloseWritten() && c.role == ClientRole {
+		c.drain()
+	}
+}
+
+// endOnViolation fails the connection (RFC 6455, section 7.1.7): a close frame that says why, and no more.
+func (c *Conn) endOnViolation(err error) {
+	code, reason := StatusPolicyViolation, "messages are not being received"
+	var violation *ProtocolError
+	if errors.As(err, &violation) {
+		code, reason = violation.Code, violation.Problem
+	}
+	reason = reason[:min(len(reason), maxCloseReason)]
+	c.mu.Lock()
+	c.setCause(err, code, reason)
+	if c.event.Err == err {
+		c.reported = true
+		c.report(err, 0)
+	}
+	c.mu.Unlock()
+	close(c.messages)
+	c.awaitAnswers()
+	c.mu.Lock()
+	c.queueClose(code, reason)
+	c.mu.Unlock()
+	if c.awaitCloseWritten() && c.transport.closeWrite() {
+		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame.
+		c.drain()
+	}
+}
+
+// endOnReadError ends a connection whose transport gives no more.
+func (c *Conn) endOnReadError(err error) {
+	problem := "the connection ended without a close frame"
+	c.mu.Lock()
+	switch {
+	case c.out.failed != nil:
+		problem, err = "write", c.out.failed
+	case c.sentClose:
+		problem = "the connection ended before the peer's close frame"
+	}
+	c.setCause(fmt.Errorf("wsd: %s: %w", problem, err), StatusAbnormalClosure, "")
+	c.mu.Unlock()
+	close(c.messages)
+}
+
+// awaitAnswers gives the consumer a moment to answer what was delivered just now.
+func (c *Conn) awaitAnswers() {
+	c.mu.Lock()
+	if c.out.refused || c.answered >= c.delivered.Load() {
+		c.mu.Unlock()
+		return
+	}
+	over := make(chan struct{}, 1)
+	c.graceOver = over
+	c.mu.Unlock()
+	timer := time.NewTimer(time.Until(c.deliveredAt.Add(replyGrace)))
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-c.closing:
+	case <-timer.C:
+	}
+	c.mu.Lock()
+	c.graceOver = nil
+	c.mu.Unlock()
+}
+
+// answersGiven ends awaitAnswers. Called with mu held.
+func (c *Conn) answersGiven() {
+	if c.graceOver != nil {
+		select {
+		case c.graceOver <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// awaitCloseWritten waits until the close frame has been written, and reports whether it was.
+func (c *Conn) awaitCloseWritten() bool {
+	c.mu.Lock()
+	for !c.out.closeWritten && !c.out.stopped && c.out.failed == nil {
+		progress := c.out.progressed()
+		c.mu.Unlock()
+		<-progress
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	return c.out.closeWritten
+}
+
+// drain reads and forgets until the peer ends its bytes, for at most lingerTime.
+func (c *Conn) drain() {
+	timer := time.AfterFunc(lingerTime, c.transport.abort)
+	defer timer.Stop()
+	for {
+		if _, err := c.transport.read(nil); err != nil {
+			return
+		}
+	}
+}

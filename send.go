@@ -1,0 +1,412 @@
+// send.go takes messages from callers into the queue: who may, how many bytes, and who waits for whom.
+package wsd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+)
+
+// largePayload is from how many bytes on a message is written from its sender's slice instead of a copy in the queue.
+const largePayload = 32 << 10
+
+// admission decides which sender may add to the queue. The guard is Conn.mu.
+type admission struct {
+	turn    bool      // a sender has the queue for itself: its message takes several steps
+	waiting []*sender // first come, first served
+	granted int       // senders that have been let in and have not yet come for it
+	size    int       // the bytes that they will queue
+}
+
+// sender is a goroutine that waits for admission.
+type sender struct {
+	admitted chan struct{} // closed with granted set
+	granted  bool
+	turn     bool
+	size     int
+}
+
+// admits reports whether a sender may come in.
+func (o *outgoing) admits(size int, turn bool) bool {
+	a := &o.admission
+	if a.turn || turn && a.granted > 0 {
+		return false
+	}
+	used := o.queued() + a.size
+	return used == 0 || used+size <= o.limit
+}
+
+// admit lets in those who wait and now may. Called with mu held.
+func (c *Conn) admit() {
+	a := &c.out.admission
+	for len(a.waiting) > 0 && c.out.admits(a.waiting[0].size, a.waiting[0].turn) {
+		next := a.waiting[0]
+		a.waiting = slices.Delete(a.waiting, 0, 1)
+		if next.turn {
+			a.turn = true
+		} else {
+			a.granted++
+			a.size += next.size
+		}
+		next.granted = true
+		close(next.admitted)
+	}
+}
+
+// enter waits until a sender may queue size bytes, and with turn, until no other sender's message is under way. It
+// returns with mu held, unless there is an error.
+func (c *Conn) enter(ctx context.Context, size int, turn bool) error {
+	o, a := &c.out, &c.out.admission
+	c.mu.Lock()
+	if o.refused {
+		defer c.mu.Unlock()
+		return c.endErrorLocked()
+	}
+	if len(a.waiting) == 0 && o.admits(size, turn) {
+		a.turn = turn
+		return nil
+	}
+	self := &sender{admitted: make(chan struct{}), turn: turn, size: size}
+	a.waiting = append(a.waiting, self)
+	c.mu.Unlock()
+	select {
+	case <-self.admitted:
+	case <-ctx.Done():
+	case <-c.closing:
+	}
+	c.mu.Lock()
+	if self.granted && !turn {
+		a.granted--
+		a.size -= size
+	}
+	switch {
+	case o.refused:
+		defer c.mu.Unlock()
+		return c.endErrorLocked()
+	case self.granted:
+		return nil
+	}
+	a.waiting = slices.DeleteFunc(a.waiting, func(s *sender) bool { return s == self })
+	c.admit()
+	c.mu.Unlock()
+	return canceled("send", ctx)
+}
+
+// leave ends a turn. Called with mu held.
+func (c *Conn) leave() {
+	c.out.admission.turn = false
+	c.admit()
+}
+
+func canceled(call string, ctx context.Context) error {
+	return fmt.Errorf("wsd: %s: %w", call, context.Cause(ctx))
+}
+
+// checkCall is what every call with a context begins with.
+func checkCall(call string, ctx context.Context) error {
+	if ctx == nil {
+		return ErrNilContext
+	}
+	if ctx.Err() != nil {
+		return canceled(call, ctx)
+	}
+	return nil
+}
+
+// Send queues a message and returns; the writer goroutine sends it with whatever else is queued by then. m.Data
+// belongs to the caller again when Send returns. Send blocks while the queue is full (Config.SendQueue), and for a
+// message of 32 KiB or more, which is not copied, until it is written.
+//
+// When ctx is done before the message has been queued, Send returns ctx's cause and nothing has happened. Only where a
+// large message has been sent in part does a ctx that ends the waiting end the connection too. Send returns an error
+// matching ErrClosed from the moment the connection closes, and one matching ErrInvalidMessage for a message that is
+// neither text nor binary, or text that is not UTF-8. A nil error does not say that the peer got the message: Flush
+// says that it was written, only an answer that it was read.
+func (c *Conn) Send(ctx context.Context, m Message) error {
+	if err := checkCall("send", ctx); err != nil {
+		return err
+	}
+	if err := checkMessage(m); err != nil {
+		return err
+	}
+	if c.out.deflater != nil && c.out.deflater.wants(m) {
+		return c.sendCompressed(ctx, m)
+	}
+	if len(m.Data) >= largePayload {
+		return c.sendLarge(ctx, byte(m.Type), m.Data)
+	}
+	if err := c.enter(ctx, len(m.Data)+maxFrameHeader, false); err != nil {
+		return err
+	}
+	c.out.enqueue(finBit|byte(m.Type), m.Data)
+	c.sent(len(m.Data))
+	c.mu.Unlock()
+	return nil
+}
+
+func checkMessage(m Message) error {
+	switch {
+	case m.Type == BinaryMessage:
+		return nil
+	case m.Type != TextMessage:
+		return fmt.Errorf("%w: type %d, expected text or binary", ErrInvalidMessage, m.Type)
+	case !utf8.Valid(m.Data):
+		return fmt.Errorf("%w: text is not UTF-8", ErrInvalidMessage)
+	}
+	return nil
+}
+
+// sent counts a message that has been queued, and gets it on its way. Called with mu held.
+func (c *Conn) sent(size int) {
+	o := &c.out
+	o.messages++
+	o.bytes += uint64(size)
+	o.unused = false
+	delivered := c.delivered.Load()
+	answer := c.answered < delivered
+	if answer {
+		if c.answered++; c.answered == delivered {
+			c.answersGiven()
+		}
+	}
+	if len(o.admission.waiting) > 0 {
+		c.admit()
+	}
+	switch {
+	case o.writing:
+		// Whoever writes looks again.
+	case answer && !o.large.active && c.transport.raw.ok() && (o.parked || !o.running) && c.drained() && o.onlyQueue():
+		// The consumer has answered all there was: nothing more is about to be queued, and waking the writer would
+		// take longer than writing.
+		c.writeNow()
+	default:
+		c.wakeWriter()
+	}
+}
+
+// drained reports whether the consumer has taken all that has arrived.
+func (c *Conn) drained() bool { return len(c.messages) == 0 && !c.batchLeft.Load() }
+
+// onlyQueue reports whether the queue is all that waits to be written.
+func (o *outgoing) onlyQueue() bool {
+	return o.queue != nil && o.rest == nil && len(o.pings) == 0 && len(o.pongs) == 0 && !o.large.active &&
+		o.closeFrame == nil && !o.stopped
+}
+
+// sendLarge has the writer write a message from the caller's slice, and waits for that.
+func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte) error {
+	if err := c.enter(ctx, 0, true); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	defer c.leave()
+	o := &c.out
+	done := o.large.done
+	if done == nil {
+		done = make(chan struct{}, 1)
+	}
+	o.large = largeMessage{active: true, opcode: opcode, data: data, done: done}
+	c.sent(len(data))
+	c.mu.Unlock()
+	select {
+	case <-done:
+		c.mu.Lock()
+	case <-ctx.Done():
+		c.mu.Lock()
+		if o.large.active && !o.large.begun {
+			o.large.active, o.large.data = false, nil
+			o.messages--
+			o.bytes -= uint64(len(data))
+			return canceled("send", ctx)
+		}
+		if o.large.active {
+			// The frame cannot be completed without the caller's slice, which goes back to the caller now.
+			c.mu.Unlock()
+			c.abort(canceled("send of a large message", ctx))
+			c.mu.Lock()
+		}
+		c.mu.Unlock()
+		<-done
+		c.mu.Lock()
+	}
+	unwritten := len(o.large.data) > 0 || o.written < o.messages
+	o.large.data = nil
+	if unwritten {
+		return c.endErrorLocked()
+	}
+	return nil
+}
+
+// sendCompressed compresses a message, in the order in which messages are sent, and queues it.
+func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
+	if err := c.enter(ctx, 0, true); err != nil {
+		return err
+	}
+	c.mu.Unlock()
+	compressed := getBuffer()
+	defer putBuffer(compressed)
+	var err error
+	compressed.b, err = c.out.deflater.deflate(compressed.b, m.Data)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.leave()
+	switch {
+	case err != nil:
+		return fmt.Errorf("wsd: compressing a message: %w", err)
+	case c.out.refused:
+		return c.endErrorLocked()
+	}
+	c.out.enqueue(finBit|rsv1Bit|byte(m.Type), compressed.b)
+	c.sent(len(m.Data))
+	return nil
+}
+
+// Flush waits until all that was queued before has been written to the transport, or until ctx is done. It returns an
+// error matching ErrClosed where the connection ended before that.
+func (c *Conn) Flush(ctx context.Context) error {
+	if err := checkCall("flush", ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.out
+	for upTo := o.messages; o.written < upTo; {
+		if o.stopped {
+			return c.endErrorLocked()
+		}
+		progress := o.progressed()
+		c.mu.Unlock()
+		select {
+		case <-progress:
+			c.mu.Lock()
+		case <-ctx.Done():
+			c.mu.Lock()
+			return canceled("flush", ctx)
+		}
+	}
+	return nil
+}
+
+// Writer returns a writer for one message that is produced piece by piece. Every Write sends its bytes as a fragment
+// and Close sends the last, empty one (RFC 6455, section 5.4); wrap it in a bufio.Writer where the pieces are tiny.
+//
+// From the first Write to Close the message has the connection's queue for itself: other senders wait, control frames
+// do not. Write and Close block while the queue is full. ctx bounds the whole message: when it is done in the middle,
+// the connection is closed with StatusInternalError, for the message cannot be completed. The writer itself is to be
+// used by one goroutine at a time.
+func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
+	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
+	if w.err = checkCall("writer", ctx); w.err == nil && t != TextMessage && t != BinaryMessage {
+		w.err = fmt.Errorf("%w: type %d, expected text or binary", ErrInvalidMessage, t)
+	}
+	return w
+}
+
+// messageWriter writes one fragmented message.
+type messageWriter struct {
+	conn   *Conn
+	ctx    context.Context
+	stop   func() bool // ends the watch over ctx
+	err    error       // what every further call returns
+	opcode byte        // of the next frame
+	utf8   utf8State
+	size   int
+	begun  bool
+	text   bool
+}
+
+// Write sends p as a fragment.
+func (w *messageWriter) Write(p []byte) (n int, err error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.text {
+		state := w.utf8.check(p)
+		if state == utf8Reject {
+			return 0, fmt.Errorf("%w: text is not UTF-8 at byte %s or later", ErrInvalidMessage, strconv.Itoa(w.size))
+		}
+		w.utf8 = state
+	}
+	for len(p) > 0 {
+		piece := p[:min(len(p), largePayload)]
+		if w.err = w.frame(0, piece); w.err != nil {
+			return n, w.err
+		}
+		n += len(piece)
+		p = p[len(piece):]
+	}
+	return n, nil
+}
+
+// Close sends the last fragment and lets other senders go on.
+func (w *messageWriter) Close() error {
+	if w.err != nil {
+		w.abandon()
+		return w.err
+	}
+	if w.utf8 != utf8Accept {
+		w.err = fmt.Errorf("%w: text ends inside a character", ErrInvalidMessage)
+		w.abandon()
+		return w.err
+	}
+	if w.err = w.frame(finBit, nil); w.err != nil {
+		return w.err
+	}
+	w.err = fmt.Errorf("wsd: write to a message that is complete: %w", io.ErrClosedPipe)
+	w.stop()
+	w.conn.mu.Lock()
+	defer w.conn.mu.Unlock()
+	w.conn.sent(w.size)
+	w.conn.leave()
+	return nil
+}
+
+// frame queues one frame of the message.
+func (w *messageWriter) frame(fin byte, payload []byte) error {
+	c := w.conn
+	if !w.begun {
+		if err := c.enter(w.ctx, 0, true); err != nil {
+			return err
+		}
+		w.begun = true
+		w.stop = context.AfterFunc(w.ctx, w.abandon)
+	} else {
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	o := &c.out
+	for !o.refused && o.queued() > 0 && o.queued()+len(payload)+maxFrameHeader > o.limit {
+		progress := o.progressed()
+		c.mu.Unlock()
+		<-progress // a ctx that is done closes the connection, which counts as progress
+		c.mu.Lock()
+	}
+	if o.refused {
+		return c.endErrorLocked()
+	}
+	o.enqueue(fin|w.opcode, payload)
+	w.opcode = byte(OpContinuation)
+	w.size += len(payload)
+	if fin == 0 {
+		c.wakeWriter()
+	}
+	return nil
+}
+
+// abandon closes the connection, for the peer would wait for the rest of the message.
+func (w *messageWriter) abandon() {
+	if !w.begun {
+		return
+	}
+	c := w.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.out.refused {
+		const reason = "a message could not be completed"
+		c.setCause(fmt.Errorf("wsd: %s: %w", reason, context.Cause(w.ctx)), StatusInternalError, reason)
+		c.queueClose(StatusInternalError, reason)
+	}
+}

@@ -1,0 +1,157 @@
+// transport.go is what a connection asks of the bytes below it: any io.ReadWriteCloser, and more where it offers more.
+package wsd
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// readBurst is the size in bytes of the buffers that are lent to a connection while bytes arrive.
+	readBurst = 64 << 10
+	// readIdle is what a connection keeps to wait with, in bytes, over a transport that cannot tell when it is readable.
+	readIdle = 1 << 10
+	// maxEmptyReads is how often in a row an io.Reader may return neither bytes nor an error.
+	maxEmptyReads = 100
+)
+
+var errInvalidRead = errors.New("wsd: the transport's Read returned an impossible count")
+
+var readBuffers = sync.Pool{New: func() any { return new([readBurst]byte) }}
+
+// lender holds the burst buffer that a reader has on loan.
+type lender struct{ burst *[readBurst]byte }
+
+// lend returns the burst buffer, from the pool where none is out.
+func (l *lender) lend() []byte {
+	if l.burst == nil {
+		l.burst = readBuffers.Get().(*[readBurst]byte)
+	}
+	return l.burst[:]
+}
+
+// release gives the burst buffer back. What was read into it is gone then.
+func (l *lender) release() {
+	if l.burst != nil {
+		readBuffers.Put(l.burst)
+		l.burst = nil
+	}
+}
+
+// transport wraps the io.ReadWriteCloser of one connection. One goroutine reads, one at a time writes, any may close.
+type transport struct {
+	rwc io.ReadWriteCloser
+	raw rawConn // not ok where the transport is no socket of the operating system
+	// vectored is rwc where it writes several slices in one system call.
+	vectored io.Writer
+
+	closeOnce sync.Once
+	lender
+	idle   []byte // kept to wait with; nil with raw
+	filled bool   // the last read filled its buffer, so more is there
+}
+
+func (t *transport) init(rwc io.ReadWriteCloser) {
+	t.rwc = rwc
+	switch socket := rwc.(type) {
+	case *net.TCPConn:
+		t.raw.init(socket, &t.lender)
+		t.vectored = socket
+	case *net.UnixConn:
+		t.raw.init(socket, &t.lender)
+		t.vectored = socket
+	}
+	// Nothing else is trusted to be a bare socket: a type that wraps one may do more in its Read and Write.
+	if !t.raw.ok() {
+		t.idle = make([]byte, readIdle)
+	}
+}
+
+// read waits for bytes. They go into direct where that is not nil, else into a buffer that is good until the next
+// read or release.
+func (t *transport) read(direct []byte) ([]byte, error) {
+	if t.raw.ok() {
+		return t.raw.read(direct)
+	}
+	into := direct
+	if into == nil {
+		if t.filled {
+			into = t.lend()
+		} else {
+			t.release()
+			into = t.idle
+		}
+	}
+	for range maxEmptyReads {
+		n, err := t.rwc.Read(into)
+		if n < 0 || n > len(into) {
+			return nil, errInvalidRead
+		}
+		if n > 0 {
+			// What came is worth more than what went wrong behind it: the next read says that again.
+			t.filled = n == len(into)
+			return into[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, io.ErrNoProgress
+}
+
+// tryWrite writes what the socket takes without waiting, and returns how much that was. It may be called only where
+// raw is ok.
+func (t *transport) tryWrite(b []byte) (int, error) { return t.raw.tryWrite(b) }
+
+// write writes all of head and body, waiting as long as that takes.
+func (t *transport) write(head, body []byte) error {
+	switch {
+	case len(body) == 0:
+		return t.writeAll(head)
+	case t.vectored != nil:
+		buffers := net.Buffers{head, body}
+		_, err := buffers.WriteTo(t.vectored)
+		return err
+	}
+	if err := t.writeAll(head); err != nil {
+		return err
+	}
+	return t.writeAll(body)
+}
+
+func (t *transport) writeAll(b []byte) error {
+	for len(b) > 0 {
+		n, err := t.rwc.Write(b)
+		if err != nil {
+			return err
+		}
+		if n <= 0 || n > len(b) {
+			return io.ErrShortWrite
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// closeWrite tells the peer that nothing more comes, and reports whether the transport can do that.
+func (t *transport) closeWrite() bool {
+	half, ok := t.rwc.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
+}
+
+// close ends the transport when there is nothing more to say.
+func (t *transport) close() { t.closeOnce.Do(func() { _ = t.rwc.Close() }) }
+
+// abort ends all reading and writing at once. It does not wait for the peer, as a TLS connection's Close may.
+func (t *transport) abort() {
+	if d, ok := t.rwc.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = d.SetDeadline(time.Unix(1, 0))
+	}
+	if inner, ok := t.rwc.(interface{ NetConn() net.Conn }); ok {
+		_ = inner.NetConn().Close()
+	}
+	t.close()
+}

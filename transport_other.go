@@ -1,0 +1,18 @@
+//go:build !unix
+
+// transport_other.go stands in where sockets have no descriptors to read without waiting: everything goes through the
+// net package, and the writer goroutine does all the writing.
+package wsd
+
+import (
+	"errors"
+	"syscall"
+)
+
+type rawConn struct{}
+
+func (*rawConn) init(syscall.Conn, *lender) {}
+func (*rawConn) ok() bool                   { return false }
+
+func (*rawConn) read([]byte) ([]byte, error)  { return nil, errors.ErrUnsupported }
+func (*rawConn) tryWrite([]byte) (int, error) { return 0, errors.ErrUnsupported }

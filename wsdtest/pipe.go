@@ -1,0 +1,195 @@
+// Package wsdtest helps to test programs that use wsd: a connected client and server in memory, without sockets, fit
+// for testing/synctest.
+package wsdtest
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/seed62836080/wsd"
+)
+
+// pipeBuffer is how many bytes each direction of a pipe holds before a Write waits.
+const pipeBuffer = 64 << 10
+
+// Pipe returns the two ends of a connection in memory, which have shaken hands already. Each direction buffers 64 KiB.
+// Inside a testing/synctest bubble all of its waiting is durable, so that time moves on.
+func Pipe(client, server wsd.Config) (*wsd.Conn, *wsd.Conn) {
+	a, b := Transport()
+	return wsd.NewConn(a, wsd.ClientRole, client), wsd.NewConn(b, wsd.ServerRole, server)
+}
+
+// Transport returns the two ends of a byte stream in memory, as a TCP connection is one: buffered, with deadlines,
+// either direction closed on its own by CloseWrite. Use it with wsd.NewConn, or to play a peer byte by byte.
+func Transport() (a, b *End) {
+	x, y := newStream(), newStream()
+	return &End{in: x, out: y}, &End{in: y, out: x}
+}
+
+// End is one end of a Transport. It is safe for concurrent use.
+type End struct{ in, out *stream }
+
+// Read reads what the other end has written, and waits while there is nothing: io.EOF behind the last byte.
+func (e *End) Read(p []byte) (int, error) { return e.in.read(p) }
+
+// Write writes all of p, and waits while the buffer is full. Once the other end is closed it returns io.ErrClosedPipe.
+func (e *End) Write(p []byte) (int, error) { return e.out.write(p) }
+
+// CloseWrite tells the other end that no more bytes come. Reading goes on.
+func (e *End) CloseWrite() error {
+	e.out.end(io.EOF)
+	return nil
+}
+
+// Close closes both directions. Calls that wait on either end return, at this one with net.ErrClosed.
+func (e *End) Close() error {
+	e.in.abandon()
+	e.out.end(io.EOF)
+	return nil
+}
+
+// SetDeadline sets both deadlines.
+func (e *End) SetDeadline(t time.Time) error {
+	e.in.readDeadline.set(e.in, t)
+	e.out.writeDeadline.set(e.out, t)
+	return nil
+}
+
+// SetReadDeadline makes a Read that waits at t, or begins later, fail with os.ErrDeadlineExceeded; the zero time ends that.
+func (e *End) SetReadDeadline(t time.Time) error {
+	e.in.readDeadline.set(e.in, t)
+	return nil
+}
+
+// SetWriteDeadline does for Write what SetReadDeadline does for Read.
+func (e *End) SetWriteDeadline(t time.Time) error {
+	e.out.writeDeadline.set(e.out, t)
+	return nil
+}
+
+// stream is one direction.
+type stream struct {
+	mu            sync.Mutex
+	changed       sync.Cond
+	data          []byte
+	ended         error // what a reader gets behind the data
+	abandoned     bool  // the reader has closed
+	readDeadline  deadline
+	writeDeadline deadline
+}
+
+func newStream() *stream {
+	s := new(stream)
+	s.changed.L = &s.mu
+	return s
+}
+
+// deadline wakes the stream when its time comes. The stream's mu guards it.
+type deadline struct {
+	timer *time.Timer
+	past  bool
+}
+
+func (d *deadline) set(s *stream, t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	d.past = !t.IsZero() && !t.After(time.Now())
+	if !t.IsZero() && !d.past {
+		var timer *time.Timer
+		timer = time.AfterFunc(time.Until(t), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if d.timer == timer {
+				d.past = true
+				s.changed.Broadcast()
+			}
+		})
+		d.timer = timer
+	}
+	s.changed.Broadcast()
+}
+
+func (s *stream) read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.abandoned:
+			return 0, net.ErrClosed
+		case s.readDeadline.past:
+			return 0, os.ErrDeadlineExceeded
+		case len(s.data) > 0 || len(p) == 0:
+			n := copy(p, s.data)
+			s.data = s.data[n:]
+			if len(s.data) == 0 {
+				s.data = nil
+			}
+			s.changed.Broadcast()
+			return n, nil
+		case s.ended != nil:
+			return 0, s.ended
+		}
+		s.changed.Wait()
+	}
+}
+
+func (s *stream) write(p []byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.ended != nil:
+			return n, net.ErrClosed
+		case s.abandoned:
+			return n, io.ErrClosedPipe
+		case s.writeDeadline.past:
+			return n, os.ErrDeadlineExceeded
+		case len(p) == 0:
+			return n, nil
+		}
+		if room := pipeBuffer - len(s.data); room > 0 {
+			taken := min(room, len(p))
+			s.data = append(s.data, p[:taken]...)
+			p = p[taken:]
+			n += taken
+			s.changed.Broadcast()
+			continue
+		}
+		s.changed.Wait()
+	}
+}
+
+// end is the writer's: no more data comes.
+func (s *stream) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = err
+	}
+	s.stopTimer(&s.writeDeadline)
+	s.changed.Broadcast()
+}
+
+// abandon is the reader's: no more data is taken.
+func (s *stream) abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.abandoned = true
+	s.data = nil
+	s.stopTimer(&s.readDeadline)
+	s.changed.Broadcast()
+}
+
+func (s *stream) stopTimer(d *deadline) {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
