@@ -44,7 +44,8 @@ type Conn struct {
 	batchLeft   atomic.Bool     // the reader has bytes that it has not parsed
 	stalled     atomic.Bool     // the reader waits for the consumer
 	stallSeen   atomic.Bool     // it has waited since the keepalive looked
-	deliveredAt time.Time       // the reader's: when the last message was delivered, or bytes before it came
+	deliveredAt time.Time       // the reader's: when the last read with a message in it came, or that was delivered
+	stamped     bool            // the reader's: deliveredAt fits the present read
 
 	mu    sync.Mutex // guards all below, and is held for appends and swaps only
 	event CloseEvent // Err and Code are set with the first cause of the end, the rest by finish

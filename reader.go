@@ -47,7 +47,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 			return err
 		}
 		c.bytesRead.Add(uint64(len(b)))
-		c.deliveredAt = time.Now()
+		c.stamped = false
 		if direct != nil {
 			event, err := c.parser.filled(len(b))
 			if err == nil {
@@ -109,6 +109,9 @@ func (c *Conn) deliver(m Message) error {
 	if c.discarding {
 		c.dropped.Add(1)
 		return nil
+	}
+	if !c.stamped {
+		c.stamped, c.deliveredAt = true, time.Now()
 	}
 	// Counted before it is there, for the consumer may answer at once.
 	c.delivered.Add(1)

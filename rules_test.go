@@ -1,0 +1,601 @@
+package wsd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
+)
+
+// The twelve rules of a connection's life, in the order of docs/architecture.md.
+
+func TestRule1OrderOfTheEnd(t *testing.T) {
+	for name, end := range map[string]func(*wsd.Conn, *peer){
+		"the peer closes":       func(_ *wsd.Conn, p *peer) { p.send(closeFrame(1000)) },
+		"the peer violates":     func(_ *wsd.Conn, p *peer) { p.send(frame{0x83, nil}) },
+		"the transport ends":    func(_ *wsd.Conn, p *peer) { p.close() },
+		"this side closes":      func(c *wsd.Conn, p *peer) { go c.Close(1000, ""); p.receive(); p.send(closeFrame(1000)) },
+		"this side aborts":      func(c *wsd.Conn, _ *peer) { c.CloseNow() },
+		"nobody answers a ping": func(*wsd.Conn, *peer) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{})
+				defer p.close()
+				p.send(text("one"), text("two"))
+				synctest.Wait()
+				end(c, p)
+				// Messages that had arrived are there after the end, without waiting.
+				<-c.Closed()
+				require.Equal(t, wsd.StateClosed, c.State())
+				event := c.CloseEvent()
+				require.Error(t, event.Err)
+				require.Equal(t, event.Err, context.Cause(c.Context()))
+				for _, want := range []string{"one", "two"} {
+					select {
+					case m := <-c.Messages():
+						require.Equal(t, want, string(m.Data))
+					default:
+						t.Fatal("a message that had arrived is not there")
+					}
+				}
+				select {
+				case _, open := <-c.Messages():
+					require.False(t, open)
+				default:
+					t.Fatal("Messages is open after Closed")
+				}
+				var reported []error
+				for err := range c.Errors() {
+					reported = append(reported, err)
+				}
+				if event.Clean {
+					require.Empty(t, reported)
+				} else {
+					require.Equal(t, []error{event.Err}, reported)
+				}
+			})
+		})
+	}
+}
+
+func TestRule1MessagesClosedBeforeErrorsBeforeClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{})
+		defer p.close()
+		p.close()
+		for range c.Messages() {
+			t.Fatal("no message was sent")
+		}
+		_, err := c.Receive(t.Context())
+		require.ErrorIs(t, err, wsd.ErrClosed, "the cause is there when Messages is closed")
+		require.ErrorIs(t, err, io.EOF)
+		<-c.Errors()
+		_, open := <-c.Errors()
+		require.False(t, open)
+		<-c.Closed()
+	})
+}
+
+func TestRule2FirstCauseWins(t *testing.T) {
+	t.Run("a close frame before the reset", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			p.send(frame{0x88, closePayload(4001, "bye")})
+			p.close()
+			<-c.Closed()
+			event := c.CloseEvent()
+			require.Equal(t, wsd.StatusCode(4001), event.Code)
+			require.Equal(t, "bye", event.Reason)
+			require.Equal(t, &wsd.CloseError{Code: 4001, Reason: "bye"}, event.Err)
+		})
+	})
+	t.Run("a violation before the end of the bytes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			p.send(frame{0x83, nil})
+			p.close()
+			<-c.Closed()
+			var violation *wsd.ProtocolError
+			require.ErrorAs(t, c.CloseEvent().Err, &violation)
+			require.Equal(t, wsd.StatusProtocolError, c.CloseEvent().Code)
+		})
+	})
+	t.Run("CloseNow before the read error that follows it", func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{})
+		defer p.close()
+		c.CloseNow()
+		require.ErrorIs(t, c.CloseEvent().Err, net.ErrClosed)
+		require.Contains(t, c.CloseEvent().Err.Error(), "CloseNow")
+	})
+	t.Run("a close frame that waits to be read when a write fails", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := wsdtest.Transport()
+			c := wsd.NewConn(&brokenWriter{ReadWriteCloser: b}, wsd.ServerRole, wsd.Config{})
+			p := &peer{t, a, true}
+			require.NoError(t, c.Send(t.Context(), wsd.Text("lost")))
+			synctest.Wait() // the write has failed
+			p.send(closeFrame(1001))
+			<-c.Closed()
+			require.Equal(t, wsd.StatusGoingAway, c.CloseEvent().Code)
+			p.close()
+		})
+	})
+	t.Run("the write error where no close frame comes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := wsdtest.Transport()
+			c := wsd.NewConn(&brokenWriter{ReadWriteCloser: b}, wsd.ServerRole, wsd.Config{})
+			require.NoError(t, c.Send(t.Context(), wsd.Text("lost")))
+			<-c.Closed()
+			require.ErrorIs(t, c.CloseEvent().Err, errBroken)
+			a.Close()
+		})
+	})
+}
+
+var errBroken = errors.New("broken")
+
+type brokenWriter struct{ io.ReadWriteCloser }
+
+func (*brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestRule3CloseEnds(t *testing.T) {
+	flood := func(p *peer) {
+		for range 100 {
+			p.send(text("x"))
+		}
+	}
+	for name, play := range map[string]func(*peer){
+		"a peer that answers":             func(p *peer) { p.receive(); p.send(closeFrame(1000)) },
+		"a peer that never answers":       func(*peer) {},
+		"a peer that sends and sends":     func(p *peer) { flood(p); p.receive(); p.send(closeFrame(1000)) },
+		"a peer that ends the bytes":      func(p *peer) { p.close() },
+		"a peer that violates instead":    func(p *peer) { p.send(frame{0xF1, nil}) },
+		"a peer that stops in the middle": func(p *peer) { p.sendRaw(p.encode(text("half a message"))[:8]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// Nobody receives from Messages.
+				c, p := servedConn(t, wsd.Config{CloseTimeout: 3 * time.Second})
+				defer p.close()
+				flood(p)
+				synctest.Wait()
+				go play(p)
+				start := time.Now()
+				err := c.Close(wsd.StatusNormalClosure, "done")
+				require.LessOrEqual(t, time.Since(start), 3*time.Second)
+				require.Equal(t, wsd.StateClosed, c.State())
+				if strings.Contains(name, "that answers") || strings.Contains(name, "sends and sends") {
+					require.NoError(t, err)
+					require.True(t, c.CloseEvent().Clean)
+				} else {
+					require.ErrorIs(t, err, wsd.ErrClosed)
+					require.False(t, c.CloseEvent().Clean)
+				}
+			})
+		})
+	}
+	t.Run("a peer that reads nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{SendQueue: -1})
+			defer p.close()
+			for range 100 {
+				require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+			}
+			start := time.Now()
+			require.ErrorIs(t, c.Close(wsd.StatusNormalClosure, ""), wsd.ErrCloseTimeout)
+			require.Equal(t, 5*time.Second, time.Since(start))
+		})
+	})
+}
+
+func TestRule4NoGoroutineOutlivesTheConnection(t *testing.T) {
+	for name, end := range map[string]func(*wsd.Conn, *peer){
+		"abort":             func(c *wsd.Conn, _ *peer) { c.CloseNow() },
+		"close":             func(c *wsd.Conn, _ *peer) { _ = c.Close(1000, "") },
+		"end of the bytes":  func(_ *wsd.Conn, p *peer) { p.close() },
+		"the peer violates": func(_ *wsd.Conn, p *peer) { go func() { _, _ = p.rwc.Write([]byte{0x83, 0x80}) }() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The bubble fails when a goroutine is left: a full Messages, a blocked Send, Flush, Ping and Writer.
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{SendQueue: 1000})
+				for range 20 {
+					p.send(text("nobody receives this"))
+				}
+				var callers sync.WaitGroup
+				for _, call := range []func() error{
+					func() error { return c.Send(t.Context(), wsd.Binary(make([]byte, 100<<10))) },
+					func() error { return c.Send(t.Context(), wsd.Binary(make([]byte, 100<<10))) },
+					func() error { return c.Send(t.Context(), wsd.Text("waits its turn")) },
+					func() error { return c.Flush(t.Context()) },
+					func() error { _, err := c.Ping(t.Context(), nil); return err },
+					func() error { _, err := c.Writer(t.Context(), wsd.TextMessage).Write([]byte("x")); return err },
+				} {
+					callers.Go(func() { _ = call() })
+				}
+				synctest.Wait()
+				end(c, p)
+				if name == "the peer violates" {
+					time.Sleep(time.Minute) // in the bubble: the reader is held up by its consumer, the keepalive is not
+					c.CloseNow()
+				}
+				<-c.Closed()
+				callers.Wait()
+				p.close()
+			})
+		})
+	}
+}
+
+func TestRule5SlowConsumer(t *testing.T) {
+	const sent = 20
+	flood := func(p *peer) {
+		for i := range sent {
+			p.send(text(fmt.Sprint(i)))
+		}
+	}
+	t.Run("block", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{MessageBuffer: 2})
+			flood(p)
+			// Far beyond ping interval and pong timeout: the pongs that the peer may have sent cannot be read.
+			time.Sleep(10 * time.Minute)
+			require.Equal(t, wsd.StateOpen, c.State())
+			for i := range sent {
+				require.Equal(t, fmt.Sprint(i), string((<-c.Messages()).Data))
+			}
+			require.Zero(t, c.Stats().MessagesDropped)
+			c.CloseNow()
+			p.close()
+		})
+	})
+	t.Run("close", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{MessageBuffer: 2, SlowConsumer: wsd.CloseSlow, StallTimeout: 7 * time.Second})
+			defer p.close()
+			start := time.Now()
+			flood(p)
+			f := p.receive()
+			require.Equal(t, closePayload(1008, "")[:2], f.payload[:2])
+			require.GreaterOrEqual(t, time.Since(start), 7*time.Second)
+			<-c.Closed()
+			require.ErrorIs(t, c.CloseEvent().Err, wsd.ErrSlowConsumer)
+			require.Equal(t, wsd.StatusPolicyViolation, c.CloseEvent().Code)
+			require.Len(t, c.Messages(), 2)
+		})
+	})
+	t.Run("drop", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{MessageBuffer: 2, SlowConsumer: wsd.DropSlow})
+			flood(p)
+			synctest.Wait()
+			require.EqualValues(t, sent-2, c.Stats().MessagesDropped)
+			require.EqualValues(t, sent, c.Stats().MessagesReceived)
+			require.ErrorIs(t, <-c.Errors(), wsd.ErrSlowConsumer)
+			require.Empty(t, c.Errors(), "it is reported once")
+			p.send(ping("still reading"))
+			require.Equal(t, pong("still reading"), p.receive())
+			c.CloseNow()
+			p.close()
+		})
+	})
+}
+
+func TestRule6PingsAreAnswered(t *testing.T) {
+	t.Run("in order, ahead of data that waits", func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{})
+		const pings = 20000
+		go func() {
+			var all []byte
+			for i := range pings {
+				all = append(all, p.encode(ping(fmt.Sprint(i)))...)
+			}
+			_, _ = p.rwc.Write(all)
+		}()
+		for i := range pings {
+			require.Equal(t, pong(fmt.Sprint(i)), p.receive())
+		}
+		require.Zero(t, c.Stats().PongsCoalesced)
+		c.CloseNow()
+		p.close()
+	})
+	t.Run("coalesced into the newest where the peer does not read", func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{})
+		payload := strings.Repeat("p", 120)
+		flood := p.encode(ping(payload))
+		for len(flood) < 1<<20 {
+			flood = append(flood, flood...)
+		}
+		for range 16 {
+			p.sendRaw(flood)
+		}
+		last := "the last one"
+		p.send(ping(last))
+		got := 0
+		for f := p.receive(); string(f.payload) != last; f = p.receive() {
+			require.Equal(t, pong(payload), f)
+			got++
+		}
+		require.Less(t, got*122, 1<<20, "what waited was bounded")
+		require.NotZero(t, c.Stats().PongsCoalesced)
+		c.CloseNow()
+		p.close()
+	})
+}
+
+func TestRule7DeclaredLengthsAllocateNothing(t *testing.T) {
+	for name, header := range map[string][]byte{
+		"2^62 bytes":              {0x82, 0xFF, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
+		"64 MiB - 1":              {0x82, 0xFF, 0, 0, 0, 0, 0x03, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4},
+		"64 MiB - 1 in fragments": {0x02, 0xFF, 0, 0, 0, 0, 0x03, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := wsd.Config{}
+				if name == "2^62 bytes" {
+					cfg.MaxMessageSize = -1
+				}
+				const conns, body = 20, 10000
+				attack := append(header[:len(header):len(header)], make([]byte, body)...)
+				var open []*wsd.Conn
+				var peers []*peer
+				for range conns {
+					c, p := servedConn(t, cfg)
+					defer p.close()
+					open, peers = append(open, c), append(peers, p)
+					p.sendRaw(attack[:len(header)])
+				}
+				synctest.Wait()
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				for _, c := range open {
+					require.Equal(t, wsd.StateOpen, c.State())
+				}
+				for _, p := range peers {
+					p.sendRaw(attack[len(header):])
+				}
+				synctest.Wait()
+				runtime.ReadMemStats(&after)
+				// Ten kilobytes have come of each: a small multiple of that is what may be held.
+				require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(conns*16*body))
+				for _, c := range open {
+					c.CloseNow()
+				}
+			})
+		})
+	}
+}
+
+func TestRule7EveryLimitIsOnByDefault(t *testing.T) {
+	type row struct {
+		name string
+		send func(p *peer)
+		code wsd.StatusCode
+	}
+	for _, row := range []row{
+		{"a message of 64 MiB", func(p *peer) {
+			p.sendRaw([]byte{0x82, 0xFF, 0, 0, 0, 0, 0x04, 0, 0, 0})
+		}, wsd.StatusMessageTooBig},
+		{"a frame of 2^63 - 1 bytes", func(p *peer) {
+			p.sendRaw([]byte{0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF})
+		}, wsd.StatusMessageTooBig},
+		{"a frame of 2^63 bytes", func(p *peer) {
+			p.sendRaw([]byte{0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0})
+		}, wsd.StatusProtocolError},
+		{"a frame of 2^64 - 1 bytes", func(p *peer) {
+			p.sendRaw([]byte{0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF})
+		}, wsd.StatusProtocolError},
+		{"a million empty fragments", func(p *peer) {
+			p.send(frame{0x02, nil})
+			piece := p.encode(frame{0x00, nil})
+			var pieces []byte
+			for range 1000 {
+				pieces = append(pieces, piece...)
+			}
+			for range 1000 {
+				if _, err := p.rwc.Write(pieces); err != nil {
+					return
+				}
+			}
+		}, wsd.StatusPolicyViolation},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			go row.send(p)
+			var violation *wsd.ProtocolError
+			require.ErrorAs(t, <-c.Errors(), &violation)
+			require.Equal(t, row.code, violation.Code)
+			p.expectClose(int(row.code))
+			p.close()
+			<-c.Closed()
+			require.Equal(t, row.code, c.CloseEvent().Code)
+		})
+	}
+}
+
+func TestRule8CallsAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{})
+		p.send(frame{0x88, closePayload(4321, "enough")})
+		<-c.Closed()
+		calls := map[string]func() error{
+			"Send":      func() error { return c.Send(t.Context(), wsd.Text("x")) },
+			"Send 1MiB": func() error { return c.Send(t.Context(), wsd.Binary(make([]byte, 1<<20))) },
+			"Ping":      func() error { _, err := c.Ping(t.Context(), nil); return err },
+			"Receive":   func() error { _, err := c.Receive(t.Context()); return err },
+			"Writer":    func() error { _, err := c.Writer(t.Context(), wsd.TextMessage).Write([]byte("x")); return err },
+		}
+		for name, call := range calls {
+			err := call()
+			require.ErrorIs(t, err, wsd.ErrClosed, name)
+			var closed *wsd.CloseError
+			require.ErrorAs(t, err, &closed, name)
+			require.Equal(t, wsd.StatusCode(4321), closed.Code, name)
+			require.Contains(t, err.Error(), "enough", name)
+		}
+		require.NoError(t, c.Flush(t.Context()), "nothing was queued, so nothing is missing")
+		require.NoError(t, c.Close(wsd.StatusNormalClosure, ""), "the handshake was completed")
+		c.CloseNow()
+		p.close()
+	})
+}
+
+func TestRule10ViolationEndsReadingAtOnce(t *testing.T) {
+	t.Run("what came whole before it is answered ahead of the close frame", func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{})
+		go echo(c)
+		p.send(text("one"), text("two"), frame{0x8F, nil}, text("never"))
+		require.Equal(t, text("one"), p.receive())
+		require.Equal(t, text("two"), p.receive())
+		p.expectClose(1002)
+		p.close()
+		<-c.Closed()
+	})
+	t.Run("inside a frame whose rest has not come", func(t *testing.T) {
+		for name, cut := range map[string][]byte{
+			"bad UTF-8":       {0x81, 0xFE, 0x10, 0x00, 0, 0, 0, 0, 'a', 0xFF},
+			"reserved opcode": {0x83},
+			"reserved bit":    {0xC1},
+			"unmasked":        {0x81, 0x05},
+			"long ping":       {0x89, 0xFE},
+			"close of 1 byte": {0x88, 0x81},
+			"bad close code":  {0x88, 0x85, 0, 0, 0, 0, 0x03, 0xEC},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{})
+				p.sendRaw(cut)
+				code := 1002
+				if name == "bad UTF-8" {
+					code = 1007
+				}
+				p.expectClose(code)
+				p.close()
+				<-c.Closed()
+			})
+		}
+	})
+	t.Run("a consumer that does not answer holds it up for a bounded time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			start := time.Now()
+			p.send(text("one"), frame{0x8F, nil})
+			f := p.receive()
+			require.Equal(t, byte(0x88), f.first)
+			require.Equal(t, 100*time.Millisecond, time.Since(start))
+			p.close()
+			<-c.Closed()
+		})
+	})
+	t.Run("and no time where nothing came lately", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			p.send(text("one"))
+			time.Sleep(time.Second)
+			start := time.Now()
+			p.send(closeFrame(1000))
+			p.expectClose(1000)
+			require.Zero(t, time.Since(start))
+			p.close()
+			<-c.Closed()
+		})
+	})
+}
+
+func TestRule11DataBelongsToItsOwner(t *testing.T) {
+	t.Run("received data does not change, and has no room to grow into a neighbour", func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{MessageBuffer: 200})
+		defer p.close()
+		defer c.CloseNow()
+		var frames []frame
+		for i := range 200 {
+			frames = append(frames, text(strings.Repeat(fmt.Sprint(i%10), i)))
+		}
+		p.send(frames...)
+		var got []wsd.Message
+		for range frames {
+			m, err := c.Receive(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, len(m.Data), cap(m.Data))
+			m.Data = append(m.Data, "overwrites nobody"...)
+			got = append(got, m)
+		}
+		for i, m := range got {
+			require.Equal(t, strings.Repeat(fmt.Sprint(i%10), i)+"overwrites nobody", string(m.Data))
+		}
+	})
+	for _, size := range []int{10, 1000, 40 << 10, 3 << 20} {
+		t.Run(fmt.Sprintf("sent data of %d bytes may be changed when Send returns", size), func(t *testing.T) {
+			for role, pair := range map[string]func(testing.TB, wsd.Config) (*wsd.Conn, *peer){"server": servedConn, "client": clientConn} {
+				c, p := pair(t, wsd.Config{})
+				data := make([]byte, size)
+				go func() {
+					for i := range 5 {
+						for j := range data {
+							data[j] = byte(i)
+						}
+						if c.Send(t.Context(), wsd.Binary(data)) != nil {
+							return
+						}
+					}
+				}()
+				for i := range 5 {
+					for left := size; left > 0; {
+						f := p.receive()
+						for _, b := range f.payload {
+							if b != byte(i) {
+								t.Fatalf("%s: message %d holds a %d", role, i, b)
+							}
+						}
+						left -= len(f.payload)
+					}
+				}
+				c.CloseNow()
+				p.close()
+			}
+		})
+	}
+}
+
+func TestRule12MaskingKeys(t *testing.T) {
+	c, p := clientConn(t, wsd.Config{})
+	defer p.close()
+	defer c.CloseNow()
+	const sent = 2000
+	go func() {
+		for range sent {
+			if c.Send(t.Context(), wsd.Binary([]byte{0, 0, 0, 0})) != nil {
+				return
+			}
+		}
+	}()
+	keys := map[[4]byte]int{}
+	ones := 0
+	for range sent {
+		var raw [10]byte
+		_, err := io.ReadFull(p.rwc, raw[:])
+		require.NoError(t, err)
+		key := [4]byte(raw[2:6])
+		keys[key]++
+		for _, b := range key {
+			for ; b != 0; b &= b - 1 {
+				ones++
+			}
+		}
+	}
+	// Among 2,000 random keys a pair is the same once in 2,000 runs; more than two pairs never.
+	require.GreaterOrEqual(t, len(keys), sent-2)
+	require.InDelta(t, sent*16, ones, sent, "half of the bits are ones")
+}
