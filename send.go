@@ -299,7 +299,9 @@ func (c *Conn) Flush(ctx context.Context) error {
 // used by one goroutine at a time.
 func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
-	if w.err = checkCall("writer", ctx); w.err == nil && t != TextMessage && t != BinaryMessage {
+	if ctx == nil {
+		w.err = ErrNilContext
+	} else if t != TextMessage && t != BinaryMessage {
 		w.err = fmt.Errorf("%w: type %d, expected text or binary", ErrInvalidMessage, t)
 	}
 	return w
@@ -368,6 +370,9 @@ func (w *messageWriter) Close() error {
 func (w *messageWriter) frame(fin byte, payload []byte) error {
 	c := w.conn
 	if !w.begun {
+		if err := checkCall("writer", w.ctx); err != nil {
+			return err
+		}
 		if err := c.enter(w.ctx, 0, true); err != nil {
 			return err
 		}

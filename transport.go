@@ -47,6 +47,8 @@ type transport struct {
 	raw rawConn // not ok where the transport is no socket of the operating system
 	// vectored is rwc where it writes several slices in one system call.
 	vectored io.Writer
+	vector   net.Buffers // the writer's, here so that a write allocates nothing, as is what it holds
+	pieces   [2][]byte
 
 	closeOnce sync.Once
 	lender
@@ -112,8 +114,10 @@ func (t *transport) write(head, body []byte) error {
 	case len(body) == 0:
 		return t.writeAll(head)
 	case t.vectored != nil:
-		buffers := net.Buffers{head, body}
-		_, err := buffers.WriteTo(t.vectored)
+		t.pieces = [2][]byte{head, body}
+		t.vector = t.pieces[:]
+		_, err := t.vector.WriteTo(t.vectored)
+		t.pieces = [2][]byte{}
 		return err
 	}
 	if err := t.writeAll(head); err != nil {

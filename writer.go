@@ -12,8 +12,10 @@ import (
 const (
 	// maxFramePayload is where data frames are cut, in bytes, so that control frames never wait behind megabytes.
 	maxFramePayload = 1 << 20
-	// maskChunk is how many bytes of a large message are masked at a time.
-	maskChunk = 64 << 10
+	// largeChunk is how many bytes of a large message are written at a time, so that the keepalive sees a peer that reads
+	// slowly make progress; maskChunk is how many where they are masked first.
+	largeChunk = 256 << 10
+	maskChunk  = 64 << 10
 	// firstBuffer is the size in bytes with which buffers begin, keepBuffer the largest that goes back to the pool.
 	firstBuffer = 2 << 10
 	keepBuffer  = 256 << 10
@@ -203,10 +205,17 @@ func (c *Conn) writeNext() {
 	var control, taken *buffer
 	upTo := o.messages
 	closing := false
-	if o.rest != nil {
+	switch {
+	case o.rest != nil:
 		head, taken, upTo = o.rest, o.restOf, o.restUpTo
 		o.rest, o.restOf = nil, nil
-	} else {
+	case o.large.active && o.large.frame > 0:
+		// Nothing may come between the bytes of a frame.
+		taken, head = o.takeLarge(nil)
+		if len(o.large.data) > 0 {
+			upTo--
+		}
+	default:
 		if len(o.pings) > 0 || len(o.pongs) > 0 || o.queue == nil {
 			control = getBuffer()
 			control.b = append(append(control.b, o.pings...), o.pongs...)
@@ -249,8 +258,8 @@ func (c *Conn) writeNext() {
 	}
 }
 
-// takeLarge takes what is next of the large message: its frame's header goes behind what is in control, its payload
-// is returned, masked in a buffer where this side masks.
+// takeLarge takes what is next of the large message and returns it, in a buffer where this side masks. The header of a
+// frame that begins goes behind what is in control.
 func (o *outgoing) takeLarge(control *buffer) (*buffer, []byte) {
 	l := &o.large
 	l.begun = true
@@ -266,9 +275,9 @@ func (o *outgoing) takeLarge(control *buffer) (*buffer, []byte) {
 		}
 		control.b = appendFrameHeader(control.b, first, l.frame, o.masked, l.key)
 	}
-	size := l.frame
+	size := min(l.frame, largeChunk)
 	if o.masked {
-		size = min(size, maskChunk)
+		size = min(l.frame, maskChunk)
 	}
 	payload := l.data[:size]
 	l.data = l.data[size:]

@@ -1,0 +1,5 @@
+//go:build race
+
+package wsd_test
+
+const raceEnabled = true
