@@ -93,7 +93,7 @@ func (e *HandshakeError) Error() string {
 		s += ": " + e.Problem
 	}
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		s += ": " + strings.TrimPrefix(e.Err.Error(), "wsd: ")
 	}
 	return s
 }

@@ -1,8 +1,318 @@
+// handshake.go is the opening handshake without its sockets: what a request and its answer have to say (RFC 6455,
+// section 4).
 package wsd
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // agreement is what the opening handshake settled.
 type agreement struct {
 	subprotocol string
 	extensions  string
 	compression *Compression // nil: none
+}
+
+const (
+	protocolVersion = "13"                                   // RFC 6455, section 4.1
+	acceptGUID      = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, section 1.3
+	keySize         = 16                                     // bytes of a nonce
+	keyLength       = 24                                     // characters of a nonce in base64
+	acceptLength    = 28                                     // characters of a SHA-1 sum in base64
+	maxShown        = 64                                     // bytes of a header that an error message quotes
+)
+
+// The header fields of the handshake as net/http's maps have them, and as RFC 6455 writes them: what is sent is spelled
+// the RFC's way, for peers that look for that.
+const (
+	mapKey        = "Sec-Websocket-Key"
+	mapVersion    = "Sec-Websocket-Version"
+	mapAccept     = "Sec-Websocket-Accept"
+	mapProtocol   = "Sec-Websocket-Protocol"
+	mapExtensions = "Sec-Websocket-Extensions"
+
+	wireKey        = "Sec-WebSocket-Key"
+	wireVersion    = "Sec-WebSocket-Version"
+	wireAccept     = "Sec-WebSocket-Accept"
+	wireProtocol   = "Sec-WebSocket-Protocol"
+	wireExtensions = "Sec-WebSocket-Extensions"
+)
+
+// asksForWebSocket reports whether a header asks, or tells, to change to the WebSocket protocol.
+func asksForWebSocket(h http.Header) bool {
+	return hasToken(h["Upgrade"], "websocket") && hasToken(h["Connection"], "upgrade")
+}
+
+// checkRequestHeader judges the header of a client's handshake but for Host, Origin, and what it offers (RFC 6455,
+// section 4.2.1).
+func checkRequestHeader(h http.Header) *HandshakeError {
+	// Without these two the request asks for a plain answer, which this resource does not have (RFC 9110, section
+	// 15.5.22).
+	if !hasToken(h["Upgrade"], "websocket") {
+		return refusal(http.StatusUpgradeRequired, "Upgrade", "expected the token websocket, got "+shown(h["Upgrade"]))
+	}
+	if !hasToken(h["Connection"], "upgrade") {
+		return refusal(http.StatusUpgradeRequired, "Connection", "expected the token Upgrade, got "+shown(h["Connection"]))
+	}
+	if v := h[mapVersion]; len(v) != 1 || v[0] != protocolVersion {
+		return refusal(http.StatusUpgradeRequired, wireVersion, "expected 13, got "+shown(v))
+	}
+	key := h[mapKey]
+	if len(key) != 1 {
+		return refusal(http.StatusBadRequest, wireKey, "expected it once, got it "+strconv.Itoa(len(key))+" times")
+	}
+	if !validKey(key[0]) {
+		return refusal(http.StatusBadRequest, wireKey, "expected 16 bytes in base64, got "+shown(key))
+	}
+	return nil
+}
+
+func refusal(status int, header, problem string) *HandshakeError {
+	return &HandshakeError{StatusCode: status, Header: header, Problem: problem}
+}
+
+func validKey(key string) bool {
+	if len(key) != keyLength {
+		return false
+	}
+	var in [keyLength]byte
+	var nonce [keyLength]byte
+	copy(in[:], key)
+	n, err := base64.StdEncoding.Decode(nonce[:], in[:])
+	return err == nil && n == keySize
+}
+
+// appendAccept appends the Sec-WebSocket-Accept value that answers key, which has keyLength characters (RFC 6455,
+// section 4.2.2).
+func appendAccept(dst []byte, key string) []byte {
+	var b [keyLength + len(acceptGUID)]byte
+	copy(b[copy(b[:], key):], acceptGUID)
+	sum := sha1.Sum(b[:])
+	return base64.StdEncoding.AppendEncode(dst, sum[:])
+}
+
+// chooseSubprotocol returns the first of preferred that is in a client's Sec-WebSocket-Protocol lines, empty where none
+// is (RFC 6455, section 4.2.2). The string returned is the server's own, so that nothing of the request is kept.
+func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
+	chosen := len(preferred)
+	for _, line := range lines {
+		for more := true; more; {
+			var element string
+			element, line, more = strings.Cut(line, ",")
+			element = trimSpace(element)
+			if element == "" {
+				continue // RFC 9110, section 5.6.1.2: recipients accept empty elements
+			}
+			if !isToken(element) {
+				return "", refusal(http.StatusBadRequest, wireProtocol, "expected a list of tokens, got "+shown(lines))
+			}
+			if i := slices.Index(preferred[:chosen], element); i >= 0 {
+				chosen = i
+			}
+		}
+	}
+	if chosen == len(preferred) {
+		return "", nil
+	}
+	return preferred[chosen], nil
+}
+
+// checkSubprotocols judges what a caller wants to negotiate: tokens, none of them twice (RFC 6455, section 4.1).
+func checkSubprotocols(subprotocols []string) *HandshakeError {
+	for i, s := range subprotocols {
+		if !isToken(s) {
+			return &HandshakeError{Header: wireProtocol, Problem: "expected a token, got " + quoted(s)}
+		}
+		if slices.Contains(subprotocols[:i], s) {
+			return &HandshakeError{Header: wireProtocol, Problem: quoted(s) + " is there twice"}
+		}
+	}
+	return nil
+}
+
+// checkExtraHeader judges the header fields that a caller adds to a request or an answer: well-formed, and none that
+// the handshake or the framing of HTTP is made of.
+func checkExtraHeader(h http.Header) *HandshakeError {
+	for name, values := range h {
+		if !isToken(name) {
+			return &HandshakeError{Problem: "expected the name of a header field, got " + quoted(name)}
+		}
+		if isHandshakeField(name) {
+			return &HandshakeError{Header: name, Problem: "set by the handshake itself, it cannot be given"}
+		}
+		if i := slices.IndexFunc(values, func(v string) bool { return !isFieldValue(v) }); i >= 0 {
+			return &HandshakeError{Header: name, Problem: "control character in the value " + quoted(values[i])}
+		}
+	}
+	return nil
+}
+
+// isHandshakeField reports whether the handshake itself sets the header field, or it would announce a body, which a
+// handshake does not have.
+func isHandshakeField(name string) bool {
+	const family = "sec-websocket-"
+	if len(name) >= len(family) && equalFold(name[:len(family)], family) {
+		return true
+	}
+	return slices.ContainsFunc([]string{"Upgrade", "Connection", "Content-Length", "Transfer-Encoding", "Trailer"},
+		func(own string) bool { return equalFold(name, own) })
+}
+
+// appendAnswer appends the answer to a handshake up to the end of its own header fields (RFC 6455, section 4.2.2).
+func appendAnswer(dst []byte, key string, agreed *agreement) []byte {
+	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+wireAccept+": "...)
+	dst = appendAccept(dst, key)
+	if agreed.subprotocol != "" {
+		dst = append(append(dst, "\r\n"+wireProtocol+": "...), agreed.subprotocol...)
+	}
+	if agreed.extensions != "" {
+		dst = append(append(dst, "\r\n"+wireExtensions+": "...), agreed.extensions...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// appendHeader appends the fields of h, in the order of their names, but for those that do not belong into an answer.
+func appendHeader(dst []byte, h http.Header) []byte {
+	if len(h) == 0 {
+		return dst
+	}
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if !isToken(name) || isHandshakeField(name) {
+			continue
+		}
+		for _, value := range h[name] {
+			if isFieldValue(value) {
+				dst = append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
+			}
+		}
+	}
+	return dst
+}
+
+// checkAnswerHeader judges the header of a server's 101 against what was asked for (RFC 6455, section 4.1), and returns
+// what was settled. offered is nil where no extension was.
+func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered *Compression) (agreement, *HandshakeError) {
+	wrong := func(header, expected string, got []string) (agreement, *HandshakeError) {
+		return agreement{}, &HandshakeError{Header: header, Problem: "expected " + expected + ", got " + shown(got)}
+	}
+	var agreed agreement
+	if v := h["Upgrade"]; len(v) != 1 || !equalFold(v[0], "websocket") {
+		return wrong("Upgrade", "websocket", v)
+	}
+	if v := h["Connection"]; !hasToken(v, "upgrade") {
+		return wrong("Connection", "the token Upgrade", v)
+	}
+	var accept [acceptLength]byte
+	expected := string(appendAccept(accept[:0], key))
+	if v := h[mapAccept]; len(v) != 1 || v[0] != expected {
+		return wrong(wireAccept, quoted(expected), v)
+	}
+	if v := h[mapProtocol]; len(v) > 0 {
+		i := slices.Index(subprotocols, v[0])
+		switch {
+		case len(subprotocols) == 0:
+			return wrong(wireProtocol, "none, as none was asked for", v)
+		case len(v) > 1 || i < 0:
+			return wrong(wireProtocol, "one of those asked for, "+shown(subprotocols), v)
+		}
+		agreed.subprotocol = subprotocols[i]
+	}
+	v := h[mapExtensions]
+	if len(v) == 0 {
+		return agreed, nil
+	}
+	if offered == nil {
+		return wrong(wireExtensions, "none, as none was offered", v)
+	}
+	compression, err := checkDeflate(v, offered)
+	if err != nil {
+		return agreement{}, &HandshakeError{Header: wireExtensions, Problem: "got " + shown(v), Err: err}
+	}
+	if agreed.compression = compression; compression != nil {
+		agreed.extensions = strings.Join(v, ", ")
+	}
+	return agreed, nil
+}
+
+// hasToken reports whether a comma-separated list, which may go over several lines, has an element that is token but
+// for the case of its letters (RFC 9110, section 5.6.1).
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for more := true; more; {
+			var element string
+			element, line, more = strings.Cut(line, ",")
+			if equalFold(trimSpace(element), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// trimSpace removes what RFC 9110, section 5.6.3, calls optional white space.
+func trimSpace(s string) string { return strings.Trim(s, " \t") }
+
+// equalFold compares without regard to the case of ASCII letters; strings.EqualFold has more letters be equal.
+func equalFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2), as the names of header fields and subprotocols are.
+func isToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// isFieldValue reports whether s can stand in a header: no control characters but the tab (RFC 9110, section 5.5).
+func isFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7F {
+			return false
+		}
+	}
+	return true
+}
+
+// shown is the value of a header field for an error message.
+func shown(lines []string) string {
+	if len(lines) == 0 {
+		return "none"
+	}
+	return quoted(strings.Join(lines, ", "))
+}
+
+func quoted(s string) string {
+	if len(s) > maxShown {
+		return strconv.Quote(s[:maxShown]) + "..."
+	}
+	return strconv.Quote(s)
 }

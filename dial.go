@@ -1,0 +1,424 @@
+// dial.go is the client's side of the opening handshake: a request by net/http, with its proxies, TLS, cookies and
+// redirects, the judging of the answer, and the taking over of the connection.
+package wsd
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DialOptions holds what a client asks of a handshake, and what its connection is told. The zero value and nil are safe
+// defaults. It is only read, and one value may serve many calls at once.
+type DialOptions struct {
+	Config
+	// HTTPClient performs the handshake: its Jar, its CheckRedirect, its Timeout, and above all its Transport, which is
+	// the place for a custom dial (a unix socket, say), a TLS configuration and a proxy. A proxy is asked for a tunnel
+	// with CONNECT for ws URLs too. The client itself is not changed. Default http.DefaultClient.
+	HTTPClient *http.Client
+	// Header is added to the request. Host in it replaces the URL's, as elsewhere in HTTP; fields that the handshake sets
+	// itself cannot be given.
+	Header http.Header
+	// Subprotocols holds those to ask for, the preferred first. The server chooses one or none (RFC 6455, section 1.9).
+	Subprotocols []string
+	// HandshakeTimeout bounds the handshake from the dialing on, redirects included. Default 10 s, negative for no
+	// bound but that of the context and of HTTPClient.Timeout.
+	HandshakeTimeout time.Duration
+}
+
+const (
+	// maxErrorBody is how much of an answer that is none to a handshake can be read, in bytes.
+	maxErrorBody = 64 << 10
+	// maxRedirects is net/http's number.
+	maxRedirects = 10
+)
+
+var errRedirects = errors.New("stopped after 10 redirects")
+
+// Dial opens a connection to a ws or wss URL, or an http or https URL, which mean the same (RFC 6455, section 4.1). User
+// info in it becomes basic authorization, unless Header has another. nil options are the defaults. On success the
+// response is the server's answer, without a body.
+//
+// Redirects are followed as HTTPClient.CheckRedirect has it, but never from wss to ws, and Authorization, Cookie and
+// other credentials of the caller stay behind where a redirect leaves the origin, which is scheme, host and port. A
+// cookie jar goes by its own rules.
+//
+// ctx bounds the handshake alone: that it is done later does not touch the connection. An error is a *HandshakeError, or
+// ErrNilContext; it matches ctx's error where that ended the handshake, and context.DeadlineExceeded where
+// HandshakeTimeout did. Its Response, and the second result, is the answer, if there was one; up to 64 KiB of its
+// body can be read, and it needs no closing.
+func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Response, error) {
+	if ctx == nil {
+		return nil, nil, ErrNilContext
+	}
+	if opts == nil {
+		opts = new(DialOptions)
+	}
+	req, problem := opts.request(url)
+	if problem != nil {
+		return nil, nil, problem
+	}
+	limit := startHandshakeLimit(ctx, opts.timeout())
+	h := handshake{opts: opts, key: newKey()}
+	conn, resp, problem := h.perform(limit, req)
+	if ended := limit.stop(); ended != nil && (problem == nil || resp == nil) {
+		if problem == nil {
+			_ = conn.rwc.Close()
+		}
+		problem = &HandshakeError{Problem: "given up", Err: ended}
+		resp = nil
+	}
+	if problem != nil {
+		limit.cancel(context.Canceled)
+		problem.Response = resp
+		if resp != nil {
+			problem.StatusCode = resp.StatusCode
+		}
+		return nil, resp, problem
+	}
+	return newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed, conn.buffered), resp, nil
+}
+
+// request makes the first request of a handshake (RFC 6455, section 4.1), but for the key.
+func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
+	target, problem := parseTarget(rawURL)
+	if problem != nil {
+		return nil, problem
+	}
+	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
+		return nil, problem
+	}
+	if problem := checkExtraHeader(o.Header); problem != nil {
+		return nil, problem
+	}
+	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: make(http.Header, len(o.Header)+8)}
+	for name, values := range o.Header {
+		if !equalFold(name, "Host") {
+			name = http.CanonicalHeaderKey(name)
+			req.Header[name] = append(req.Header[name], values...)
+			continue
+		}
+		if len(values) != 1 || values[0] == "" {
+			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(values)}
+		}
+		req.Host = values[0]
+	}
+	if user := target.User; user != nil {
+		if req.Header.Get("Authorization") == "" {
+			password, _ := user.Password()
+			req.SetBasicAuth(user.Username(), password)
+		}
+		// From here on the header has it, so that it goes where a redirect within the origin goes, and no further.
+		target.User = nil
+	}
+	req.Header.Set("Upgrade", "websocket")
+	req.Header.Set("Connection", "Upgrade")
+	req.Header[wireVersion] = []string{protocolVersion}
+	if len(o.Subprotocols) > 0 {
+		req.Header[wireProtocol] = []string{strings.Join(o.Subprotocols, ", ")}
+	}
+	if o.Compression != nil {
+		if offer := deflateOffer(o.Compression); offer != "" {
+			req.Header[wireExtensions] = []string{offer}
+		}
+	}
+	return req, nil
+}
+
+// parseTarget reads the URL of a WebSocket (RFC 6455, section 3) into the one of its handshake.
+func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
+	target, err := url.Parse(rawURL)
+	if err != nil {
+		// The whole error has the whole URL, with a password in it perhaps.
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner
+		}
+		return nil, &HandshakeError{Problem: "expected a URL", Err: err}
+	}
+	problem := ""
+	switch scheme := httpScheme(target.Scheme); {
+	case scheme != "http" && scheme != "https":
+		problem = "expected the scheme ws, wss, http or https"
+	case target.Opaque != "" || target.Hostname() == "":
+		problem = "expected a host"
+	case strings.Contains(rawURL, "#"):
+		problem = "expected no fragment"
+	}
+	if problem != "" {
+		return nil, &HandshakeError{Problem: problem + " in the URL " + quoted(target.Redacted())}
+	}
+	target.Scheme = httpScheme(target.Scheme)
+	return target, nil
+}
+
+// httpScheme is the scheme of the handshake, which cookie jars and proxies go by.
+func httpScheme(scheme string) string {
+	switch scheme {
+	case "ws":
+		return "http"
+	case "wss":
+		return "https"
+	}
+	return scheme
+}
+
+// newKey returns a nonce for Sec-WebSocket-Key.
+func newKey() string {
+	var nonce [keySize]byte
+	_, _ = rand.Read(nonce[:]) // never fails
+	return base64.StdEncoding.EncodeToString(nonce[:])
+}
+
+// client returns the caller's client.
+func (o *DialOptions) client() *http.Client {
+	if o.HTTPClient == nil {
+		return http.DefaultClient
+	}
+	return o.HTTPClient
+}
+
+// timeout is what bounds the handshake besides the context, 0 for nothing.
+func (o *DialOptions) timeout() time.Duration {
+	timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout)
+	if t := o.client().Timeout; t > 0 && (timeout == 0 || t < timeout) {
+		timeout = t
+	}
+	return timeout
+}
+
+// handshakeLimit is the context of a handshake. It ends with the caller's context or the timeout while the handshake
+// goes on, and never once stop has been called, so that nothing below the connection hears of either later.
+type handshakeLimit struct {
+	context.Context
+	cancel   context.CancelCauseFunc
+	deadline time.Time // zero for none
+	forget   func() bool
+	timer    *time.Timer // nil for none
+}
+
+type handshakeTimeoutError struct{ timeout time.Duration }
+
+func (e handshakeTimeoutError) Error() string { return "no answer within " + e.timeout.String() }
+func (e handshakeTimeoutError) Unwrap() error { return context.DeadlineExceeded }
+
+func startHandshakeLimit(ctx context.Context, timeout time.Duration) *handshakeLimit {
+	l := new(handshakeLimit)
+	l.Context, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	l.deadline, _ = ctx.Deadline()
+	if timeout > 0 {
+		if at := time.Now().Add(timeout); l.deadline.IsZero() || at.Before(l.deadline) {
+			l.deadline = at
+		}
+		l.timer = time.AfterFunc(timeout, func() { l.cancel(handshakeTimeoutError{timeout}) })
+	}
+	l.forget = context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if err := ctx.Err(); cause != err {
+			cause = fmt.Errorf("%w: %w", err, cause)
+		}
+		l.cancel(cause)
+	})
+	return l
+}
+
+// Deadline lets a dialer divide the time among the addresses of a host.
+func (l *handshakeLimit) Deadline() (time.Time, bool) { return l.deadline, !l.deadline.IsZero() }
+
+// stop ends the limit, and returns what had ended the handshake, if anything had.
+func (l *handshakeLimit) stop() error {
+	late := l.timer != nil && !l.timer.Stop()
+	if !l.forget() || late {
+		<-l.Done() // it is being told
+	}
+	return context.Cause(l.Context)
+}
+
+// handshake is a client's opening handshake, over all its redirects.
+type handshake struct {
+	opts *DialOptions
+	key  string   // of the last request
+	conn net.Conn // of the last request, nil where the transport is not net/http's own
+}
+
+// dialed is what a handshake has led to.
+type dialed struct {
+	rwc      io.ReadWriteCloser
+	buffered []byte
+	agreed   agreement
+}
+
+// perform carries the handshake out. The response is returned wherever there is one, with a body that holds nothing
+// open.
+func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *http.Response, *HandshakeError) {
+	client := *h.opts.client()
+	client.Timeout = 0 // it would go on running on the connection; ctx has it
+	client.CheckRedirect = h.checkRedirect
+	if client.Transport == nil {
+		client.Transport = http.DefaultTransport
+	}
+	if transport, ok := client.Transport.(*http.Transport); ok {
+		// Of net/http's own transport it is known that the answer comes over the connection that it has told of.
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { h.conn = info.Conn },
+		})
+		if transport.Proxy != nil {
+			client.Transport = tunnelTransport{transport}
+		}
+	}
+	req.Header[wireKey] = []string{h.key}
+	resp, err := client.Do(req.WithContext(ctx))
+	if err != nil {
+		if resp != nil {
+			resp.Body = http.NoBody // it is closed
+		}
+		// net/http speaks of a Get of an http URL, which is not what the caller has asked for.
+		var outer *url.Error
+		if errors.As(err, &outer) {
+			err = outer.Err
+		}
+		return dialed{}, resp, &HandshakeError{Err: err}
+	}
+	conn, problem := h.judge(resp)
+	if problem != nil {
+		keepBody(resp)
+		return dialed{}, resp, problem
+	}
+	resp.Body = http.NoBody
+	return conn, resp, nil
+}
+
+// judge verifies the answer, and takes its connection over.
+func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quoted(resp.Status)}
+	}
+	offered := h.opts.Compression
+	if offered != nil && deflateOffer(offered) == "" {
+		offered = nil
+	}
+	agreed, problem := checkAnswerHeader(resp.Header, h.key, h.opts.Subprotocols, offered)
+	if problem != nil {
+		return dialed{}, problem
+	}
+	body, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok {
+		return dialed{}, &HandshakeError{Problem: "HTTPClient.Transport gives no connection to write to"}
+	}
+	switch {
+	case h.conn == nil:
+		return dialed{body, nil, agreed}, nil
+	case !isSocket(h.conn):
+		return dialed{&bodyConn{h.conn, body}, nil, agreed}, nil
+	}
+	return dialed{h.conn, drainBody(h.conn, body), agreed}, nil
+}
+
+// isSocket reports whether conn is known to keep its deadlines to the letter.
+func isSocket(conn net.Conn) bool {
+	switch conn := conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	case *tls.Conn:
+		return isSocket(conn.NetConn())
+	}
+	return false
+}
+
+// drainBody returns what net/http has read from conn behind the answer. The connection can then be used by itself.
+func drainBody(conn net.Conn, body io.Reader) []byte {
+	// Past its deadline conn gives nothing more, so that the body ends with what it holds. A deadline does not harm TLS
+	// while reading, and what else may be wrong with conn the next read finds too.
+	_ = conn.SetReadDeadline(time.Unix(1, 0))
+	var buffered []byte
+	for chunk := make([]byte, 512); ; {
+		n, err := body.Read(chunk)
+		buffered = append(buffered, chunk[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	return buffered
+}
+
+// bodyConn is a connection that goes on being read through the body of the answer, which may hold bytes that came
+// behind it.
+type bodyConn struct {
+	net.Conn
+	body io.ReadWriteCloser
+}
+
+func (c *bodyConn) Read(b []byte) (int, error) { return c.body.Read(b) }
+
+// CloseWrite tells the peer that nothing more comes, where the connection can.
+func (c *bodyConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// keepBody reads what the caller may read of an answer that is none to a handshake, and lets go of its connection.
+func keepBody(resp *http.Response) {
+	var body []byte
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		// What has come when the time is up is still worth reading.
+		body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	}
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+}
+
+// checkRedirect applies the caller's policy and then what a WebSocket handshake has to do on top.
+func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error {
+	req.URL.Scheme = httpScheme(req.URL.Scheme)
+	if _, given := via[0].Header["Referer"]; !given {
+		req.Header.Del("Referer") // a WebSocket handshake has none, and the URL of one may be a secret
+	}
+	policy := h.opts.client().CheckRedirect
+	if policy != nil {
+		if err := policy(req, via); err != nil {
+			return err
+		}
+	} else if len(via) >= maxRedirects {
+		return errRedirects
+	}
+	switch last := via[len(via)-1]; {
+	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
+		return errors.New("redirected to the scheme " + quoted(req.URL.Scheme) + ", expected ws, wss, http or https")
+	case last.URL.Scheme == "https" && req.URL.Scheme == "http":
+		return errors.New("redirected from wss to ws, which is refused")
+	}
+	// net/http copies the header of the first request each time, so credentials have to go each time too once a
+	// redirect has left the origin, be it that a later one comes back.
+	origin := originOf(via[0].URL)
+	left := func(r *http.Request) bool { return originOf(r.URL) != origin }
+	if left(req) || slices.ContainsFunc(via, left) {
+		for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate"} {
+			req.Header.Del(name)
+		}
+	}
+	h.key = newKey() // a nonce is for one connection
+	req.Header[wireKey] = []string{h.key}
+	return nil
+}
+
+func originOf(u *url.URL) origin {
+	port := u.Port()
+	if port == "" {
+		port = defaultPort(u.Scheme)
+	}
+	return origin{u.Scheme, strings.ToLower(u.Hostname()), port}
+}

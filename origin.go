@@ -1,0 +1,225 @@
+// origin.go says which web pages may connect: the origin of a request (RFC 6454) against the server's own host and the
+// patterns that the server allows.
+package wsd
+
+import (
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// origin is a web origin, or the pattern of one.
+type origin struct {
+	scheme string
+	host   string // without the brackets of an IPv6 address
+	port   string // the scheme's own where none is given; empty where it has none
+}
+
+// anyOrigin is the pattern that turns the check off.
+const anyOrigin = "*"
+
+// checkOrigin judges the origin of a request to a server of the given Host, which speaks TLS itself or not (RFC 6455,
+// sections 4.2.2 and 10.2).
+func checkOrigin(h http.Header, host string, tls bool, patterns []string) *HandshakeError {
+	lines := h["Origin"]
+	if len(lines) == 0 {
+		return nil // not from a web page
+	}
+	for _, pattern := range patterns {
+		if pattern == anyOrigin {
+			return nil
+		}
+	}
+	if len(lines) > 1 {
+		return refusal(http.StatusForbidden, "Origin", "expected it at most once, got it "+strconv.Itoa(len(lines))+" times")
+	}
+	// Opaque origins have no parts to compare; a pattern that names one is meant literally.
+	for _, pattern := range patterns {
+		if pattern != "" && equalFold(pattern, lines[0]) {
+			return nil
+		}
+	}
+	from, ok := parseOrigin(lines[0])
+	if !ok {
+		return refusal(http.StatusForbidden, "Origin", "expected scheme://host or scheme://host:port, got "+shown(lines))
+	}
+	if sameOrigin(from, host, tls) {
+		return nil
+	}
+	for _, pattern := range patterns {
+		if matchOrigin(pattern, from, tls) {
+			return nil
+		}
+	}
+	return refusal(http.StatusForbidden, "Origin", "not allowed here: "+shown(lines))
+}
+
+// parseOrigin reads scheme "://" host [ ":" port ] (RFC 6454, section 6.2).
+func parseOrigin(s string) (origin, bool) {
+	scheme, authority, ok := strings.Cut(s, "://")
+	if !ok || !isScheme(scheme) {
+		return origin{}, false
+	}
+	host, port, ok := splitHostPort(authority)
+	if !ok || host == "" || !isHost(host) || port != "" && !isPort(port) {
+		return origin{}, false
+	}
+	if port == "" {
+		port = defaultPort(scheme)
+	}
+	return origin{scheme, host, port}, true
+}
+
+// sameOrigin reports whether a page of the origin from comes from the server itself.
+func sameOrigin(from origin, host string, tls bool) bool {
+	if !webScheme(from.scheme, tls) {
+		return false
+	}
+	host, port, ok := splitHostPort(host)
+	if !ok {
+		return false
+	}
+	if port == "" {
+		// A client leaves the port out where it is that of the scheme it uses.
+		port = defaultPort(from.scheme)
+	}
+	return port == from.port && equalHost(host, from.host)
+}
+
+// webScheme reports whether pages under scheme can be this server's own. One that speaks TLS has https only. One that
+// does not may stand behind a proxy that does.
+func webScheme(scheme string, tls bool) bool {
+	return equalFold(scheme, "https") || !tls && equalFold(scheme, "http")
+}
+
+// checkOriginPattern finds patterns that could never match, so that a mistake does not look like an attack.
+func checkOriginPattern(pattern string) *HandshakeError {
+	if pattern == anyOrigin || pattern == "null" {
+		return nil
+	}
+	scheme, authority, found := strings.Cut(pattern, "://")
+	if !found {
+		scheme, authority = "*", pattern
+	}
+	host, port, ok := splitHostPort(authority)
+	if !ok || strings.Trim(scheme, "*") != "" && !isScheme(strings.ReplaceAll(scheme, "*", "a")) || !isHost(host) ||
+		host == "" && !found || port != "" && port != "*" && !isPort(port) {
+		return &HandshakeError{Header: "Origin", Problem: "expected a pattern such as *.example.com or https://example.com:*, got " +
+			quoted(pattern)}
+	}
+	return nil
+}
+
+// matchOrigin reports whether pattern allows the origin from.
+func matchOrigin(pattern string, from origin, tls bool) bool {
+	scheme, authority, found := strings.Cut(pattern, "://")
+	if !found {
+		authority = pattern
+		if !webScheme(from.scheme, tls) {
+			return false
+		}
+	} else if !glob(scheme, from.scheme) {
+		return false
+	}
+	host, port, ok := splitHostPort(authority)
+	if !ok || host == "" {
+		return false
+	}
+	if port == "" {
+		port = defaultPort(from.scheme)
+	}
+	return (port == "*" || port == from.port) && (glob(host, from.host) || equalHost(host, from.host))
+}
+
+// glob reports whether pattern, in which * stands for any run of characters, matches s but for the case of letters.
+func glob(pattern, s string) bool {
+	star, retry := -1, 0
+	p, i := 0, 0
+	for i < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, retry = p, i
+			p++
+		case p < len(pattern) && lower(pattern[p]) == lower(s[i]):
+			p++
+			i++
+		case star >= 0:
+			// The last * takes one character more. Earlier ones need no second look.
+			retry++
+			p, i = star+1, retry
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}
+
+// splitHostPort takes host [ ":" port ] apart (RFC 3986, section 3.2). The host comes without the brackets that IPv6
+// addresses have, and the port is empty where there is none.
+func splitHostPort(s string) (host, port string, ok bool) {
+	if strings.HasPrefix(s, "[") {
+		host, port, ok = strings.Cut(s[1:], "]")
+		if ip, err := netip.ParseAddr(host); !ok || err != nil || !ip.Is6() {
+			return "", "", false
+		}
+		if port == "" {
+			return host, "", true
+		}
+		if port[0] != ':' {
+			return "", "", false
+		}
+		return host, port[1:], true
+	}
+	host, port, _ = strings.Cut(s, ":")
+	return host, port, strings.IndexByte(port, ':') < 0
+}
+
+// equalHost compares host names and addresses. IPv6 has many ways to write one address.
+func equalHost(a, b string) bool {
+	if equalFold(a, b) {
+		return true
+	}
+	if strings.IndexByte(a, ':') < 0 || strings.IndexByte(b, ':') < 0 {
+		return false
+	}
+	first, errFirst := netip.ParseAddr(a)
+	second, errSecond := netip.ParseAddr(b)
+	return errFirst == nil && errSecond == nil && first == second
+}
+
+func defaultPort(scheme string) string {
+	switch {
+	case equalFold(scheme, "http"):
+		return "80"
+	case equalFold(scheme, "https"):
+		return "443"
+	}
+	return ""
+}
+
+// isScheme follows RFC 3986, section 3.1.
+func isScheme(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && (i == 0 || c != '+' && c != '-' && c != '.') {
+			return false
+		}
+	}
+	return s != "" && (s[0] < '0' || s[0] > '9')
+}
+
+// isHost leaves out what ends a host in a URL, and what a URL does not have.
+func isHost(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7F || strings.IndexByte(`/?#@\[],<>"`, c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isPort takes ports as browsers write them, without leading zeros.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0 && s[0] != '0'
+}
