@@ -26,7 +26,8 @@ type DialOptions struct {
 	Config
 	// HTTPClient performs the handshake: its Jar, its CheckRedirect, its Timeout, and above all its Transport, which is
 	// the place for a custom dial (a unix socket, say), a TLS configuration and a proxy. A proxy is asked for a tunnel
-	// with CONNECT for ws URLs too. The client itself is not changed. Default http.DefaultClient.
+	// with CONNECT for ws URLs too. The client is only read; of an *http.Transport the settings are used, but not its
+	// pool, and HTTP/1.1 alone is spoken. Default http.DefaultClient.
 	HTTPClient *http.Client
 	// Header is added to the request. Host in it replaces the URL's, as elsewhere in HTTP; fields that the handshake sets
 	// itself cannot be given.
@@ -202,10 +203,9 @@ func (o *DialOptions) timeout() time.Duration {
 // goes on, and never once stop has been called, so that nothing below the connection hears of either later.
 type handshakeLimit struct {
 	context.Context
-	cancel   context.CancelCauseFunc
-	deadline time.Time // zero for none
-	forget   func() bool
-	timer    *time.Timer // nil for none
+	cancel context.CancelCauseFunc
+	forget func() bool
+	timer  *time.Timer // nil for none
 }
 
 type handshakeTimeoutError struct{ timeout time.Duration }
@@ -216,11 +216,7 @@ func (e handshakeTimeoutError) Unwrap() error { return context.DeadlineExceeded 
 func startHandshakeLimit(ctx context.Context, timeout time.Duration) *handshakeLimit {
 	l := new(handshakeLimit)
 	l.Context, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	l.deadline, _ = ctx.Deadline()
 	if timeout > 0 {
-		if at := time.Now().Add(timeout); l.deadline.IsZero() || at.Before(l.deadline) {
-			l.deadline = at
-		}
 		l.timer = time.AfterFunc(timeout, func() { l.cancel(handshakeTimeoutError{timeout}) })
 	}
 	l.forget = context.AfterFunc(ctx, func() {
@@ -232,9 +228,6 @@ func startHandshakeLimit(ctx context.Context, timeout time.Duration) *handshakeL
 	})
 	return l
 }
-
-// Deadline lets a dialer divide the time among the addresses of a host.
-func (l *handshakeLimit) Deadline() (time.Time, bool) { return l.deadline, !l.deadline.IsZero() }
 
 // stop ends the limit, and returns what had ended the handshake, if anything had.
 func (l *handshakeLimit) stop() error {
@@ -273,9 +266,9 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) { h.conn = info.Conn },
 		})
-		if transport.Proxy != nil {
-			client.Transport = tunnelTransport{transport}
-		}
+		own := &handshakeTransport{caller: transport}
+		defer own.close()
+		client.Transport = own
 	}
 	req.Header[wireKey] = []string{h.key}
 	resp, err := client.Do(req.WithContext(ctx))

@@ -17,69 +17,85 @@ import (
 // maxProxyAnswer bounds a proxy's answer to CONNECT, in bytes, where the transport has no bound of its own.
 const maxProxyAnswer = 1 << 20
 
-// tunnelTransport is net/http's transport, but that plain requests go through a tunnel too where a proxy is to be used.
-type tunnelTransport struct{ *http.Transport }
-
-// RoundTrip performs one request of a handshake.
-func (t tunnelTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "http" {
-		return t.Transport.RoundTrip(req)
-	}
-	proxy, err := t.Proxy(req)
-	if err != nil {
-		return nil, err
-	}
-	if proxy == nil || proxy.Scheme != "http" && proxy.Scheme != "https" {
-		return t.Transport.RoundTrip(req)
-	}
-	tunneled := t.Clone()
-	tunneled.Proxy = nil
-	tunneled.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := t.dialTunnel(ctx, network, addr, proxy)
-		if err != nil {
-			return nil, fmt.Errorf("proxy %s: %w", proxy.Host, err)
-		}
-		return conn, nil
-	}
-	// The clone has a pool of its own, which nobody would ever empty.
-	tunneled.DisableKeepAlives = true
-	return tunneled.RoundTrip(req)
+// handshakeTransport is net/http's transport as a handshake needs it: plain requests go through a tunnel too where a
+// proxy is to be used, and nothing is left behind. net/http goes on dialing for a request that has been given up, as
+// another may want the connection; here none does.
+type handshakeTransport struct {
+	caller *http.Transport   // only read
+	used   []*http.Transport // one for each request
 }
 
-// dialTunnel connects to addr through proxy.
-func (t tunnelTransport) dialTunnel(ctx context.Context, network, addr string, proxy *url.URL) (net.Conn, error) {
-	conn, err := t.dialProxy(ctx, network, proxy)
+// RoundTrip performs one request of a handshake.
+func (h *handshakeTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	t := h.caller.Clone()
+	t.DisableKeepAlives = true
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	if req.URL.Scheme == "http" && t.Proxy != nil {
+		proxy, err := t.Proxy(req)
+		if err != nil {
+			return nil, err
+		}
+		if proxy != nil && (proxy.Scheme == "http" || proxy.Scheme == "https") {
+			t.Proxy = nil
+			t.DialContext = tunnel{h.caller, proxy}.dial
+		}
+	}
+	h.used = append(h.used, t)
+	return t.RoundTrip(req)
+}
+
+// close ends what is still being dialed.
+func (h *handshakeTransport) close() {
+	for _, t := range h.used {
+		t.CloseIdleConnections()
+	}
+}
+
+// tunnel dials through a proxy.
+type tunnel struct {
+	*http.Transport
+	proxy *url.URL
+}
+
+// dial connects to addr through the proxy.
+func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := t.dialProxy(ctx, network)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("proxy %s: %w", t.proxy.Host, err)
 	}
 	forget := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	err = t.connect(ctx, conn, addr, proxy)
+	err = t.connect(ctx, conn, addr)
 	if !forget() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, fmt.Errorf("proxy %s: %w", t.proxy.Host, err)
 	}
 	return conn, nil
 }
 
 // dialProxy connects to the proxy itself, as the caller's transport has it.
-func (t tunnelTransport) dialProxy(ctx context.Context, network string, proxy *url.URL) (net.Conn, error) {
-	port := proxy.Port()
+func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error) {
+	port := t.proxy.Port()
 	if port == "" {
-		port = defaultPort(proxy.Scheme)
+		port = defaultPort(t.proxy.Scheme)
 	}
-	addr := net.JoinHostPort(proxy.Hostname(), port)
-	if proxy.Scheme == "https" && t.DialTLSContext != nil {
+	addr := net.JoinHostPort(t.proxy.Hostname(), port)
+	if t.proxy.Scheme == "https" && t.DialTLSContext != nil {
 		return t.DialTLSContext(ctx, network, addr)
 	}
 	dial := t.DialContext
-	if dial == nil {
+	switch {
+	case dial != nil:
+	case t.Dial != nil: // deprecated, but a caller who has it does not want it passed by
+		dial = func(_ context.Context, network, addr string) (net.Conn, error) { return t.Dial(network, addr) }
+	default:
 		dial = new(net.Dialer).DialContext
 	}
 	conn, err := dial(ctx, network, addr)
-	if err != nil || proxy.Scheme != "https" {
+	if err != nil || t.proxy.Scheme != "https" {
 		return conn, err
 	}
 	config := t.TLSClientConfig.Clone()
@@ -87,7 +103,7 @@ func (t tunnelTransport) dialProxy(ctx context.Context, network string, proxy *u
 		config = new(tls.Config)
 	}
 	if config.ServerName == "" {
-		config.ServerName = proxy.Hostname()
+		config.ServerName = t.proxy.Hostname()
 	}
 	config.NextProtos = nil // CONNECT is spoken over HTTP/1.1
 	secure := tls.Client(conn, config)
@@ -104,18 +120,18 @@ func (t tunnelTransport) dialProxy(ctx context.Context, network string, proxy *u
 }
 
 // connect asks a proxy for a tunnel to addr (RFC 9110, section 9.3.6).
-func (t tunnelTransport) connect(ctx context.Context, conn net.Conn, addr string, proxy *url.URL) error {
+func (t tunnel) connect(ctx context.Context, conn net.Conn, addr string) error {
 	header := t.ProxyConnectHeader
 	if t.GetProxyConnectHeader != nil {
 		var err error
-		if header, err = t.GetProxyConnectHeader(ctx, proxy, addr); err != nil {
+		if header, err = t.GetProxyConnectHeader(ctx, t.proxy, addr); err != nil {
 			return err
 		}
 	}
 	if header = header.Clone(); header == nil {
 		header = make(http.Header)
 	}
-	if user := proxy.User; user != nil {
+	if user := t.proxy.User; user != nil {
 		password, _ := user.Password()
 		credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
 		header.Set("Proxy-Authorization", "Basic "+credentials)
@@ -128,13 +144,17 @@ func (t tunnelTransport) connect(ctx context.Context, conn net.Conn, addr string
 	if limit <= 0 {
 		limit = maxProxyAnswer
 	}
-	answer := bufio.NewReader(io.LimitReader(conn, limit))
+	limited := &io.LimitedReader{R: conn, N: limit}
+	answer := bufio.NewReader(limited)
 	resp, err := http.ReadResponse(answer, req)
 	if err != nil {
+		if limited.N == 0 {
+			return fmt.Errorf("expected an answer to CONNECT of at most %d bytes, got more", limit)
+		}
 		return err
 	}
 	if t.OnProxyConnectResponse != nil {
-		if err := t.OnProxyConnectResponse(ctx, proxy, req, resp); err != nil {
+		if err := t.OnProxyConnectResponse(ctx, t.proxy, req, resp); err != nil {
 			return err
 		}
 	}
