@@ -448,6 +448,14 @@ func TestDialRefusesRedirects(t *testing.T) {
 	})
 }
 
+func TestDialBoundsTheHeaderOfTheAnswer(t *testing.T) {
+	addr, _ := answering(t, func(accept string) string { return switching(accept, "X: "+strings.Repeat("x", 2<<20)) })
+	_, _, err := wsd.Dial(t.Context(), "ws://"+addr, nil)
+	require.ErrorContains(t, err, "exceeded 1048576 bytes")
+	roomy := &http.Client{Transport: &http.Transport{MaxResponseHeaderBytes: 4 << 20}}
+	dialed(t, "ws://"+addr, &wsd.DialOptions{HTTPClient: roomy})
+}
+
 func TestDialErrorHasTheAnswersBody(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTeapot)
@@ -662,6 +670,26 @@ func TestDialContextBoundsTheHandshakeAlone(t *testing.T) {
 	})
 }
 
+func TestDialGivesUpAConnectionThatComesTooLate(t *testing.T) {
+	server, _ := accepting(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var body io.ReadCloser
+	client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err == nil {
+			body = resp.Body
+		}
+		cancel()
+		return resp, err
+	})}
+	conn, resp, err := wsd.Dial(ctx, wsURL(server), &wsd.DialOptions{HTTPClient: client})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Nil(t, conn)
+	require.Nil(t, resp)
+	_, err = body.Read(make([]byte, 1))
+	require.ErrorIs(t, err, net.ErrClosed)
+}
+
 // behind is a server that sends text messages in the same write as its 101, so that net/http reads some of them.
 func behind(count int) func(accept string) string {
 	return func(accept string) string {
@@ -722,6 +750,34 @@ func TestDialKeepsFramesBehindTheAnswer(t *testing.T) {
 type otherConn struct{ net.Conn }
 
 func (otherConn) SetReadDeadline(time.Time) error { return nil }
+
+// halfConn tells of CloseWrite.
+type halfConn struct {
+	*net.TCPConn
+	closedWrite chan struct{}
+}
+
+func (c halfConn) CloseWrite() error {
+	close(c.closedWrite)
+	return c.TCPConn.CloseWrite()
+}
+
+func TestDialKeepsCloseWriteOfAConnectionOfAnotherMake(t *testing.T) {
+	addr, _ := answering(t, func(accept string) string { return switching(accept) + "\x83\x00" }) // RFC 6455, section 5.2: reserved
+	half := halfConn{closedWrite: make(chan struct{})}
+	conn := dialed(t, "ws://"+addr, &wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				half.TCPConn = conn.(*net.TCPConn)
+			}
+			return half, err
+		},
+	}}})
+	<-half.closedWrite
+	<-conn.Closed()
+	require.Equal(t, wsd.StatusProtocolError, conn.CloseEvent().Code)
+}
 
 func TestDialThroughAUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
@@ -843,7 +899,20 @@ func TestDialThroughAnHTTPProxy(t *testing.T) {
 		require.Equal(t, target.Listener.Addr().String(), <-open.targets)
 		requireEcho(t, conn, "through a proxy with TLS")
 	}
-	_, _, err := wsd.Dial(t.Context(), wsURL(plain), through(secureProxy.URL))
+	conn = dialed(t, wsURL(plain), through(secureProxy.URL, trust, func(t *http.Transport) {
+		config := t.TLSClientConfig
+		t.TLSClientConfig = nil
+		t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
+		}
+	}))
+	require.Equal(t, plain.Listener.Addr().String(), <-open.targets)
+	requireEcho(t, conn, "through the caller's own TLS")
+	_, _, err := wsd.Dial(t.Context(), wsURL(plain), through(secureProxy.URL, func(t *http.Transport) {
+		t.TLSHandshakeTimeout = time.Nanosecond
+	}))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, _, err = wsd.Dial(t.Context(), wsURL(plain), through(secureProxy.URL))
 	var untrusted *tls.CertificateVerificationError
 	require.ErrorAs(t, err, &untrusted)
 	var unknown x509.UnknownAuthorityError

@@ -5,6 +5,7 @@ package wsd
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -232,7 +233,11 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 	}
 	compression, err := checkDeflate(v, offered)
 	if err != nil {
-		return agreement{}, &HandshakeError{Header: wireExtensions, Problem: "got " + shown(v), Err: err}
+		var problem *HandshakeError
+		if !errors.As(err, &problem) {
+			problem = &HandshakeError{Header: wireExtensions, Problem: "got " + shown(v), Err: err}
+		}
+		return agreement{}, problem
 	}
 	if agreed.compression = compression; compression != nil {
 		agreed.extensions = strings.Join(v, ", ")

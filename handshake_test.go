@@ -204,6 +204,11 @@ func TestOrigin(t *testing.T) {
 		{"ws", "ws://example.com", "example.com", no, no, nil},
 		{"no scheme", "example.com", "example.com", no, no, nil},
 		{"no host", "http://", "example.com", no, no, nil},
+		{"scheme that starts with a digit", "4http://example.com", "example.com", no, no, nil},
+		{"scheme with a dash", "web-app://a", "example.com", no, yes, []string{"web-*://a"}},
+		{"Host with two ports", "http://example.com", "example.com:80:80", no, no, nil},
+		{"Host with a broken address", "http://[::1]", "[::1", no, no, nil},
+		{"pattern behind the last *", "http://abcd", "example.com", no, no, []string{"*b"}},
 		{"no host, no Host", "http://:80", ":80", no, no, nil},
 		{"path", "http://example.com/", "example.com", no, no, nil},
 		{"query", "http://example.com?a", "example.com", no, no, nil},
@@ -256,6 +261,20 @@ func TestOrigin(t *testing.T) {
 	require.Nil(t, checkOrigin(http.Header{}, "example.com", true, nil), "a request without Origin")
 	two := http.Header{"Origin": {"http://example.com", "http://example.com"}}
 	require.NotNil(t, checkOrigin(two, "example.com", false, []string{"example.com"}), "two Origin headers")
+}
+
+func TestOriginOfAURL(t *testing.T) {
+	for first, second := range map[string]string{
+		"http://Example.com/a?b": "http://example.com:80", "https://example.com": "https://example.com:443/c", "http://[::1]:9": "http://[::1]:9/",
+	} {
+		a, err := url.Parse(first)
+		require.NoError(t, err)
+		b, err := url.Parse(second)
+		require.NoError(t, err)
+		require.Equal(t, originOf(a), originOf(b))
+		b.Scheme = "ftp"
+		require.NotEqual(t, originOf(a), originOf(b))
+	}
 }
 
 func TestOriginPatternsThatNeverMatchAreMistakes(t *testing.T) {

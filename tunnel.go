@@ -14,8 +14,9 @@ import (
 	"net/url"
 )
 
-// maxProxyAnswer bounds a proxy's answer to CONNECT, in bytes, where the transport has no bound of its own.
-const maxProxyAnswer = 1 << 20
+// maxAnswerHeader bounds the header of an answer, a server's or a proxy's, in bytes, where the transport has no bound of
+// its own. It is http.DefaultMaxHeaderBytes, which bounds requests.
+const maxAnswerHeader = 1 << 20
 
 // handshakeTransport is net/http's transport as a handshake needs it: plain requests go through a tunnel too where a
 // proxy is to be used, and nothing is left behind. net/http goes on dialing for a request that has been given up, as
@@ -31,6 +32,9 @@ func (h *handshakeTransport) RoundTrip(req *http.Request) (*http.Response, error
 	t.DisableKeepAlives = true
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
+	if t.MaxResponseHeaderBytes == 0 {
+		t.MaxResponseHeaderBytes = maxAnswerHeader
+	}
 	if req.URL.Scheme == "http" && t.Proxy != nil {
 		proxy, err := t.Proxy(req)
 		if err != nil {
@@ -38,7 +42,7 @@ func (h *handshakeTransport) RoundTrip(req *http.Request) (*http.Response, error
 		}
 		if proxy != nil && (proxy.Scheme == "http" || proxy.Scheme == "https") {
 			t.Proxy = nil
-			t.DialContext = tunnel{h.caller, proxy}.dial
+			t.DialContext = tunnel{h.caller, proxy, t.MaxResponseHeaderBytes}.dial
 		}
 	}
 	h.used = append(h.used, t)
@@ -56,6 +60,7 @@ func (h *handshakeTransport) close() {
 type tunnel struct {
 	*http.Transport
 	proxy *url.URL
+	limit int64 // of the header of the proxy's answer, in bytes
 }
 
 // dial connects to addr through the proxy.
@@ -140,16 +145,12 @@ func (t tunnel) connect(ctx context.Context, conn net.Conn, addr string) error {
 	if err := req.Write(conn); err != nil {
 		return err
 	}
-	limit := t.MaxResponseHeaderBytes
-	if limit <= 0 {
-		limit = maxProxyAnswer
-	}
-	limited := &io.LimitedReader{R: conn, N: limit}
+	limited := &io.LimitedReader{R: conn, N: t.limit}
 	answer := bufio.NewReader(limited)
 	resp, err := http.ReadResponse(answer, req)
 	if err != nil {
 		if limited.N == 0 {
-			return fmt.Errorf("expected an answer to CONNECT of at most %d bytes, got more", limit)
+			return fmt.Errorf("expected an answer to CONNECT of at most %d bytes, got more", t.limit)
 		}
 		return err
 	}
