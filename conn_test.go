@@ -795,6 +795,8 @@ func TestCloseAnswerRepeatsTheCode(t *testing.T) {
 	c, p := servedConn(t, wsd.Config{})
 	p.send(text("last words"), frame{0x88, closePayload(4002, "mine")})
 	require.Equal(t, "last words", string((<-c.Messages()).Data))
+	_, open := <-c.Messages()
+	require.False(t, open, "the close frame has come")
 	require.NoError(t, c.Close(wsd.StatusNormalClosure, "a handler that is done"))
 	p.expectClose(4002)
 	p.close()

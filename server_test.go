@@ -1,0 +1,147 @@
+package wsd_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+)
+
+// serve starts an HTTP server for ws and returns a function that dials it.
+func serve(t *testing.T, ws *wsd.Server) (dial func() *wsd.Conn, url string) {
+	server := httptest.NewServer(ws)
+	t.Cleanup(server.Close)
+	url = "ws" + strings.TrimPrefix(server.URL, "http")
+	return func() *wsd.Conn {
+		c, _, err := wsd.Dial(t.Context(), url, nil)
+		require.NoError(t, err)
+		t.Cleanup(c.CloseNow)
+		return c
+	}, url
+}
+
+func TestServerClosesWhenTheHandlerReturns(t *testing.T) {
+	ws := &wsd.Server{Handler: func(c *wsd.Conn) {
+		m, _ := c.Receive(c.Context())
+		_ = c.Send(c.Context(), m)
+	}}
+	dial, _ := serve(t, ws)
+	c := dial()
+	require.NoError(t, c.Send(t.Context(), wsd.Text("once")))
+	m, err := c.Receive(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "once", string(m.Data))
+	<-c.Closed()
+	require.Equal(t, wsd.StatusNormalClosure, c.CloseEvent().Code)
+	require.True(t, c.CloseEvent().Clean)
+	require.NoError(t, ws.Shutdown(t.Context()))
+	require.Zero(t, ws.Connections())
+}
+
+func TestServerSurvivesAPanic(t *testing.T) {
+	var log bytes.Buffer
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(previous)
+	ws := &wsd.Server{Handler: func(c *wsd.Conn) {
+		switch m, _ := c.Receive(c.Context()); string(m.Data) {
+		case "panic":
+			panic("a handler's own")
+		case "exit":
+			runtime.Goexit()
+		}
+		echo(c)
+	}}
+	dial, _ := serve(t, ws)
+	for _, how := range []string{"panic", "exit"} {
+		c := dial()
+		require.NoError(t, c.Send(t.Context(), wsd.Text(how)))
+		<-c.Closed()
+		require.Equal(t, wsd.StatusInternalError, c.CloseEvent().Code)
+	}
+	again := dial()
+	require.NoError(t, again.Send(t.Context(), wsd.Text("alive")))
+	require.NoError(t, again.Send(t.Context(), wsd.Text("alive?")))
+	m, err := again.Receive(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "alive?", string(m.Data))
+	require.NoError(t, ws.Shutdown(t.Context()))
+	require.Contains(t, log.String(), "a handler's own")
+	require.Contains(t, log.String(), "server_test.go")
+}
+
+func TestServerShutdown(t *testing.T) {
+	ws := &wsd.Server{Handler: echo}
+	dial, url := serve(t, ws)
+	var clients []*wsd.Conn
+	for range 20 {
+		clients = append(clients, dial())
+	}
+	for _, c := range clients {
+		require.NoError(t, c.Send(t.Context(), wsd.Text("x")))
+		<-c.Messages()
+	}
+	require.Equal(t, 20, ws.Connections())
+	require.NoError(t, ws.Shutdown(t.Context()))
+	for _, c := range clients {
+		<-c.Closed()
+		require.Equal(t, wsd.StatusGoingAway, c.CloseEvent().Code)
+		require.True(t, c.CloseEvent().Clean)
+	}
+	_, response, err := wsd.Dial(t.Context(), url, nil)
+	var refused *wsd.HandshakeError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+	require.NoError(t, ws.Shutdown(t.Context()), "again")
+	require.ErrorIs(t, ws.Shutdown(nil), wsd.ErrNilContext) //nolint:staticcheck // that is what is tested
+}
+
+func TestServerShutdownEndsWhoDoesNotAnswer(t *testing.T) {
+	started, release := make(chan struct{}), make(chan struct{})
+	ws := &wsd.Server{Handler: func(*wsd.Conn) { close(started); <-release }}
+	dial, _ := serve(t, ws)
+	c := dial()
+	<-started
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, ws.Shutdown(ctx), context.DeadlineExceeded, "the handler does not return")
+	<-c.Closed()
+	close(release)
+	require.NoError(t, ws.Shutdown(t.Context()))
+	require.Zero(t, ws.Connections())
+}
+
+// Connections that are made while the server shuts down are refused or closed, never forgotten.
+func TestServerShutdownRacesWithDials(t *testing.T) {
+	ws := &wsd.Server{Handler: echo}
+	_, url := serve(t, ws)
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() {
+			c, _, err := wsd.Dial(t.Context(), url, nil)
+			if err != nil {
+				return
+			}
+			<-c.Closed()
+			if code := c.CloseEvent().Code; code != wsd.StatusGoingAway {
+				t.Error(code)
+			}
+		})
+	}
+	for ws.Connections() == 0 {
+		runtime.Gosched()
+	}
+	require.NoError(t, ws.Shutdown(t.Context()))
+	require.Zero(t, ws.Connections())
+	all.Wait()
+}
