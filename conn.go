@@ -38,6 +38,7 @@ type Conn struct {
 	discarding  bool            // the reader's: a message was discarded, and so are all behind it
 	dropReport  bool            // the reader's: Errors has been told that messages are dropped
 	delivered   atomic.Uint64   // messages that went into Messages, counted by the reader
+	answered    atomic.Uint64   // those of them that a Send has followed; changed with mu held
 	dropped     atomic.Uint64   // messages that did not, counted by the reader
 	dataRead    atomic.Uint64   // bytes of messages
 	bytesRead   atomic.Uint64   // bytes that came from the transport
@@ -45,6 +46,7 @@ type Conn struct {
 	stalled     atomic.Bool     // the reader waits for the consumer
 	stallSeen   atomic.Bool     // it has waited since the keepalive looked
 	deliveredAt time.Time       // the reader's: when the last read with a message in it came, or that was delivered
+	settledAt   time.Time       // the reader's: when it last found all messages answered
 	stamped     bool            // the reader's: deliveredAt fits the present read
 
 	mu    sync.Mutex // guards all below, and is held for appends and swaps only
@@ -57,7 +59,6 @@ type Conn struct {
 	out                 outgoing
 	pings               []*pingWait
 	pingID              uint64
-	answered            uint64        // delivered messages that a Send has followed
 	graceOver           chan struct{} // made while the reader waits for answers; gets a value when it need not
 	keepalive           *time.Timer
 	closeTimer          *time.Timer
@@ -69,9 +70,12 @@ type Conn struct {
 
 const (
 	errorBuffer = 4 // errors; one place is kept for the cause of the end
-	// replyGrace is how long the answers to messages that have just been delivered may take to leave ahead of the
-	// close frame.
-	replyGrace = 100 * time.Millisecond
+	// answerGrace is how long the answers to messages that have just been delivered may take to leave ahead of the
+	// close frame, where the consumer has answered all messages before them. A busy machine may need that long to let
+	// the consumer run.
+	answerGrace = 500 * time.Millisecond
+	// silentGrace is the same where the consumer leaves messages without an answer.
+	silentGrace = 100 * time.Millisecond
 	// lingerTime is how long a connection waits for the end of the peer's bytes when nothing but that is left to do.
 	lingerTime = time.Second
 	// writeFailedGrace is how long a reader may look for the peer's close frame after a write has failed.
@@ -216,10 +220,13 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 }
 
 func (c *Conn) taken(m Message, ok bool) (Message, error) {
-	if !ok {
-		return Message{}, c.endError()
+	if ok {
+		return m, nil
 	}
-	return m, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answersGiven()
+	return Message{}, c.endErrorLocked()
 }
 
 // endError is what calls return once the end has begun.

@@ -112,6 +112,9 @@ func (c *Conn) deliver(m Message) error {
 	}
 	if !c.stamped {
 		c.stamped, c.deliveredAt = true, time.Now()
+		if c.answered.Load() >= c.delivered.Load() {
+			c.settledAt = c.deliveredAt
+		}
 	}
 	// Counted before it is there, for the consumer may answer at once.
 	c.delivered.Add(1)
@@ -220,14 +223,18 @@ func (c *Conn) endOnReadError(err error) {
 // awaitAnswers gives the consumer a moment to answer what was delivered just now.
 func (c *Conn) awaitAnswers() {
 	c.mu.Lock()
-	if c.out.refused || c.answered >= c.delivered.Load() {
+	if c.out.refused || c.answered.Load() >= c.delivered.Load() {
 		c.mu.Unlock()
 		return
 	}
 	over := make(chan struct{}, 1)
 	c.graceOver = over
 	c.mu.Unlock()
-	timer := time.NewTimer(time.Until(c.deliveredAt.Add(replyGrace)))
+	until := c.deliveredAt.Add(silentGrace)
+	if settled := c.settledAt.Add(answerGrace); settled.After(until) {
+		until = settled
+	}
+	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
 	case <-over:

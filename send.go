@@ -166,11 +166,9 @@ func (c *Conn) sent(size int) {
 	o.bytes += uint64(size)
 	o.unused = false
 	delivered := c.delivered.Load()
-	answer := c.answered < delivered
-	if answer {
-		if c.answered++; c.answered == delivered {
-			c.answersGiven()
-		}
+	answer := c.answered.Load() < delivered
+	if answer && c.answered.Add(1) == delivered {
+		c.answersGiven()
 	}
 	if len(o.admission.waiting) > 0 {
 		c.admit()
