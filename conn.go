@@ -33,7 +33,6 @@ type Conn struct {
 	messages    chan Message    // closed by the reader alone
 	errors      chan error      // closed by finish alone
 	closed      chan struct{}   // closed by finish alone
-	closing     chan struct{}   // closed by refuseSends alone: no Send is taken any more, and the reader need not deliver
 	parser      Parser          // the reader's
 	discarding  bool            // the reader's: a message was discarded, and so are all behind it
 	dropReport  bool            // the reader's: Errors has been told that messages are dropped
@@ -59,6 +58,7 @@ type Conn struct {
 	out                 outgoing
 	pings               []*pingWait
 	pingID              uint64
+	closing             chan struct{} // made for those who wait for it, closed by refuseSends
 	graceOver           chan struct{} // made while the reader waits for answers; gets a value when it need not
 	keepalive           *time.Timer
 	closeTimer          *time.Timer
@@ -104,15 +104,12 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, b
 		messages:   make(chan Message, messageBuffer(cfg)),
 		errors:     make(chan error, errorBuffer),
 		closed:     make(chan struct{}),
-		closing:    make(chan struct{}),
 		state:      StateOpen,
 	}
 	c.parser.init(role, &settled)
 	c.out.init(role, &settled)
 	c.transport.init(rwc)
 	c.group, c.ctx = errgroup.WithContext(context.Background())
-	// The reader always ends with an error, which cancels ctx: that starts finish, without a goroutine waiting for it.
-	context.AfterFunc(c.ctx, c.finish)
 	if c.pingEvery > 0 {
 		c.mu.Lock()
 		c.keepalive = time.AfterFunc(c.pingEvery, c.keepAlive)
@@ -315,7 +312,21 @@ func (c *Conn) refuseSends() {
 	if c.state == StateOpen {
 		c.state = StateClosing
 	}
-	close(c.closing)
+	if c.closing != nil {
+		close(c.closing)
+	}
+}
+
+// closes returns a channel that is closed when no Send is taken any more, and the reader need not deliver. Called with
+// mu held.
+func (c *Conn) closes() <-chan struct{} {
+	if c.closing == nil {
+		c.closing = make(chan struct{})
+		if c.out.refused {
+			close(c.closing)
+		}
+	}
+	return c.closing
 }
 
 // setCause stores why the connection ends, if nothing has been stored: the first cause wins. It starts the clock for
@@ -349,7 +360,8 @@ func (c *Conn) report(err error, room int) {
 	}
 }
 
-// finish runs when the reader has ended. It waits for the writer and tells the world.
+// finish is started by the reader when it ends, so that nobody has to wait for that before. It waits for reader and
+// writer and tells the world.
 func (c *Conn) finish() {
 	_ = c.group.Wait()
 	c.mu.Lock()

@@ -88,16 +88,16 @@ type assembly struct {
 
 // reserve makes room for n more bytes. expected is the length in bytes that the message has at the end of the present
 // frame, and last says that it has its full length then. What a header declares is not allocated before a good part of
-// it has arrived.
-func (a *assembly) reserve(n int, expected uint64, last bool) {
+// it has arrived, or the peer has proven before that it sends that much.
+func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 	need := len(a.data) + n
 	if need <= cap(a.data) {
 		return
 	}
-	size := max(growth*need, minGrown)
+	size := max(growth*need, minGrown, proven)
 	if !last {
 		// More fragments follow. Doubling keeps the cost of copying linear in the message's length.
-		expected = max(expected, 2*uint64(need))
+		expected = max(expected, 2*uint64(need), uint64(proven))
 	}
 	if uint64(size) > expected {
 		size = int(expected)

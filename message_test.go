@@ -109,13 +109,13 @@ func TestMessageHelpers(t *testing.T) {
 
 func TestAssemblyGrowsWithWhatArrives(t *testing.T) {
 	var a assembly
-	a.reserve(100, 1<<62, true)
+	a.reserve(100, 1<<62, true, 0)
 	require.LessOrEqual(t, cap(a.data), minGrown)
 	a.data = a.data[:100]
 	copies := 0
 	for len(a.data) < 8<<20 {
 		before := cap(a.data)
-		a.reserve(1000, 8<<20+500, true)
+		a.reserve(1000, 8<<20+500, true, 0)
 		if cap(a.data) != before {
 			copies++
 		}
@@ -125,11 +125,19 @@ func TestAssemblyGrowsWithWhatArrives(t *testing.T) {
 	}
 	require.Less(t, copies, 10)
 
+	// A peer that has sent a megabyte before gets one at once.
+	a = assembly{}
+	a.reserve(100, 8<<20, true, 1<<20)
+	require.Equal(t, 1<<20, cap(a.data))
+	a = assembly{}
+	a.reserve(100, 5000, true, 1<<20)
+	require.Equal(t, 5000, cap(a.data))
+
 	// In fragments, whose number is not known, copying must stay linear too.
 	a, copies = assembly{}, 0
 	for range 65536 {
 		before := cap(a.data)
-		a.reserve(64, uint64(len(a.data)+64), false)
+		a.reserve(64, uint64(len(a.data)+64), false, 0)
 		if cap(a.data) != before {
 			copies++
 		}

@@ -35,6 +35,7 @@ type Parser struct {
 
 	message assembly
 	shared  []byte // what is left of the allocation that small messages share
+	proven  int    // the length of the longest message that has come in pieces: so much is allocated for the next at once
 
 	headerSize  int                  // how much of header has arrived
 	controlSize int                  // how much of control has arrived
@@ -185,7 +186,7 @@ func (p *Parser) allocate(size, rest int) []byte {
 func (p *Parser) extend(size int) []byte {
 	m := &p.message
 	have := len(m.data)
-	m.reserve(size, uint64(have)+p.remaining, p.frame.fin)
+	m.reserve(size, uint64(have)+p.remaining, p.frame.fin, p.proven)
 	m.data = m.data[:have+size]
 	return m.data[have:]
 }
@@ -199,7 +200,7 @@ func (p *Parser) direct() []byte {
 	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || len(m.data) < least {
 		return nil
 	}
-	m.reserve(1, uint64(len(m.data))+p.remaining, p.frame.fin)
+	m.reserve(1, uint64(len(m.data))+p.remaining, p.frame.fin, p.proven)
 	space := m.data[len(m.data):cap(m.data)]
 	if uint64(len(space)) > p.remaining {
 		space = space[:p.remaining]
@@ -266,6 +267,7 @@ func (p *Parser) endControl() (Event, error) {
 func (p *Parser) endMessage() (Event, error) {
 	message := p.message
 	p.message = assembly{}
+	p.proven = max(p.proven, len(message.data))
 	if message.compressed {
 		var err error
 		if message.data, err = p.inflater.inflate(message.data, p.limit); err != nil {

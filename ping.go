@@ -27,7 +27,7 @@ type pingWait struct {
 // oldest with its payload, and with it all older ones, for a peer need answer the latest only (section 5.5.3).
 // It blocks until the pong, ctx, or the end of the connection. While Messages is full nothing is read, pongs neither.
 func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) {
-	if err := checkCall("ping", ctx); err != nil {
+	if err := c.checkCall("ping", ctx); err != nil {
 		return 0, err
 	}
 	if len(payload) > maxControlPayload {

@@ -27,7 +27,8 @@ func (c *Conn) readLoop(buffered []byte) error {
 	cause := c.event.Err
 	c.mu.Unlock()
 	c.transport.close()
-	return cause
+	go c.finish()
+	return cause // which cancels the group's context
 }
 
 func isViolation(err error) bool {
@@ -150,6 +151,9 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			stall = timer.C
 		}
 	}
+	c.mu.Lock()
+	closing := c.closes()
+	c.mu.Unlock()
 	c.stalled.Store(true)
 	defer c.stalled.Store(false)
 	c.stallSeen.Store(true)
@@ -157,7 +161,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	case c.messages <- m:
 		c.deliveredAt = time.Now()
 		return true, nil
-	case <-c.closing:
+	case <-closing:
 		// This side closes. A gap would be worse than an end: nothing behind this message is delivered either.
 		c.discarding = true
 		return false, nil
@@ -229,6 +233,7 @@ func (c *Conn) awaitAnswers() {
 	}
 	over := make(chan struct{}, 1)
 	c.graceOver = over
+	closing := c.closes()
 	c.mu.Unlock()
 	until := c.deliveredAt.Add(silentGrace)
 	if settled := c.settledAt.Add(answerGrace); settled.After(until) {
@@ -238,7 +243,7 @@ func (c *Conn) awaitAnswers() {
 	defer timer.Stop()
 	select {
 	case <-over:
-	case <-c.closing:
+	case <-closing:
 	case <-timer.C:
 	}
 	c.mu.Lock()

@@ -438,6 +438,9 @@ func TestRule8CallsAfterTheEnd(t *testing.T) {
 			"Receive":   func() error { _, err := c.Receive(t.Context()); return err },
 			"Writer":    func() error { _, err := c.Writer(t.Context(), wsd.TextMessage).Write([]byte("x")); return err },
 		}
+		own := c.Context()
+		calls["Send with the connection's own context"] = func() error { return c.Send(own, wsd.Text("x")) }
+		calls["Receive with the connection's own context"] = func() error { _, err := c.Receive(own); return err }
 		for name, call := range calls {
 			err := call()
 			require.ErrorIs(t, err, wsd.ErrClosed, name)

@@ -71,11 +71,12 @@ func (c *Conn) enter(ctx context.Context, size int, turn bool) error {
 	}
 	self := &sender{admitted: make(chan struct{}), turn: turn, size: size}
 	a.waiting = append(a.waiting, self)
+	closing := c.closes()
 	c.mu.Unlock()
 	select {
 	case <-self.admitted:
 	case <-ctx.Done():
-	case <-c.closing:
+	case <-closing:
 	}
 	c.mu.Lock()
 	if self.granted && !turn {
@@ -106,14 +107,20 @@ func canceled(call string, ctx context.Context) error {
 }
 
 // checkCall is what every call with a context begins with.
-func checkCall(call string, ctx context.Context) error {
+func (c *Conn) checkCall(call string, ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
 	}
-	if ctx.Err() != nil {
-		return canceled(call, ctx)
+	if ctx.Err() == nil {
+		return nil
 	}
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out.refused {
+		// The context may be the connection's own: that it has ended says more.
+		return c.endErrorLocked()
+	}
+	return canceled(call, ctx)
 }
 
 // Send queues a message and returns; the writer goroutine sends it with whatever else is queued by then. m.Data
@@ -126,7 +133,7 @@ func checkCall(call string, ctx context.Context) error {
 // neither text nor binary, or text that is not UTF-8. A nil error does not say that the peer got the message: Flush
 // says that it was written, only an answer that it was read.
 func (c *Conn) Send(ctx context.Context, m Message) error {
-	if err := checkCall("send", ctx); err != nil {
+	if err := c.checkCall("send", ctx); err != nil {
 		return err
 	}
 	if err := checkMessage(m); err != nil {
@@ -265,7 +272,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 // Flush waits until all that was queued before has been written to the transport, or until ctx is done. It returns an
 // error matching ErrClosed where the connection ended before that.
 func (c *Conn) Flush(ctx context.Context) error {
-	if err := checkCall("flush", ctx); err != nil {
+	if err := c.checkCall("flush", ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -368,7 +375,7 @@ func (w *messageWriter) Close() error {
 func (w *messageWriter) frame(fin byte, payload []byte) error {
 	c := w.conn
 	if !w.begun {
-		if err := checkCall("writer", w.ctx); err != nil {
+		if err := c.checkCall("writer", w.ctx); err != nil {
 			return err
 		}
 		if err := c.enter(w.ctx, 0, true); err != nil {

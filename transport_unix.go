@@ -32,7 +32,6 @@ func (r *rawConn) init(socket syscall.Conn, buffers *lender) {
 	}
 	r.conn, r.lender = conn, buffers
 	r.readStep = r.attemptRead
-	r.writeStep = r.attemptWrite
 }
 
 func (r *rawConn) ok() bool { return r.conn != nil }
@@ -71,6 +70,9 @@ func (r *rawConn) attemptRead(fd uintptr) bool {
 }
 
 func (r *rawConn) tryWrite(b []byte) (int, error) {
+	if r.writeStep == nil {
+		r.writeStep = r.attemptWrite
+	}
 	r.toWrite, r.wrote, r.writeErr = b, 0, nil
 	err := r.conn.Write(r.writeStep)
 	r.toWrite = nil
