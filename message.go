@@ -80,6 +80,7 @@ const (
 // assembly is the message that is being received.
 type assembly struct {
 	data       []byte
+	scratch    *scratch // where data is while it is compressed, else nil
 	fragments  int64
 	opcode     Opcode
 	compressed bool
@@ -102,8 +103,17 @@ func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 	if uint64(size) > expected {
 		size = int(expected)
 	}
-	grown := make([]byte, len(a.data), size)
-	copy(grown, a.data)
+	var grown []byte
+	if a.compressed {
+		// The compressed bytes are not what the receiver gets, and their memory serves the next message.
+		previous := a.scratch
+		a.scratch = newScratch(size)
+		grown = append(a.scratch.data, a.data...)
+		previous.free()
+	} else {
+		grown = make([]byte, len(a.data), size)
+		copy(grown, a.data)
+	}
 	a.data = grown
 }
 

@@ -80,11 +80,14 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 				return Event{}, len(b), nil
 			}
 			n += size
-			if p.frame.fin && !p.rules.inMessage && !p.frame.rsv1 && !p.frame.opcode.control() &&
-				p.remaining <= uint64(len(b)-n) {
+			if p.frame.fin && !p.rules.inMessage && !p.frame.opcode.control() && p.remaining <= uint64(len(b)-n) {
 				// The message is there whole: most are, and need no more bookkeeping.
 				end := n + int(p.remaining)
-				event, err = p.wholeMessage(b[n:end], len(b)-n)
+				if p.frame.rsv1 {
+					event, err = p.wholeCompressed(b[n:end])
+				} else {
+					event, err = p.wholeMessage(b[n:end], len(b)-n)
+				}
 				return event, end, err
 			}
 		}
@@ -166,6 +169,34 @@ func (p *Parser) wholeMessage(src []byte, rest int) (Event, error) {
 		return Event{}, p.err
 	}
 	return Event{Opcode: p.frame.opcode, Data: data}, nil
+}
+
+// wholeCompressed decompresses an unfragmented message out of the bytes that are parsed.
+func (p *Parser) wholeCompressed(src []byte) (Event, error) {
+	p.inPayload = false
+	if !p.frame.masked {
+		return p.inflated(src)
+	}
+	unmasked := newScratch(len(src))
+	data := unmasked.data[:len(src)]
+	maskBytes(data, src, p.key)
+	event, err := p.inflated(data)
+	unmasked.free()
+	return event, err
+}
+
+// inflated ends a message that came compressed.
+func (p *Parser) inflated(compressed []byte) (Event, error) {
+	data, err := p.inflater.inflate(compressed, p.limit)
+	if err == nil && p.message.opcode == OpText && utf8Accept.check(data) != utf8Accept {
+		err = notUTF8()
+	}
+	if err != nil {
+		return p.fail(err)
+	}
+	event := Event{Opcode: p.message.opcode, Data: data}
+	p.message = assembly{}
+	return event, nil
 }
 
 // allocate returns size bytes for a message, the small ones out of an allocation that the messages in the same rest of
@@ -266,17 +297,13 @@ func (p *Parser) endControl() (Event, error) {
 
 func (p *Parser) endMessage() (Event, error) {
 	message := p.message
-	p.message = assembly{}
 	p.proven = max(p.proven, len(message.data))
 	if message.compressed {
-		var err error
-		if message.data, err = p.inflater.inflate(message.data, p.limit); err != nil {
-			return p.fail(err)
-		}
-		if message.opcode == OpText {
-			message.utf8 = utf8Accept.check(message.data)
-		}
+		event, err := p.inflated(message.data)
+		message.scratch.free()
+		return event, err
 	}
+	p.message = assembly{}
 	if message.utf8 != utf8Accept {
 		return p.fail(notUTF8())
 	}

@@ -1,0 +1,320 @@
+// deflate_negotiate.go is what permessage-deflate says in Sec-WebSocket-Extensions (RFC 7692, section 7.1), on both sides.
+package wsd
+
+import (
+	"strconv"
+	"strings"
+)
+
+const (
+	deflateExtension = "permessage-deflate"
+
+	serverNoTakeover = "server_no_context_takeover"
+	clientNoTakeover = "client_no_context_takeover"
+	serverMaxBits    = "server_max_window_bits"
+	clientMaxBits    = "client_max_window_bits"
+
+	extensionsHeader = "Sec-WebSocket-Extensions"
+)
+
+// deflateParams is one permessage-deflate offer or answer as it was read.
+type deflateParams struct {
+	serverNoTakeover, clientNoTakeover bool
+	// serverBits and clientBits are 8 to 15, 0 where the parameter is absent. clientBits is anyBits where it came
+	// without a value, which an offer may do.
+	serverBits, clientBits int
+}
+
+const anyBits = -1
+
+// set takes one parameter and returns what is wrong with it, empty where nothing is.
+func (p *deflateParams) set(name, value string, valued bool) (problem string) {
+	var seen bool
+	switch name {
+	case serverNoTakeover, clientNoTakeover:
+		flag := &p.serverNoTakeover
+		if name == clientNoTakeover {
+			flag = &p.clientNoTakeover
+		}
+		seen = *flag
+		*flag = true
+		if valued {
+			return "parameter " + name + " has a value, expected none"
+		}
+	case serverMaxBits, clientMaxBits:
+		count := &p.serverBits
+		if name == clientMaxBits {
+			count = &p.clientBits
+		}
+		seen = *count != 0
+		switch {
+		case valued:
+			if *count = windowBits(value); *count == 0 {
+				return "parameter " + name + " is " + abridged(value) + ", expected 8 to 15"
+			}
+		case name == clientMaxBits:
+			*count = anyBits
+		default:
+			return "parameter " + name + " has no value, expected 8 to 15"
+		}
+	default:
+		return "unknown parameter " + abridged(name)
+	}
+	if seen {
+		return "parameter " + name + " comes twice"
+	}
+	return ""
+}
+
+// windowBits reads 8 to 15 in decimal without leading zeros, and returns 0 for all else (RFC 7692, section 7.1.2).
+func windowBits(value string) int {
+	switch value {
+	case "8", "9":
+		return int(value[0] - '0')
+	case "10", "11", "12", "13", "14", "15":
+		return 10 + int(value[1]-'0')
+	}
+	return 0
+}
+
+// abridged quotes what a peer sent, so that an error does not carry a whole header.
+func abridged(s string) string {
+	const most = 64 // bytes
+	if len(s) > most {
+		return strconv.Quote(s[:most]) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// deflateOffer is the Sec-WebSocket-Extensions value of a client that wants c.
+func deflateOffer(c *Compression) string {
+	if c == nil {
+		return ""
+	}
+	offer := deflateExtension
+	if c.ServerNoContextTakeover {
+		offer += "; " + serverNoTakeover
+	}
+	if c.ClientNoContextTakeover {
+		offer += "; " + clientNoTakeover
+	}
+	if bits := maxBits(c.ServerMaxWindowBits); bits < maxWindowBits {
+		offer += "; " + serverMaxBits + "=" + strconv.Itoa(bits)
+	}
+	// Without this parameter a server has no way to ask for a smaller window.
+	offer += "; " + clientMaxBits
+	if bits := maxBits(c.ClientMaxWindowBits); bits < maxWindowBits {
+		offer += "=" + strconv.Itoa(bits)
+	}
+	return offer
+}
+
+// chooseDeflate takes the first offer of a client's Sec-WebSocket-Extensions values that a server told want can keep, and
+// returns what was agreed with the value of the answering header, or nil where none can be. An offer that is malformed
+// is declined like one of an extension that is not known.
+func chooseDeflate(offers []string, want *Compression) (agreed *Compression, answer string) {
+	if want == nil {
+		return nil, ""
+	}
+	for _, value := range offers {
+		for rest, more := value, true; more; {
+			var offer string
+			offer, rest, more = cutExtension(rest)
+			name, params, problem := parseDeflate(offer)
+			if name == deflateExtension && problem == "" {
+				return want.accept(params)
+			}
+		}
+	}
+	return nil, ""
+}
+
+// accept answers an offer that is well formed. There is none that could not be kept: every window is one that the
+// compressor keeps.
+func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer string) {
+	settled := *c
+	settled.ServerNoContextTakeover = c.ServerNoContextTakeover || offer.serverNoTakeover
+	settled.ClientNoContextTakeover = c.ClientNoContextTakeover || offer.clientNoTakeover
+	settled.ServerMaxWindowBits = maxBits(c.ServerMaxWindowBits)
+	if offer.serverBits != 0 {
+		settled.ServerMaxWindowBits = min(settled.ServerMaxWindowBits, offer.serverBits)
+	}
+	settled.ClientMaxWindowBits = maxBits(c.ClientMaxWindowBits)
+	switch {
+	case offer.clientBits > 0:
+		settled.ClientMaxWindowBits = min(settled.ClientMaxWindowBits, offer.clientBits)
+	case offer.clientBits == 0 && settled.ClientMaxWindowBits < maxWindowBits:
+		// A client that did not offer the parameter must not be told it (RFC 7692, section 7.1.2.2). Any client can be
+		// told to forget its window, so what the wish is for, the memory kept between messages, is bounded still.
+		settled.ClientMaxWindowBits = maxWindowBits
+		settled.ClientNoContextTakeover = true
+	}
+	answer = deflateExtension
+	if settled.ServerNoContextTakeover {
+		answer += "; " + serverNoTakeover
+	}
+	if settled.ClientNoContextTakeover {
+		answer += "; " + clientNoTakeover
+	}
+	if offer.serverBits != 0 || settled.ServerMaxWindowBits < maxWindowBits {
+		answer += "; " + serverMaxBits + "=" + strconv.Itoa(settled.ServerMaxWindowBits)
+	}
+	if settled.ClientMaxWindowBits < maxWindowBits {
+		answer += "; " + clientMaxBits + "=" + strconv.Itoa(settled.ClientMaxWindowBits)
+	}
+	return &settled, answer
+}
+
+// checkDeflate judges a server's Sec-WebSocket-Extensions values against what was offered, and returns what was agreed, nil
+// where the server declined. The error is a *HandshakeError.
+func checkDeflate(answer []string, offered *Compression) (agreed *Compression, err error) {
+	for _, value := range answer {
+		for rest, more := value, true; more; {
+			var element string
+			element, rest, more = cutExtension(rest)
+			if element == "" {
+				continue // an empty list element is no element (RFC 9110, section 5.6.1.2)
+			}
+			name, params, problem := parseDeflate(element)
+			switch {
+			case name == "":
+			case name != deflateExtension || offered == nil:
+				problem = "extension " + abridged(name) + " was not offered"
+			case problem != "":
+			case agreed != nil:
+				problem = deflateExtension + " is answered twice"
+			default:
+				agreed, problem = offered.settle(params)
+			}
+			if problem != "" {
+				return nil, &HandshakeError{Header: extensionsHeader, Problem: problem}
+			}
+		}
+	}
+	return agreed, nil
+}
+
+// settle judges a well-formed answer to the offer that deflateOffer makes of c (RFC 7692, section 7.1).
+func (c *Compression) settle(answer deflateParams) (agreed *Compression, problem string) {
+	settled := *c
+	serverBits, clientBits := maxBits(c.ServerMaxWindowBits), maxBits(c.ClientMaxWindowBits)
+	switch {
+	case c.ServerNoContextTakeover && !answer.serverNoTakeover:
+		return nil, "parameter " + serverNoTakeover + " was offered and is not in the answer"
+	case serverBits < maxWindowBits && answer.serverBits == 0:
+		return nil, "parameter " + serverMaxBits + " was offered and is not in the answer"
+	case answer.serverBits > serverBits:
+		return nil, tooWide(serverMaxBits, answer.serverBits, serverBits)
+	case answer.clientBits == anyBits:
+		return nil, "parameter " + clientMaxBits + " has no value, expected 8 to 15"
+	case answer.clientBits > clientBits:
+		return nil, tooWide(clientMaxBits, answer.clientBits, clientBits)
+	}
+	settled.ServerNoContextTakeover = answer.serverNoTakeover
+	settled.ClientNoContextTakeover = c.ClientNoContextTakeover || answer.clientNoTakeover
+	settled.ServerMaxWindowBits = maxBits(answer.serverBits)
+	settled.ClientMaxWindowBits = clientBits
+	if answer.clientBits != 0 {
+		settled.ClientMaxWindowBits = answer.clientBits
+	}
+	return &settled, ""
+}
+
+func tooWide(name string, bits, offered int) string {
+	return "parameter " + name + " is " + strconv.Itoa(bits) + ", expected at most the " + strconv.Itoa(offered) + " offered"
+}
+
+// cutExtension splits a Sec-WebSocket-Extensions value behind its first element, at a comma that is not quoted. more says
+// that there was one.
+func cutExtension(value string) (element, rest string, more bool) {
+	quoted := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case c == ',' && !quoted:
+			return strings.Trim(value[:i], " \t"), value[i+1:], true
+		}
+	}
+	return strings.Trim(value, " \t"), "", false
+}
+
+// parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). problem says what is wrong with it,
+// in its syntax or, where the name is permessage-deflate, with a parameter. It looks at each byte a fixed number of
+// times, and at none behind the first problem.
+func parseDeflate(element string) (name string, params deflateParams, problem string) {
+	name, rest := cutToken(element)
+	if name == "" {
+		return "", params, "malformed extension " + abridged(element) + ", expected a name"
+	}
+	for {
+		rest = strings.TrimLeft(rest, " \t")
+		if rest == "" {
+			return name, params, ""
+		}
+		if rest[0] != ';' {
+			return name, params, "malformed extension, expected a semicolon at " + abridged(rest)
+		}
+		var param, value string
+		param, rest = cutToken(strings.TrimLeft(rest[1:], " \t"))
+		if param == "" {
+			return name, params, "empty parameter of extension " + abridged(name)
+		}
+		rest = strings.TrimLeft(rest, " \t")
+		valued := strings.HasPrefix(rest, "=")
+		if valued {
+			value, rest = cutValue(strings.TrimLeft(rest[1:], " \t"))
+			if value == "" {
+				return name, params, "parameter " + abridged(param) + " has a malformed value, expected a token"
+			}
+		}
+		if name == deflateExtension {
+			if problem = params.set(param, value, valued); problem != "" {
+				return name, params, problem
+			}
+		}
+	}
+}
+
+// cutToken splits s behind the token it begins with, which is empty where there is none.
+func cutToken(s string) (token, rest string) {
+	n := 0
+	for n < len(s) && isTokenByte(s[n]) {
+		n++
+	}
+	return s[:n], s[n:]
+}
+
+// cutValue splits s behind the parameter's value it begins with: a token, or a token in quotes (RFC 6455, section 9.1).
+func cutValue(s string) (value, rest string) {
+	if !strings.HasPrefix(s, `"`) {
+		return cutToken(s)
+	}
+	var plain []byte
+	for i := 1; i < len(s); i++ {
+		c := s[i]
+		if c == '"' {
+			return string(plain), s[i+1:]
+		}
+		if c == '\\' && i+1 < len(s) {
+			i++
+			c = s[i]
+		}
+		if !isTokenByte(c) {
+			break
+		}
+		plain = append(plain, c)
+	}
+	return "", s
+}
+
+// isTokenByte tells a byte that a token may have (RFC 9110, section 5.6.2).
+func isTokenByte(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return c < 0x80 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}

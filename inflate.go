@@ -1,0 +1,652 @@
+// inflate.go decodes DEFLATE (RFC 1951) from memory to memory, and never far past a limit.
+//
+// It is here because of what it need not do: no reader to call for each byte, no window to copy in ahead of a message
+// and no output to copy out of one, no more than one pass however a peer cuts its blocks. Its tables are shared by all
+// connections; a connection keeps nothing but its window.
+package wsd
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"sync"
+)
+
+const (
+	literalBits  = 10 // a literal or length code is looked up by so many bits at first
+	distanceBits = 8  // and a distance code by so many
+	maxCodeBits  = 15 // RFC 1951, section 3.2.7
+
+	maxLiterals  = 286 // codes for literals, the end of a block, and lengths
+	maxDistances = 30
+	endOfBlock   = 256
+	longestMatch = 258 // bytes
+
+	// Longer codes have a second table each for the bits they share: there are no more of those than there are pairs
+	// of codes, since no code stands alone at the end of a complete tree.
+	literalTable  = 1<<literalBits + (maxLiterals+2)/2<<(maxCodeBits-literalBits)
+	distanceTable = 1<<distanceBits + (maxDistances+2)/2<<(maxCodeBits-distanceBits)
+
+	// outSlack is how much room, in bytes, there is behind the output while a match is copied: the match itself and what
+	// copying by words writes past it.
+	outSlack = longestMatch + 8
+
+	// keptOutput is the size in bytes of the output buffer that is kept with the tables. Longer messages get their own.
+	keptOutput = 64 << 10
+)
+
+// An entry of a table is, from its low bits: 4 bits for how many bits of input it takes, 4 of its kind, 8 of how many
+// extra bits follow, or the width of the second table, and 16 of a literal, a base, or the second table's place.
+const (
+	entryTakes   = 0x0F
+	entryLiteral = 0x10
+	entryEnd     = 0x20
+	entrySecond  = 0x40
+)
+
+func tableEntry(kind uint32, extra, value int) uint32 {
+	return kind | uint32(extra)<<8 | uint32(value)<<16
+}
+
+// literalEntries and distanceEntries are what the codes stand for, but for their widths; 0 stands for nothing
+// (RFC 1951, section 3.2.5).
+var literalEntries, distanceEntries = func() (literals [maxLiterals + 2]uint32, distances [maxDistances + 2]uint32) {
+	for i := range endOfBlock {
+		literals[i] = tableEntry(entryLiteral, 0, i)
+	}
+	literals[endOfBlock] = tableEntry(entryEnd, 0, 0)
+	length := 3
+	for i := range 28 {
+		extra := max(0, i/4-1)
+		literals[endOfBlock+1+i] = tableEntry(0, extra, length)
+		length += 1 << extra
+	}
+	literals[maxLiterals-1] = tableEntry(0, 0, longestMatch)
+	distance := 1
+	for i := range maxDistances {
+		extra := max(0, i/2-1)
+		distances[i] = tableEntry(0, extra, distance)
+		distance += 1 << extra
+	}
+	return literals, distances
+}()
+
+// huffman is a table that codes are looked up in.
+type huffman struct {
+	entries []uint32
+	width   uint // the first part of the table is indexed by so many bits
+}
+
+// build makes the table for codes of the given lengths, 0 for none, that stand for entries. It reports false for a set
+// of lengths that is no tree: over-subscribed, or incomplete other than by having a single code of one bit.
+func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
+	var count [maxCodeBits + 1]int
+	for _, n := range lengths {
+		count[n]++
+	}
+	count[0] = 0
+	longest := maxCodeBits
+	for longest > 0 && count[longest] == 0 {
+		longest--
+	}
+	width = min(width, uint(longest))
+	h.width = width
+	first := h.entries[:1<<width]
+	if longest == 0 {
+		first[0] = 0
+		return true // allowed for distances: a block of literals alone
+	}
+	var next [maxCodeBits + 1]int
+	code := 0
+	for n := 1; n <= longest; n++ {
+		code = (code + count[n-1]) << 1
+		next[n] = code
+	}
+	if total := code + count[longest]; total != 1<<longest {
+		if longest != 1 || total != 1 {
+			return false
+		}
+		clear(first)
+	}
+	second := uint(longest) - width
+	if second > 0 {
+		clear(first) // so that a place with no second table yet is told
+	}
+	free := 1 << width
+	for symbol, n := range lengths {
+		if n == 0 {
+			continue
+		}
+		entry := meaning[symbol]
+		reversed := uint(bits.Reverse16(uint16(next[n])) >> (16 - n))
+		next[n]++
+		if uint(n) <= width {
+			if entry != 0 {
+				entry |= uint32(n)
+			}
+			for i := reversed; i < uint(len(first)); i += 1 << n {
+				first[i] = entry
+			}
+			continue
+		}
+		at := reversed & (1<<width - 1)
+		if first[at] == 0 {
+			first[at] = tableEntry(entrySecond, int(second), free) | uint32(width)
+			clear(h.entries[free : free+1<<second])
+			free += 1 << second
+		}
+		if entry != 0 {
+			entry |= uint32(n) - uint32(width)
+		}
+		table := h.entries[first[at]>>16:][:1<<second]
+		for i := reversed >> width; i < uint(len(table)); i += 1 << (uint(n) - width) {
+			table[i] = entry
+		}
+	}
+	return true
+}
+
+// fixedLiterals and fixedDistances are the tables of blocks that bring none (RFC 1951, section 3.2.6).
+var fixedLiterals, fixedDistances = sync.OnceValue(func() *huffman {
+	var lengths [maxLiterals + 2]uint8
+	for i := range lengths {
+		switch {
+		case i < 144:
+			lengths[i] = 8
+		case i < 256:
+			lengths[i] = 9
+		case i < 280:
+			lengths[i] = 7
+		default:
+			lengths[i] = 8
+		}
+	}
+	h := &huffman{entries: make([]uint32, 1<<9)}
+	h.build(lengths[:], literalEntries[:], literalBits)
+	return h
+}), sync.OnceValue(func() *huffman {
+	var lengths [maxDistances + 2]uint8
+	for i := range lengths {
+		lengths[i] = 5
+	}
+	h := &huffman{entries: make([]uint32, 1<<5)}
+	h.build(lengths[:], distanceEntries[:], distanceBits)
+	return h
+})
+
+// decoder is what decoding one message takes.
+type decoder struct {
+	in   []byte // the message as it came
+	next int    // the next byte to take from it, or from deflateTail behind it
+	buf  uint64 // bits that were taken, the next one lowest
+	have uint   // how many they are
+
+	out   []byte // output so far is out[:n]; all of out may be written
+	n     int
+	limit uint64
+
+	history *window // what came before the message, nil where there is none
+	reach   int     // the longest distance that is allowed, in bytes
+
+	literals, distances huffman
+	literalSpace        [literalTable]uint32
+	distanceSpace       [distanceTable]uint32
+	lengths             [maxLiterals + maxDistances]uint8
+	outSpace            [keptOutput]byte
+}
+
+var decoders = sync.Pool{New: func() any {
+	d := new(decoder)
+	d.literals.entries, d.distances.entries = d.literalSpace[:], d.distanceSpace[:]
+	return d
+}}
+
+// inflate decodes a message that deflateTail was cut from, into a slice of its own. Distances may reach back for reach
+// bytes, into history where that is not nil. Output of more than limit bytes is an error, whatever follows.
+func inflate(in []byte, limit uint64, history *window, reach int) ([]byte, error) {
+	d := decoders.Get().(*decoder)
+	d.in, d.next, d.buf, d.have = in, 0, 0, 0
+	d.out, d.n, d.limit = d.outSpace[:], 0, limit
+	d.history, d.reach = history, reach
+	err := d.message()
+	var data []byte
+	if err == nil {
+		data = d.result()
+	}
+	d.in, d.out, d.history = nil, nil, nil
+	decoders.Put(d)
+	return data, err
+}
+
+// result returns the output in a slice that has little to spare.
+func (d *decoder) result() []byte {
+	if spare := len(d.out) - d.n; &d.out[0] != &d.outSpace[0] && spare <= d.n/8 {
+		return d.out[:d.n:d.n]
+	}
+	data := make([]byte, d.n)
+	copy(data, d.out)
+	return data
+}
+
+// message decodes blocks to the end of the input.
+func (d *decoder) message() error {
+	total := len(d.in) + len(deflateTail)
+	for {
+		d.refill()
+		if d.have == 0 && d.next == total {
+			return nil
+		}
+		if d.have < 3 {
+			return errTruncated()
+		}
+		final, kind := d.buf&1 != 0, d.buf>>1&3
+		d.take(3)
+		var err error
+		switch kind {
+		case 0:
+			err = d.stored()
+		case 1:
+			err = d.compressed(fixedLiterals(), fixedDistances())
+		case 2:
+			if err = d.readTables(); err == nil {
+				err = d.compressed(&d.literals, &d.distances)
+			}
+		default:
+			err = notDeflate("block of the reserved type")
+		}
+		if err != nil {
+			return err
+		}
+		if uint64(d.n) > d.limit {
+			return tooBig()
+		}
+		if final {
+			// A sender may flush with final blocks (RFC 7692, section 7.2.3.4). What follows one begins with a new byte,
+			// and is one more block of the message; where nothing does, the sender left out the byte that was to make
+			// the tail a block, and its message is whole all the same.
+			d.take(d.have & 7)
+			if d.next-int(d.have>>3) >= len(d.in) {
+				return nil
+			}
+		}
+	}
+}
+
+// refill takes whole bytes of input until there are at least 56 bits, or no more input.
+func (d *decoder) refill() {
+	if len(d.in)-d.next >= 8 {
+		// The bytes of which not all fits are read again, to the same place, by the next refill.
+		d.buf |= binary.LittleEndian.Uint64(d.in[d.next:]) << d.have
+		d.next += int(63-d.have) >> 3
+		d.have |= 56
+		return
+	}
+	d.refillSlowly()
+}
+
+func (d *decoder) refillSlowly() {
+	for d.have < 56 {
+		var b byte
+		switch at := d.next - len(d.in); {
+		case at < 0:
+			b = d.in[d.next]
+		case at < len(deflateTail):
+			b = deflateTail[at]
+		default:
+			return
+		}
+		d.buf |= uint64(b) << d.have
+		d.have += 8
+		d.next++
+	}
+}
+
+// take drops n bits, which must be there.
+func (d *decoder) take(n uint) {
+	d.buf >>= n
+	d.have -= n
+}
+
+// stored copies a block without compression (RFC 1951, section 3.2.4).
+func (d *decoder) stored() error {
+	d.take(d.have & 7)
+	d.refill()
+	if d.have < 32 {
+		return errTruncated()
+	}
+	size, check := int(d.buf&0xFFFF), int(d.buf>>16&0xFFFF)
+	d.take(32)
+	if size != check^0xFFFF {
+		return notDeflate("stored block whose length and its complement differ")
+	}
+	d.next -= int(d.have >> 3)
+	d.buf, d.have = 0, 0
+	if err := d.room(size); err != nil {
+		return err
+	}
+	if d.next < len(d.in) {
+		n := copy(d.out[d.n:d.n+size], d.in[d.next:])
+		d.n, d.next, size = d.n+n, d.next+n, size-n
+	}
+	if size > 0 {
+		// A block that was cut with the tail has the tail's bytes for its last.
+		n := copy(d.out[d.n:d.n+size], deflateTail[d.next-len(d.in):])
+		d.n, d.next, size = d.n+n, d.next+n, size-n
+	}
+	if size > 0 {
+		return errTruncated()
+	}
+	return nil
+}
+
+// room makes the output take n more bytes, and what copying by words writes behind them. It is an error where that
+// many are sure to pass the limit.
+func (d *decoder) room(n int) error {
+	if uint64(d.n)+uint64(n) > d.limit {
+		return tooBig()
+	}
+	d.grow(n + outSlack)
+	return nil
+}
+
+// grow makes out have n writable bytes behind the output.
+func (d *decoder) grow(n int) {
+	if len(d.out)-d.n >= n {
+		return
+	}
+	// The rest of the message is expected to inflate as the part that is done; but never more than fourfold of what is
+	// really there is allocated for that.
+	done := uint64(max(1, min(d.next, len(d.in))))
+	size := uint64(d.n) * uint64(len(d.in)) / done
+	size = min(size+size/16, 4*uint64(d.n), d.limit) + outSlack
+	size = max(size, uint64(d.n)+uint64(n))
+	out := make([]byte, size)
+	copy(out, d.out[:d.n])
+	d.out = out
+}
+
+// codeOrder is the order in which the lengths of the codes for code lengths come (RFC 1951, section 3.2.7).
+var codeOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
+
+// lengthEntries are what the codes for code lengths stand for: themselves.
+var lengthEntries = func() (entries [len(codeOrder)]uint32) {
+	for i := range entries {
+		entries[i] = tableEntry(entryLiteral, 0, i)
+	}
+	return entries
+}()
+
+// readTables reads the codes of a block that brings its own (RFC 1951, section 3.2.7).
+func (d *decoder) readTables() error {
+	d.refill()
+	if d.have < 14 {
+		return errTruncated()
+	}
+	literals, distances, codes := int(d.buf&31)+257, int(d.buf>>5&31)+1, int(d.buf>>10&15)+4
+	d.take(14)
+	if literals > maxLiterals || distances > maxDistances {
+		return notDeflate("block with too many codes")
+	}
+	var lengths [len(codeOrder)]uint8
+	for _, symbol := range codeOrder[:codes] {
+		if d.have < 3 {
+			if d.refill(); d.have < 3 {
+				return errTruncated()
+			}
+		}
+		lengths[symbol] = uint8(d.buf & 7)
+		d.take(3)
+	}
+	// The distances' table is not in use yet.
+	table := huffman{entries: d.distanceSpace[:]}
+	if !table.build(lengths[:], lengthEntries[:], 7) {
+		return errNoTree()
+	}
+	all := d.lengths[:literals+distances]
+	for i := 0; i < len(all); {
+		d.refill()
+		entry := table.entries[d.buf&(1<<table.width-1)]
+		n := uint(entry & entryTakes)
+		symbol := entry >> 16
+		if entry == 0 {
+			return errNoCode()
+		}
+		var extra uint
+		repeat, value := 1, uint8(symbol)
+		switch symbol {
+		case 16:
+			if i == 0 {
+				return notDeflate("repetition of a code length with none before it")
+			}
+			repeat, extra, value = 3, 2, all[i-1]
+		case 17:
+			repeat, extra, value = 3, 3, 0
+		case 18:
+			repeat, extra, value = 11, 7, 0
+		}
+		if d.have < n+extra {
+			return errTruncated()
+		}
+		repeat += int(d.buf >> n & (1<<extra - 1))
+		d.take(n + extra)
+		if repeat > len(all)-i {
+			return notDeflate("more code lengths than codes")
+		}
+		for range repeat {
+			all[i] = value
+			i++
+		}
+	}
+	if all[endOfBlock] == 0 {
+		return notDeflate("block without a code for its end")
+	}
+	if !d.literals.build(all[:literals], literalEntries[:], literalBits) ||
+		!d.distances.build(all[literals:], distanceEntries[:], distanceBits) {
+		return errNoTree()
+	}
+	return nil
+}
+
+// compressed decodes the codes of a block (RFC 1951, section 3.2.3).
+func (d *decoder) compressed(literals, distances *huffman) error {
+	// The fields are worked on in locals: nothing here may wait for memory.
+	in, next, buf, have := d.in, d.next, d.buf, d.have
+	out, n := d.out, d.n
+	literalMask, distanceMask := uint64(1)<<literals.width-1, uint64(1)<<distances.width-1
+	literalEntries, distanceEntries := literals.entries, distances.entries
+	var err error
+	for {
+		if have < 48 { // what the codes of a match can take, with their extra bits
+			if len(in)-next >= 8 {
+				buf |= binary.LittleEndian.Uint64(in[next:]) << have
+				next += int(63-have) >> 3
+				have |= 56
+			} else {
+				d.next, d.buf, d.have = next, buf, have
+				d.refillSlowly()
+				next, buf, have = d.next, d.buf, d.have
+			}
+		}
+		if len(out)-n < outSlack {
+			if uint64(n) > d.limit {
+				err = tooBig()
+				break
+			}
+			d.n, d.next = n, next
+			d.grow(outSlack)
+			out = d.out
+		}
+		entry := literalEntries[buf&literalMask]
+		if entry&entrySecond != 0 {
+			first := uint(entry & entryTakes)
+			if have < first {
+				err = errTruncated()
+				break
+			}
+			buf >>= first
+			have -= first
+			entry = literalEntries[uint64(entry>>16)+buf&(1<<(entry>>8&0xFF)-1)]
+		}
+		takes := uint(entry & entryTakes)
+		if takes == 0 {
+			err = errNoCode()
+			break
+		}
+		if have < takes {
+			err = errTruncated()
+			break
+		}
+		buf >>= takes
+		have -= takes
+		if entry&entryLiteral != 0 {
+			out[n] = byte(entry >> 16)
+			n++
+			continue
+		}
+		if entry&entryEnd != 0 {
+			break
+		}
+		extra := uint(entry >> 8 & 0xFF)
+		if have < extra {
+			err = errTruncated()
+			break
+		}
+		length := int(entry>>16) + int(buf&(1<<extra-1))
+		buf >>= extra
+		have -= extra
+
+		entry = distanceEntries[buf&distanceMask]
+		if entry&entrySecond != 0 {
+			first := uint(entry & entryTakes)
+			if have < first {
+				err = errTruncated()
+				break
+			}
+			buf >>= first
+			have -= first
+			entry = distanceEntries[uint64(entry>>16)+buf&(1<<(entry>>8&0xFF)-1)]
+		}
+		takes = uint(entry & entryTakes)
+		if takes == 0 {
+			err = errNoCode()
+			break
+		}
+		extra = uint(entry >> 8 & 0xFF)
+		if have < takes+extra {
+			err = errTruncated()
+			break
+		}
+		distance := int(entry>>16) + int(buf>>takes&(1<<extra-1))
+		buf >>= takes + extra
+		have -= takes + extra
+
+		if distance > d.reach {
+			err = errTooFar()
+			break
+		}
+		if distance > n {
+			back := distance - n
+			if d.history == nil || back > len(d.history.data) {
+				err = errTooFar()
+				break
+			}
+			copied := d.history.copyFrom(back, out[n:n+length])
+			n += copied
+			if length -= copied; length == 0 {
+				continue
+			}
+			// The match goes on at the start of the message.
+		}
+		from := n - distance
+		switch {
+		case distance >= 8:
+			// By words, up to 7 bytes too many: there is room for them, and they are written again.
+			for i := 0; i < length; i += 8 {
+				binary.LittleEndian.PutUint64(out[n+i:], binary.LittleEndian.Uint64(out[from+i:]))
+			}
+			n += length
+		case distance == 1:
+			run := out[n : n+length]
+			b := out[from]
+			for i := range run {
+				run[i] = b
+			}
+			n += length
+		default:
+			for i := range length {
+				out[n+i] = out[from+i]
+			}
+			n += length
+		}
+	}
+	d.next, d.buf, d.have, d.n = next, buf, have, n
+	return err
+}
+
+// notDeflate is the error for a message that does not inflate. RFC 7692 has the connection failed without naming a
+// code; 1007 is for "data within a message that was not consistent with the type of the message" (RFC 6455, section
+// 7.4.1), while the frames, which are what 1002 is about, are in order.
+func notDeflate(problem string) error {
+	return &ProtocolError{Code: StatusInvalidPayload, Section: "RFC 7692, section 7.2.2", Problem: "compressed message is not DEFLATE: " + problem}
+}
+
+func errTruncated() error { return notDeflate("it ends inside a block") }
+func errNoCode() error    { return notDeflate("bits that are no code") }
+func errNoTree() error    { return notDeflate("code lengths that make no tree") }
+func errTooFar() error    { return notDeflate("distance that reaches beyond the window") }
+
+// window is the end of what went one way over a connection: what a distance may reach back to. It grows with what went,
+// up to size.
+type window struct {
+	data []byte
+	size int // bytes at the most
+	next int // where the next byte goes once data has its full size, in place of the oldest one
+}
+
+// add puts b at the end.
+func (w *window) add(b []byte) {
+	if len(b) >= w.size {
+		w.data = append(w.data[:0], b[len(b)-w.size:]...)
+		w.next = 0
+		return
+	}
+	if free := w.size - len(w.data); free > 0 {
+		n := min(free, len(b))
+		if need := len(w.data) + n; need > cap(w.data) {
+			w.data = append(make([]byte, 0, min(w.size, max(need, 2*cap(w.data)))), w.data...)
+		}
+		w.data = append(w.data, b[:n]...)
+		b = b[n:]
+	}
+	for len(b) > 0 {
+		n := copy(w.data[w.next:], b)
+		b = b[n:]
+		w.next += n
+		if w.next == len(w.data) {
+			w.next = 0
+		}
+	}
+}
+
+// copyFrom copies to dst what begins back bytes before the end, and returns how much: all of dst, or back bytes where
+// that is less.
+func (w *window) copyFrom(back int, dst []byte) int {
+	dst = dst[:min(back, len(dst))]
+	at := w.next - back
+	if at >= 0 {
+		return copy(dst, w.data[at:])
+	}
+	at += len(w.data)
+	n := copy(dst, w.data[at:])
+	return n + copy(dst[n:], w.data)
+}
+
+// appendLast appends the last n bytes, or all where they are fewer, to dst.
+func (w *window) appendLast(dst []byte, n int) []byte {
+	n = min(n, len(w.data))
+	dst = slices.Grow(dst, n)
+	end := len(dst)
+	dst = dst[:end+n]
+	w.copyFrom(n, dst[end:])
+	return dst
+}
