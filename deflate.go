@@ -142,12 +142,14 @@ type deflater struct {
 	pool      *sync.Pool
 	level     int // as newCompressor takes it
 	threshold int
-	id        uint64  // tells the deflater's compressor from others; 0 without context takeover
 	history   *window // nil without context takeover
+	// lease tells the compressor that all of the last messages went through, the one to be found again; 0 without
+	// context takeover. It is a new one for each compressor that is taken up: an earlier one has missed messages.
+	lease uint64
 }
 
-// deflaters counts those with context takeover.
-var deflaters atomic.Uint64
+// leases counts what was given out.
+var leases atomic.Uint64
 
 // newDeflater returns what compresses the messages that a connection of the given role sends, or nil where agreed is:
 // nothing was negotiated.
@@ -170,7 +172,6 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 		d.pool = &compressors[flate.BestCompression+bits-minWindowBits]
 	}
 	if !alone {
-		d.id = deflaters.Add(1)
 		d.history = &window{size: 1 << bits}
 	}
 	return d
@@ -190,8 +191,7 @@ func (d *deflater) wants(m Message) bool {
 // compressor is what compressing a message takes, some 0.8 MB, and is shared between connections.
 type compressor struct {
 	flate *flate.Writer
-	// owner is the deflater whose messages went through last, so that going on for it needs no dictionary; 0 for none.
-	owner uint64
+	lease uint64 // of the deflater whose messages went through last, 0 for none
 	dict  []byte // the dictionary in use: flate keeps hold of it
 	out   []byte
 }
@@ -238,7 +238,7 @@ func (d *deflater) compressor(size int) *compressor {
 	found := 0
 	for found < len(others) {
 		c, _ = d.pool.Get().(*compressor)
-		if c == nil || d.id == 0 || c.owner == d.id {
+		if c == nil || c.lease == d.lease || d.history == nil {
 			break
 		}
 		others[found] = c
@@ -255,12 +255,13 @@ func (d *deflater) compressor(size int) *compressor {
 	if c == nil {
 		c = newCompressor(d.level)
 	}
-	if d.id == 0 || c.owner != d.id {
-		c.owner = d.id
-		c.dict = c.dict[:0]
-		if d.history != nil {
-			c.dict = d.history.appendLast(c.dict, leastDict+size/4)
-		}
+	if d.history == nil {
+		c.lease = 0
+		c.flate.ResetDict(c, nil)
+	} else if c.lease != d.lease || d.lease == 0 {
+		d.lease = leases.Add(1)
+		c.lease = d.lease
+		c.dict = d.history.appendLast(c.dict[:0], leastDict+size/4)
 		c.flate.ResetDict(c, c.dict)
 	}
 	return c

@@ -120,8 +120,10 @@ func chooseDeflate(offers []string, want *Compression) (agreed *Compression, ans
 		for rest, more := value, true; more; {
 			var offer string
 			offer, rest, more = cutExtension(rest)
-			name, params, problem := parseDeflate(offer)
-			if name == deflateExtension && problem == "" {
+			if name, _ := cutToken(offer); name != deflateExtension {
+				continue
+			}
+			if _, params, problem := parseDeflate(offer); problem == "" {
 				return want.accept(params)
 			}
 		}

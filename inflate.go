@@ -80,11 +80,22 @@ type huffman struct {
 // build makes the table for codes of the given lengths, 0 for none, that stand for entries. It reports false for a set
 // of lengths that is no tree: over-subscribed, or incomplete other than by having a single code of one bit.
 func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
-	var count [maxCodeBits + 1]int
-	for _, n := range lengths {
-		count[n]++
+	// Neighbours are counted apart: most lengths are equal, and adding to one count waits for the addition before.
+	var counts [4][maxCodeBits + 1]int
+	rest := lengths
+	for ; len(rest) >= 4; rest = rest[4:] {
+		counts[0][rest[0]&maxCodeBits]++
+		counts[1][rest[1]&maxCodeBits]++
+		counts[2][rest[2]&maxCodeBits]++
+		counts[3][rest[3]&maxCodeBits]++
 	}
-	count[0] = 0
+	for _, n := range rest {
+		counts[0][n]++
+	}
+	var count [maxCodeBits + 1]int
+	for n := 1; n <= maxCodeBits; n++ {
+		count[n] = counts[0][n] + counts[1][n] + counts[2][n] + counts[3][n]
+	}
 	longest := maxCodeBits
 	for longest > 0 && count[longest] == 0 {
 		longest--
@@ -559,6 +570,9 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		from := n - distance
 		switch {
+		case length >= 64 && distance >= length:
+			copy(out[n:n+length], out[from:])
+			n += length
 		case distance >= 8:
 			// By words, up to 7 bytes too many: there is room for them, and they are written again.
 			for i := 0; i < length; i += 8 {
@@ -605,11 +619,7 @@ type window struct {
 
 // add puts b at the end.
 func (w *window) add(b []byte) {
-	if len(b) >= w.size {
-		w.data = append(w.data[:0], b[len(b)-w.size:]...)
-		w.next = 0
-		return
-	}
+	b = b[max(0, len(b)-w.size):]
 	if free := w.size - len(w.data); free > 0 {
 		n := min(free, len(b))
 		if need := len(w.data) + n; need > cap(w.data) {

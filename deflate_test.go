@@ -1,0 +1,807 @@
+// deflate_test.go holds permessage-deflate to RFC 7692, with the standard library's DEFLATE as the peer.
+package wsd
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// frameBytes is one frame as a server sends it, or a client's with a masking key.
+func frameBytes(first byte, payload []byte, role Role) []byte {
+	masked := role == ClientRole
+	const key = 0x6A5B4C3D
+	b := appendFrameHeader(nil, first, len(payload), masked, key)
+	at := len(b)
+	b = append(b, payload...)
+	if masked {
+		maskBytes(b[at:], b[at:], key)
+	}
+	return b
+}
+
+// parseAll feeds b to a parser, cut into pieces of the given size, and returns the messages it finds and the error that
+// ends it.
+func parseAll(p *Parser, b []byte, piece int) (messages []Message, err error) {
+	for len(b) > 0 {
+		part := b[:min(piece, len(b))]
+		b = b[len(part):]
+		for len(part) > 0 {
+			event, n, err := p.Parse(part)
+			if err != nil {
+				return messages, err
+			}
+			if event.Opcode == OpText || event.Opcode == OpBinary {
+				messages = append(messages, event.Message())
+			}
+			part = part[n:]
+		}
+	}
+	return messages, nil
+}
+
+func texts(messages []Message) []string {
+	all := []string{}
+	for _, m := range messages {
+		all = append(all, string(m.Data))
+	}
+	return all
+}
+
+func TestDeflateExamplesOfTheRFC(t *testing.T) {
+	for _, test := range []struct {
+		section, name, wire string
+		expected            []string
+	}{
+		{"7.2.3.1", "one block", "\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", []string{"Hello"}},
+		{"7.2.3.1", "two frames", "\x41\x03\xf2\x48\xcd\x80\x04\xc9\xc9\x07\x00", []string{"Hello"}},
+		{"7.2.3.2", "without takeover", "\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", []string{"Hello", "Hello"}},
+		{"7.2.3.2", "with takeover", "\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00\xc1\x05\xf2\x00\x11\x00\x00", []string{"Hello", "Hello"}},
+		{"7.2.3.3", "a block without compression", "\xc1\x0b\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", []string{"Hello"}},
+		{"7.2.3.4", "a final block", "\xc1\x08\xf3\x48\xcd\xc9\xc9\x07\x00\x00", []string{"Hello"}},
+		{"7.2.3.5", "two blocks", "\xc1\x0d\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00", []string{"Hello"}},
+		{"7.2.3.6", "an empty message", "\xc1\x01\x00", []string{""}},
+		{"6.1", "a message that was not compressed between two that were",
+			"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00\x81\x02no\xc1\x05\xf2\x00\x11\x00\x00", []string{"Hello", "no", "Hello"}},
+		{"6.1", "an empty last fragment", "\x41\x07\xf2\x48\xcd\xc9\xc9\x07\x00\x80\x00", []string{"Hello"}},
+		{"6.1", "an empty first fragment", "\x41\x00\x80\x07\xf2\x48\xcd\xc9\xc9\x07\x00", []string{"Hello"}},
+	} {
+		for piece := 1; piece <= len(test.wire); piece++ {
+			p := NewParser(ClientRole, Config{Compression: &Compression{}})
+			messages, err := parseAll(p, []byte(test.wire), piece)
+			require.NoError(t, err, "RFC 7692, section %s: %s, cut at %d", test.section, test.name, piece)
+			require.Equal(t, test.expected, texts(messages), "RFC 7692, section %s: %s, cut at %d", test.section, test.name, piece)
+		}
+	}
+}
+
+func TestDeflateViolations(t *testing.T) {
+	hello := "\xf2\x48\xcd\xc9\xc9\x07\x00"
+	for _, test := range []struct {
+		name, wire string
+		off        bool // not negotiated
+		code       StatusCode
+	}{
+		{"RFC 7692, section 6: RSV1 where nothing was negotiated", "\xc1\x07" + hello, true, StatusProtocolError},
+		{"RFC 7692, section 6.1: RSV1 on a continuation", "\x41\x03\xf2\x48\xcd\xc0\x04\xc9\xc9\x07\x00", false, StatusProtocolError},
+		{"RFC 7692, section 6.1: RSV1 on a ping", "\xc9\x00", false, StatusProtocolError},
+		{"RFC 7692, section 6.1: RSV1 on a close frame", "\xc8\x02\x03\xe8", false, StatusProtocolError},
+		{"RFC 6455, section 5.2: RSV2 is not ours", "\xa1\x00", false, StatusProtocolError},
+		{"RFC 7692, section 7.2.2: no DEFLATE at all", "\xc1\x02\xff\xff", false, StatusInvalidPayload},
+		{"RFC 7692, section 7.2.3.6: an empty message is a byte", "\xc1\x00", false, StatusInvalidPayload},
+		{"RFC 7692, section 7.2.2: a block that goes on", "\xc1\x05\xf2\x48\xcd\xc9\xc9", false, StatusInvalidPayload},
+		{"RFC 7692, section 7.1.1: a distance into a window that is empty", "\xc1\x05\xf2\x00\x11\x00\x00", false, StatusInvalidPayload},
+		{"RFC 1951, section 3.2.4: a length without its complement", "\xc1\x0b\x00\x05\x00\xfb\xff\x48\x65\x6c\x6c\x6f\x00", false, StatusInvalidPayload},
+		{"RFC 6455, section 8.1: text that is not UTF-8 once inflated", "\xc1\x07\x00\x01\x00\xfe\xff\xff\x00", false, StatusInvalidPayload},
+		{"RFC 6455, section 8.1: text that ends inside a character", "\xc1\x07\x00\x01\x00\xfe\xff\xc3\x00", false, StatusInvalidPayload},
+	} {
+		for piece := 1; piece <= len(test.wire); piece++ {
+			cfg := Config{Compression: &Compression{}}
+			if test.off {
+				cfg.Compression = nil
+			}
+			_, err := parseAll(NewParser(ClientRole, cfg), []byte(test.wire), piece)
+			require.Error(t, err, "%s, cut at %d", test.name, piece)
+			requireCode(t, err, test.code)
+		}
+	}
+}
+
+// TestDeflateTrailingData holds that what follows a final block is one more block (RFC 7692, section 7.2.3.4), with the
+// same window, and that a final block may end a message without the byte that makes the tail a block.
+func TestDeflateTrailingData(t *testing.T) {
+	final := "\xf3\x48\xcd\xc9\xc9\x07\x00"
+	for _, test := range []struct {
+		name, data, expected string
+		code                 StatusCode // 0: none
+	}{
+		{"one final block and the tail's header", final + "\x00", "Hello", 0},
+		{"one final block", final, "Hello", 0},
+		{"two final blocks", final + final, "HelloHello", 0},
+		{"a final block and one that is not", final + "\xf2\x48\xcd\xc9\xc9\x07\x00", "HelloHello", 0},
+		{"a final block and one that refers to it", final + "\xf2\x00\x11\x00\x00", "HelloHello", 0},
+		{"a final block and what is no DEFLATE", final + "\xff\xff", "", StatusInvalidPayload},
+	} {
+		i := newInflater(ServerRole, &Compression{})
+		data, err := i.inflate([]byte(test.data), 10)
+		if test.code != 0 {
+			requireCode(t, err, test.code)
+			continue
+		}
+		require.NoError(t, err, test.name)
+		require.Equal(t, test.expected, string(data), test.name)
+
+		again, err := i.inflate([]byte("\xf2\x00\x11\x00\x00"), 10)
+		require.NoError(t, err, "%s: the window goes on", test.name)
+		require.Equal(t, "Hello", string(again), test.name)
+	}
+}
+
+func TestDeflateWants(t *testing.T) {
+	for _, test := range []struct {
+		threshold, size int
+		mode            CompressMode
+		expected        bool
+	}{
+		{0, defaultThreshold - 1, CompressAuto, false},
+		{0, defaultThreshold, CompressAuto, true},
+		{0, 0, CompressAlways, true},
+		{0, 1 << 20, CompressNever, false},
+		{100, 99, CompressAuto, false},
+		{100, 100, CompressAuto, true},
+		{-1, 0, CompressAuto, true},
+		{-1, 0, CompressNever, false},
+	} {
+		d := newDeflater(ServerRole, &Compression{Threshold: test.threshold})
+		require.Equal(t, test.expected, d.wants(Message{Type: BinaryMessage, Compress: test.mode, Data: make([]byte, test.size)}), "%+v", test)
+	}
+	require.Nil(t, newDeflater(ServerRole, nil))
+	require.Nil(t, newInflater(ServerRole, nil))
+}
+
+// talk is what one side says over a connection: messages of all kinds, short and long, some of them repeated.
+func talk(seed uint64) [][]byte {
+	random := rand.New(rand.NewPCG(seed, 1))
+	var messages [][]byte
+	for range 20 {
+		size := random.IntN(3000)
+		if random.IntN(5) == 0 {
+			size = random.IntN(100000)
+		}
+		message := sample(sampleKinds[random.IntN(len(sampleKinds))], size)
+		messages = append(messages, message)
+		if random.IntN(2) == 0 {
+			messages = append(messages, message)
+		}
+	}
+	return append(messages, nil, []byte("x"), sample("text", 50))
+}
+
+// TestDeflateReadByOthers holds that the standard library reads what is compressed here, given no more of what went
+// before than the window that was negotiated, and that no distance is longer than that window.
+func TestDeflateReadByOthers(t *testing.T) {
+	for bits := minWindowBits; bits <= maxWindowBits; bits++ {
+		for _, alone := range []bool{false, true} {
+			for _, level := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10} {
+				if level > 2 && bits < maxWindowBits {
+					continue // smaller windows have one level
+				}
+				agreed := &Compression{Level: level, ServerNoContextTakeover: alone, ServerMaxWindowBits: bits}
+				d := newDeflater(ServerRole, agreed)
+				var before []byte
+				for n, message := range talk(uint64(bits)) {
+					compressed, err := d.deflate([]byte("ahead"), message)
+					require.NoError(t, err)
+					require.Equal(t, "ahead", string(compressed[:5]))
+					compressed = compressed[5:]
+
+					dict := before[max(0, len(before)-1<<bits):]
+					inflated, err := inflateStd(compressed, dict)
+					require.NoError(t, err, "%+v, message %d", agreed, n)
+					require.True(t, bytes.Equal(message, inflated), "%+v, message %d", agreed, n)
+
+					history := &window{size: 1 << bits}
+					history.add(dict)
+					_, err = inflate(compressed, noLimit, history, 1<<bits)
+					require.NoError(t, err, "%+v, message %d: distances", agreed, n)
+					if !alone {
+						before = append(before, message...)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestDeflateReadsOthers holds that what the standard library compresses is read here, with and without takeover. Its
+// compressor has one window, so for smaller ones it is given no more than the window may hold.
+func TestDeflateReadsOthers(t *testing.T) {
+	for bits := minWindowBits; bits <= maxWindowBits; bits++ {
+		for _, level := range []int{flate.HuffmanOnly, 1, 5, 9} {
+			for _, alone := range []bool{false, true} {
+				i := newInflater(ClientRole, &Compression{ServerNoContextTakeover: alone, ServerMaxWindowBits: bits})
+				var before []byte
+				for n, message := range talk(uint64(bits) + 100) {
+					if bits < maxWindowBits {
+						message = message[:min(len(message), 1<<bits)]
+					}
+					var out bytes.Buffer
+					dict := before[max(0, len(before)-max(0, 1<<bits-len(message))):]
+					w, err := flate.NewWriter(&out, level)
+					require.NoError(t, err)
+					_, err = w.Write(dict)
+					require.NoError(t, err)
+					require.NoError(t, w.Flush())
+					out.Reset()
+					_, err = w.Write(message)
+					require.NoError(t, err)
+					require.NoError(t, w.Flush())
+					inflated, err := i.inflate(bytes.TrimSuffix(out.Bytes(), []byte(deflateTail)), uint64(len(message)))
+					require.NoError(t, err, "%d bits, level %d, alone %v, message %d", bits, level, alone, n)
+					require.True(t, bytes.Equal(message, inflated), "%d bits, level %d, alone %v, message %d", bits, level, alone, n)
+					if !alone {
+						before = append(before, message...)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestDeflateKeepsTheWindow holds that a distance beyond the window that was negotiated is no longer known, though it lies
+// in the same message, and that one message is not referred to by the next without takeover.
+func TestDeflateKeepsTheWindow(t *testing.T) {
+	far := append(append(sample("random", 300), make([]byte, 300)...), sample("random", 300)...)
+	compressed := deflateStd(t, 9, far)[0]
+	for bits, code := range map[int]StatusCode{8: StatusInvalidPayload, 9: StatusInvalidPayload, 10: 0, 15: 0} {
+		i := newInflater(ServerRole, &Compression{ClientMaxWindowBits: bits})
+		_, err := i.inflate(compressed, noLimit)
+		if code == 0 {
+			require.NoError(t, err, "%d bits", bits)
+		} else {
+			requireCode(t, err, code)
+		}
+	}
+	message := sample("random", 1000)
+	twice := deflateStd(t, 9, message, message)
+	require.Less(t, len(twice[1]), 100)
+	alone := newInflater(ServerRole, &Compression{ClientNoContextTakeover: true})
+	_, err := alone.inflate(twice[0], noLimit)
+	require.NoError(t, err)
+	_, err = alone.inflate(twice[1], noLimit)
+	requireCode(t, err, StatusInvalidPayload)
+}
+
+// TestDeflateLimit holds that a message of exactly MaxMessageSize passes and one of a byte more does not, however it
+// compresses, is cut, and refers to the one before.
+func TestDeflateLimit(t *testing.T) {
+	const limit = 100_000
+	for _, kind := range sampleKinds {
+		for _, frames := range []int{1, 7} {
+			for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, 1, 9} {
+				for excess, code := range []StatusCode{0, StatusMessageTooBig} {
+					data := sample(kind, limit+excess)
+					p := NewParser(ServerRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
+					var wire []byte
+					for n, compressed := range deflateStd(t, level, data[:limit], data) {
+						if n == 0 && excess == 0 {
+							continue // the same message twice says no more than once
+						}
+						first := byte(OpBinary) | rsv1Bit
+						for part := range frames {
+							from, to := len(compressed)*part/frames, len(compressed)*(part+1)/frames
+							if part == frames-1 {
+								first |= finBit
+							}
+							wire = append(wire, frameBytes(first, compressed[from:to], ClientRole)...)
+							first = 0
+						}
+						if excess == 0 {
+							// The window is not there: compress on its own.
+							wire = nil
+							compressed = deflateStd(t, level, data)[0]
+							wire = append(wire, frameBytes(byte(OpBinary)|rsv1Bit|finBit, compressed, ClientRole)...)
+						}
+					}
+					messages, err := parseAll(p, wire, 16<<10)
+					if code == 0 {
+						require.NoError(t, err, "%s, %d frames, level %d", kind, frames, level)
+						require.Len(t, messages, 1)
+						continue
+					}
+					require.Len(t, messages, 1, "the first message has no byte too many")
+					requireCode(t, err, code)
+				}
+			}
+		}
+	}
+}
+
+// allocated returns how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// zeroBomb inflates to size zeros.
+func zeroBomb(t testing.TB, size int64) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.BestCompression)
+	require.NoError(t, err)
+	_, err = io.CopyN(w, zeros{}, size)
+	require.NoError(t, err)
+	require.NoError(t, w.Flush())
+	return out.Bytes()[:out.Len()-len(deflateTail)]
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+func TestDeflateBomb(t *testing.T) {
+	bomb := zeroBomb(t, 1<<30)
+	require.Less(t, len(bomb), 1100<<10)
+	for _, limit := range []int64{1, 1000, 1 << 20, 8 << 20} {
+		p := NewParser(ServerRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
+		var err error
+		used := allocated(func() {
+			for _, first := range []byte{byte(OpBinary) | rsv1Bit, finBit} {
+				half := bomb[:len(bomb)/2]
+				if first&finBit != 0 {
+					half = bomb[len(bomb)/2:]
+				}
+				if _, err = parseAll(p, frameBytes(first, half, ClientRole), 32<<10); err != nil {
+					break
+				}
+			}
+		})
+		requireCode(t, err, StatusMessageTooBig)
+		// The bomb itself arrives, with its frames made here; of what it inflates to there is no more than the limit, and
+		// the buffers of a quarter that size each that it was copied out of.
+		require.Less(t, used, uint64(8*len(bomb)+2*int(limit)+1<<20), "limit %d", limit)
+	}
+}
+
+// TestDeflateEmptyBlocks holds that blocks without data do not go on for ever: neither in one message's bytes, nor in its
+// fragments.
+func TestDeflateEmptyBlocks(t *testing.T) {
+	const limit = 1000
+	for name, block := range map[string]string{
+		"stored":       "\x00\x00\x00\xff\xff",
+		"fixed":        "\x02\x00\x00\x00\xff\xff",
+		"final, fixed": "\x03\x00",
+	} {
+		i := newInflater(ServerRole, &Compression{})
+		many := strings.Repeat(block, 100_000)
+		data, err := i.inflate([]byte(many+"\x00"), limit)
+		require.NoError(t, err, name)
+		require.Empty(t, data, name)
+
+		p := NewParser(ServerRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
+		wire := frameBytes(byte(OpBinary)|rsv1Bit, []byte(block), ClientRole)
+		for range 100_000 {
+			wire = append(wire, frameBytes(0, []byte(block), ClientRole)...)
+		}
+		_, err = parseAll(p, wire, 4096)
+		requireCode(t, err, StatusMessageTooBig)
+	}
+}
+
+func TestDeflateCompressedLimit(t *testing.T) {
+	i := newInflater(ServerRole, &Compression{})
+	for _, limit := range []uint64{0, 1, 1 << 20, unlimited / 2, unlimited - 1, unlimited} {
+		require.GreaterOrEqual(t, i.compressedLimit(limit), limit)
+		require.LessOrEqual(t, i.compressedLimit(limit), uint64(unlimited))
+	}
+	p := NewParser(ServerRole, Config{MaxMessageSize: -1, Compression: &Compression{}})
+	messages, err := parseAll(p, frameBytes(byte(OpText)|rsv1Bit|finBit, deflateStd(t, 9, []byte("Hello"))[0], ClientRole), 3)
+	require.NoError(t, err)
+	require.Equal(t, []string{"Hello"}, texts(messages))
+}
+
+// TestDeflateConnectionsShare holds that connections which take turns with the same compressors, at once and one after
+// the other, each keep their own stream.
+func TestDeflateConnectionsShare(t *testing.T) {
+	var group sync.WaitGroup
+	for g := range 4 {
+		group.Go(func() {
+			const connections = 10
+			var deflaters [connections]*deflater
+			var inflaters [connections]*inflater
+			for n := range connections {
+				agreed := &Compression{ServerNoContextTakeover: n%3 == 0, ServerMaxWindowBits: maxWindowBits - n%2}
+				deflaters[n], inflaters[n] = newDeflater(ServerRole, agreed), newInflater(ClientRole, agreed)
+			}
+			random := rand.New(rand.NewPCG(uint64(g), 2))
+			for round := range 200 {
+				n := random.IntN(connections)
+				message := fmt.Appendf(nil, "%d of %d: %s", round, g, sample("text", random.IntN(2000)))
+				compressed, err := deflaters[n].deflate(nil, message)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				inflated, err := inflaters[n].inflate(compressed, noLimit)
+				if err != nil || !bytes.Equal(message, inflated) {
+					t.Errorf("connection %d, round %d: %v", n, round, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// FuzzDeflate holds that inflating undoes deflating, over many messages, at any settings.
+func FuzzDeflate(f *testing.F) {
+	for level := range 10 {
+		f.Add(uint8(level), uint8(level), level%2 == 0, uint16(500), []byte(strings.Join(texts([]Message{{Data: sample("text", 5000)}, {Data: sample("runs", 5000)}}), "")))
+	}
+	f.Fuzz(func(t *testing.T, level, bits uint8, alone bool, cut uint16, data []byte) {
+		agreed := &Compression{Level: int(level) % 10, ClientNoContextTakeover: alone, ClientMaxWindowBits: minWindowBits + int(bits)%8}
+		d, i := newDeflater(ClientRole, agreed), newInflater(ServerRole, agreed)
+		for len(data) > 0 {
+			message := data[:min(len(data), int(cut)+1)]
+			data = data[len(message):]
+			compressed, err := d.deflate(nil, message)
+			require.NoError(t, err)
+			inflated, err := i.inflate(compressed, uint64(len(message)))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(message, inflated))
+		}
+	})
+}
+
+// FuzzParserCompressed holds that whatever frames come, messages are within the limit and errors are typed.
+func FuzzParserCompressed(f *testing.F) {
+	for _, kind := range sampleKinds {
+		f.Add(frameBytes(byte(OpBinary)|rsv1Bit|finBit, deflateStd(f, 9, sample(kind, 3000))[0], ServerRole), uint16(100))
+	}
+	f.Fuzz(func(t *testing.T, wire []byte, piece uint16) {
+		const limit = 10_000
+		var results [2][]string
+		for n, piece := range []int{int(piece) + 1, len(wire) + 1} {
+			p := NewParser(ClientRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
+			messages, err := parseAll(p, wire, piece)
+			if err != nil {
+				var violated *ProtocolError
+				require.ErrorAs(t, err, &violated)
+			}
+			for _, m := range messages {
+				require.LessOrEqual(t, len(m.Data), limit)
+			}
+			results[n] = texts(messages)
+		}
+		require.Equal(t, results[0], results[1], "the same messages however the bytes are cut")
+	})
+}
+
+// live returns the bytes in use after everything that can be freed has been, the pools' contents too.
+func live() uint64 {
+	for range 3 {
+		runtime.GC()
+	}
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// TestDeflateIdleMemory holds what an idle connection keeps for compression: its windows and at most 1 KiB each way.
+func TestDeflateIdleMemory(t *testing.T) {
+	const connections = 1000
+	// What the tables and the first use of everything take is not a connection's.
+	message := sample("text", 40_000)
+	for _, test := range []struct {
+		name    string
+		agreed  Compression
+		windows uint64 // bytes, both ways
+	}{
+		{"takeover, 15 bits", Compression{}, 64 << 10},
+		{"takeover, 12 bits", Compression{ServerMaxWindowBits: 12, ClientMaxWindowBits: 12}, 8 << 10},
+		{"takeover, 9 bits", Compression{ServerMaxWindowBits: 9, ClientMaxWindowBits: 9}, 1 << 10},
+		{"takeover of the server's", Compression{ClientNoContextTakeover: true}, 32 << 10},
+		{"no takeover", Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true}, 0},
+	} {
+		deflaters, inflaters := make([]*deflater, connections), make([]*inflater, connections)
+		used := func() {
+			for n := range connections {
+				deflaters[n], inflaters[n] = newDeflater(ServerRole, &test.agreed), newInflater(ServerRole, &test.agreed)
+				for _, size := range []int{1000, 2000, len(message)} {
+					compressed, err := deflaters[n].deflate(nil, message[:size])
+					require.NoError(t, err)
+					if test.agreed.ServerMaxWindowBits == test.agreed.ClientMaxWindowBits && test.agreed.ServerNoContextTakeover == test.agreed.ClientNoContextTakeover {
+						_, err = inflaters[n].inflate(compressed, noLimit)
+						require.NoError(t, err)
+					}
+				}
+			}
+		}
+		before := live()
+		used()
+		each := int64(live()-before) / connections
+		t.Logf("%s: %d bytes a connection", test.name, each)
+		require.LessOrEqual(t, each, int64(test.windows)+2<<10, test.name)
+		require.GreaterOrEqual(t, each+1, int64(test.windows), "%s: measured nothing", test.name)
+		runtime.KeepAlive(deflaters)
+		runtime.KeepAlive(inflaters)
+	}
+}
+
+func TestDeflateOffer(t *testing.T) {
+	require.Empty(t, deflateOffer(nil))
+	for offer, c := range map[string]Compression{
+		"permessage-deflate; client_max_window_bits":                                                                                      {},
+		"permessage-deflate; server_no_context_takeover; client_max_window_bits":                                                          {ServerNoContextTakeover: true},
+		"permessage-deflate; client_no_context_takeover; client_max_window_bits":                                                          {ClientNoContextTakeover: true},
+		"permessage-deflate; server_max_window_bits=10; client_max_window_bits":                                                           {ServerMaxWindowBits: 10},
+		"permessage-deflate; client_max_window_bits=8":                                                                                    {ClientMaxWindowBits: 3},
+		"permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9; client_max_window_bits=14": {ServerNoContextTakeover: true, ClientNoContextTakeover: true, ServerMaxWindowBits: 9, ClientMaxWindowBits: 14},
+	} {
+		require.Equal(t, offer, deflateOffer(&c))
+	}
+}
+
+// settled is an agreement with its windows.
+func settled(serverAlone, clientAlone bool, serverBits, clientBits int) *Compression {
+	return &Compression{ServerNoContextTakeover: serverAlone, ClientNoContextTakeover: clientAlone, ServerMaxWindowBits: serverBits, ClientMaxWindowBits: clientBits}
+}
+
+func TestDeflateChoose(t *testing.T) {
+	const x = "permessage-deflate"
+	small := Compression{ServerMaxWindowBits: 10, ClientMaxWindowBits: 11}
+	alone := Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true}
+	for _, test := range []struct {
+		want   Compression
+		offers []string
+		answer string // empty: declined
+		agreed *Compression
+	}{
+		// Nothing to choose.
+		{Compression{}, nil, "", nil},
+		{Compression{}, []string{""}, "", nil},
+		{Compression{}, []string{"x-webkit-deflate-frame, permessage-bzip2"}, "", nil},
+		{Compression{}, []string{"permessage-deflate2"}, "", nil},
+		// RFC 7692, section 7.1.3, and what browsers send.
+		{Compression{}, []string{x}, x, settled(false, false, 15, 15)},
+		{Compression{}, []string{x + "; client_max_window_bits"}, x, settled(false, false, 15, 15)},
+		{Compression{}, []string{x + ";client_max_window_bits;server_max_window_bits=10"}, x + "; server_max_window_bits=10", settled(false, false, 10, 15)},
+		{Compression{}, []string{x + "; client_max_window_bits; server_max_window_bits=10, " + x + "; client_max_window_bits"}, x + "; server_max_window_bits=10", settled(false, false, 10, 15)},
+		// Section 7.1.1.
+		{Compression{}, []string{x + "; server_no_context_takeover"}, x + "; server_no_context_takeover", settled(true, false, 15, 15)},
+		{Compression{}, []string{x + "; client_no_context_takeover"}, x + "; client_no_context_takeover", settled(false, true, 15, 15)},
+		{alone, []string{x}, x + "; server_no_context_takeover; client_no_context_takeover", settled(true, true, 15, 15)},
+		// Section 7.1.2.
+		{Compression{}, []string{x + "; server_max_window_bits=8"}, x + "; server_max_window_bits=8", settled(false, false, 8, 15)},
+		{Compression{}, []string{x + "; server_max_window_bits=15"}, x + "; server_max_window_bits=15", settled(false, false, 15, 15)},
+		{small, []string{x + "; server_max_window_bits=15"}, x + "; client_no_context_takeover; server_max_window_bits=10", settled(false, true, 10, 15)},
+		{small, []string{x + "; client_max_window_bits"}, x + "; server_max_window_bits=10; client_max_window_bits=11", settled(false, false, 10, 11)},
+		{small, []string{x + "; client_max_window_bits=9"}, x + "; server_max_window_bits=10; client_max_window_bits=9", settled(false, false, 10, 9)},
+		{small, []string{x + "; client_max_window_bits=15"}, x + "; server_max_window_bits=10; client_max_window_bits=11", settled(false, false, 10, 11)},
+		{Compression{}, []string{x + "; client_max_window_bits=15"}, x, settled(false, false, 15, 15)},
+		{Compression{ClientMaxWindowBits: 11}, []string{x}, x + "; client_no_context_takeover", settled(false, true, 15, 15)},
+		// Quoted values, white space, empty elements, several lines (RFC 6455, section 9.1).
+		{Compression{}, []string{x + `; server_max_window_bits="10"`}, x + "; server_max_window_bits=10", settled(false, false, 10, 15)},
+		{Compression{}, []string{x + `; server_max_window_bits="\1\0"`}, x + "; server_max_window_bits=10", settled(false, false, 10, 15)},
+		{Compression{}, []string{" ,\t" + x + " ;\tserver_max_window_bits = 10 ,,"}, x + "; server_max_window_bits=10", settled(false, false, 10, 15)},
+		{Compression{}, []string{"foo; a=\"x,y\"", "bar", x}, x, settled(false, false, 15, 15)},
+		{Compression{}, []string{`foo; bar="permessage-deflate, permessage-deflate"`}, "", nil},
+		{Compression{}, []string{`foo; bar="1\", ` + x + `"`}, "", nil},
+		// Section 7.1: declined, and the next one is tried.
+		{Compression{}, []string{x + "; unknown"}, "", nil},
+		{Compression{}, []string{x + "; unknown, " + x + "; server_max_window_bits=9"}, x + "; server_max_window_bits=9", settled(false, false, 9, 15)},
+		{Compression{}, []string{x + "; unknown", x}, x, settled(false, false, 15, 15)},
+		{Compression{}, []string{x + "; server_max_window_bits"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits="}, "", nil},
+		{Compression{}, []string{x + `; server_max_window_bits=""`}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=7"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=16"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=08"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=+9"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=1 0"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=10000000000000000000000"}, "", nil},
+		{Compression{}, []string{x + "; client_max_window_bits=7"}, "", nil},
+		{Compression{}, []string{x + "; client_max_window_bits=16"}, "", nil},
+		{Compression{}, []string{x + "; server_no_context_takeover=1"}, "", nil},
+		{Compression{}, []string{x + `; client_no_context_takeover=""`}, "", nil},
+		{Compression{}, []string{x + "; server_no_context_takeover; server_no_context_takeover"}, "", nil},
+		{Compression{}, []string{x + "; client_no_context_takeover; client_no_context_takeover"}, "", nil},
+		{Compression{}, []string{x + "; server_max_window_bits=9; server_max_window_bits=9"}, "", nil},
+		{Compression{}, []string{x + "; client_max_window_bits; client_max_window_bits"}, "", nil},
+		{Compression{}, []string{x + ";"}, "", nil},
+		{Compression{}, []string{x + "; ; client_max_window_bits"}, "", nil},
+		{Compression{}, []string{x + "; =9"}, "", nil},
+		{Compression{}, []string{x + " client_max_window_bits"}, "", nil},
+		{Compression{}, []string{x + `; server_max_window_bits="10`}, "", nil},
+		{Compression{}, []string{x + `; server_max_window_bits="10"1`}, "", nil},
+		{Compression{}, []string{"=, " + x}, x, settled(false, false, 15, 15)},
+	} {
+		agreed, answer := chooseDeflate(test.offers, &test.want)
+		require.Equal(t, test.answer, answer, "%q", test.offers)
+		require.Equal(t, test.agreed, agreed, "%q", test.offers)
+		if agreed != nil {
+			// What a server answers, a client takes that offered as much.
+			offered := test.want
+			offered.ServerNoContextTakeover, offered.ServerMaxWindowBits = false, 0
+			if !strings.Contains(answer, clientMaxBits) {
+				offered.ClientMaxWindowBits = 0
+			}
+			same, err := checkDeflate([]string{answer}, &offered)
+			require.NoError(t, err)
+			require.Equal(t, agreed, same, "%q", test.offers)
+		}
+	}
+	agreed, answer := chooseDeflate([]string{x}, nil)
+	require.Nil(t, agreed)
+	require.Empty(t, answer)
+}
+
+func TestDeflateCheck(t *testing.T) {
+	const x = "permessage-deflate"
+	for _, test := range []struct {
+		offered *Compression
+		answer  []string
+		problem string // what the error names, empty: none
+		agreed  *Compression
+	}{
+		{nil, nil, "", nil},
+		{nil, []string{""}, "", nil},
+		{nil, []string{x}, "permessage-deflate", nil},
+		{&Compression{}, nil, "", nil},
+		{&Compression{}, []string{x}, "", settled(false, false, 15, 15)},
+		{&Compression{}, []string{"foo"}, "foo", nil},
+		{&Compression{}, []string{x + ", foo"}, "foo", nil},
+		{&Compression{}, []string{x, x}, "twice", nil},
+		{&Compression{}, []string{x + "," + x}, "twice", nil},
+		{&Compression{}, []string{x + "; server_no_context_takeover; client_no_context_takeover"}, "", settled(true, true, 15, 15)},
+		{&Compression{}, []string{x + `; server_max_window_bits="8"; client_max_window_bits=9`}, "", settled(false, false, 8, 9)},
+		{&Compression{ClientNoContextTakeover: true}, []string{x}, "", settled(false, true, 15, 15)},
+		{&Compression{ServerNoContextTakeover: true}, []string{x}, "server_no_context_takeover", nil},
+		{&Compression{ServerNoContextTakeover: true}, []string{x + "; server_no_context_takeover"}, "", settled(true, false, 15, 15)},
+		{&Compression{ServerMaxWindowBits: 10}, []string{x}, "server_max_window_bits", nil},
+		{&Compression{ServerMaxWindowBits: 10}, []string{x + "; server_max_window_bits=11"}, "server_max_window_bits", nil},
+		{&Compression{ServerMaxWindowBits: 10}, []string{x + "; server_max_window_bits=9"}, "", settled(false, false, 9, 15)},
+		{&Compression{ClientMaxWindowBits: 10}, []string{x}, "", settled(false, false, 15, 10)},
+		{&Compression{ClientMaxWindowBits: 10}, []string{x + "; client_max_window_bits=9"}, "", settled(false, false, 15, 9)},
+		{&Compression{ClientMaxWindowBits: 10}, []string{x + "; client_max_window_bits=11"}, "client_max_window_bits", nil},
+		{&Compression{}, []string{x + "; client_max_window_bits"}, "client_max_window_bits", nil},
+		{&Compression{}, []string{x + "; client_max_window_bits=16"}, "client_max_window_bits", nil},
+		{&Compression{}, []string{x + "; server_max_window_bits=7"}, "server_max_window_bits", nil},
+		{&Compression{}, []string{x + "; server_max_window_bits"}, "server_max_window_bits", nil},
+		{&Compression{}, []string{x + "; server_no_context_takeover; server_no_context_takeover"}, "server_no_context_takeover", nil},
+		{&Compression{}, []string{x + "; client_no_context_takeover=x"}, "client_no_context_takeover", nil},
+		{&Compression{}, []string{x + "; unknown_one=2"}, "unknown_one", nil},
+		{&Compression{}, []string{x + "; "}, "empty parameter", nil},
+		{&Compression{}, []string{"=;"}, "malformed", nil},
+	} {
+		agreed, err := checkDeflate(test.answer, test.offered)
+		require.Equal(t, test.agreed, agreed, "%q", test.answer)
+		if test.problem == "" {
+			require.NoError(t, err, "%q", test.answer)
+			continue
+		}
+		var failed *HandshakeError
+		require.ErrorAs(t, err, &failed, "%q", test.answer)
+		require.Equal(t, "Sec-WebSocket-Extensions", failed.Header)
+		require.Contains(t, failed.Problem, test.problem, "%q", test.answer)
+	}
+}
+
+// TestDeflateHeaderIsReadInOnePass feeds a server and a client what would take minutes to read more than a few times,
+// or to make a list of.
+func TestDeflateHeaderIsReadInOnePass(t *testing.T) {
+	const size = 1 << 20
+	for _, unit := range []string{",", ";", `"`, `\`, "=", " ", "\t", "a", "a,", "a;", `"a`, `",`, `"\`, `a="`, `a="a",`, `a;b="\"`, "a;a=a,", " ,\t", "permessage-deflate;",
+		"permessage-deflate; server_max_window_bits=7,", "permessage-deflate; unknown,", `permessage-deflate; a="`} {
+		for _, start := range []string{"", "a", `a;b="`, "permessage-deflate;", "permessage-deflate; server_max_window_bits=", `permessage-deflate; server_max_window_bits="`} {
+			header := start + strings.Repeat(unit, size/len(unit))
+			used := allocated(func() {
+				agreed, _ := chooseDeflate([]string{header}, &Compression{})
+				require.Nil(t, agreed, "%q...", header[:50])
+				_, err := checkDeflate([]string{header}, &Compression{})
+				if err != nil {
+					require.Less(t, len(err.Error()), 500)
+				}
+			})
+			require.Less(t, used, uint64(32*size), "%q...", header[:50])
+		}
+	}
+}
+
+func FuzzDeflateHeader(f *testing.F) {
+	f.Add(`permessage-deflate; server_max_window_bits="10"; client_max_window_bits, permessage-deflate`)
+	f.Add(`foo; a="b,\"c", permessage-deflate;;`)
+	f.Fuzz(func(t *testing.T, header string) {
+		agreed, answer := chooseDeflate([]string{header}, &Compression{})
+		if agreed != nil {
+			_, err := checkDeflate([]string{answer}, &Compression{})
+			require.NoError(t, err)
+		}
+		_, err := checkDeflate([]string{header}, &Compression{})
+		if err != nil {
+			var failed *HandshakeError
+			require.ErrorAs(t, err, &failed)
+			require.NotEmpty(t, failed.Problem)
+		}
+	})
+}
+
+// trades is a JSON message of about size bytes, like those of a market's feed.
+func trades(seed uint64, size int) []byte {
+	type trade struct {
+		ID       int     `json:"id"`
+		Symbol   string  `json:"symbol"`
+		Price    float64 `json:"price"`
+		Quantity int     `json:"quantity"`
+		Side     string  `json:"side"`
+		Time     string  `json:"time"`
+	}
+	random := rand.New(rand.NewPCG(seed, 3))
+	feed := struct {
+		Channel string  `json:"channel"`
+		Trades  []trade `json:"trades"`
+	}{Channel: "trades"}
+	for {
+		feed.Trades = append(feed.Trades, trade{
+			random.IntN(1e6), []string{"AAPL", "GOOG", "MSFT", "NVDA"}[random.IntN(4)], float64(random.IntN(1e6)) / 100,
+			random.IntN(1000), []string{"buy", "sell"}[random.IntN(2)], fmt.Sprintf("2026-11-22T15:%02d:%02d.%03dZ", random.IntN(60), random.IntN(60), random.IntN(1000)),
+		})
+		if data, _ := json.Marshal(feed); len(data) >= size {
+			return data
+		}
+	}
+}
+
+// BenchmarkDeflate is what compression adds to a message's way there and back: deflated once, inflated once. Connections
+// take turns, so that with takeover and many of them none finds its compressor again.
+func BenchmarkDeflate(b *testing.B) {
+	var feed, prose [64][]byte
+	for n := range feed {
+		feed[n], prose[n] = trades(uint64(n), 1<<10), sample("text", 32<<10+n)
+	}
+	for _, load := range []struct {
+		name     string
+		messages [64][]byte
+	}{{"1KiB-JSON", feed}, {"32KiB-text", prose}} {
+		for _, alone := range []bool{false, true} {
+			for _, connections := range []int{1, 64} {
+				b.Run(fmt.Sprintf("%s/alone=%v/connections=%d", load.name, alone, connections), func(b *testing.B) {
+					agreed := &Compression{ServerNoContextTakeover: alone}
+					var deflaters []*deflater
+					var inflaters []*inflater
+					for range connections {
+						deflaters, inflaters = append(deflaters, newDeflater(ServerRole, agreed)), append(inflaters, newInflater(ClientRole, agreed))
+					}
+					var compressed []byte
+					var in, out, n int
+					b.ReportAllocs()
+					for b.Loop() {
+						message := load.messages[n/connections%64]
+						compressed, _ = deflaters[n%connections].deflate(compressed[:0], message)
+						if _, err := inflaters[n%connections].inflate(compressed, noLimit); err != nil {
+							b.Fatal(err)
+						}
+						in, out = in+len(message), out+len(compressed)
+						n++
+					}
+					b.ReportMetric(100*float64(out)/float64(in), "%size")
+				})
+			}
+		}
+	}
+}
