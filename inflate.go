@@ -81,7 +81,7 @@ type huffman struct {
 // of lengths that is no tree: over-subscribed, or incomplete other than by having a single code of one bit.
 func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
 	// Neighbours are counted apart: most lengths are equal, and adding to one count waits for the addition before.
-	var counts [4][maxCodeBits + 1]int
+	var counts [4][maxCodeBits + 1]uint16
 	rest := lengths
 	for ; len(rest) >= 4; rest = rest[4:] {
 		counts[0][rest[0]&maxCodeBits]++
@@ -94,7 +94,7 @@ func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
 	}
 	var count [maxCodeBits + 1]int
 	for n := 1; n <= maxCodeBits; n++ {
-		count[n] = counts[0][n] + counts[1][n] + counts[2][n] + counts[3][n]
+		count[n] = int(counts[0][n] + counts[1][n] + counts[2][n] + counts[3][n])
 	}
 	longest := maxCodeBits
 	for longest > 0 && count[longest] == 0 {

@@ -142,14 +142,20 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 	if c.out.deflater != nil && c.out.deflater.wants(m) {
 		return c.sendCompressed(ctx, m)
 	}
-	if len(m.Data) >= largePayload {
-		return c.sendLarge(ctx, byte(m.Type), m.Data)
+	return c.sendPayload(ctx, byte(m.Type), m.Data, len(m.Data))
+}
+
+// sendPayload queues a message as it stands on the wire. opcode has RSV1 where payload is compressed, size is the
+// message's own in bytes.
+func (c *Conn) sendPayload(ctx context.Context, opcode byte, payload []byte, size int) error {
+	if len(payload) >= largePayload {
+		return c.sendLarge(ctx, opcode, payload, size)
 	}
-	if err := c.enter(ctx, len(m.Data)+maxFrameHeader, false); err != nil {
+	if err := c.enter(ctx, len(payload)+maxFrameHeader, false); err != nil {
 		return err
 	}
-	c.out.enqueue(finBit|byte(m.Type), m.Data)
-	c.sent(len(m.Data))
+	c.out.enqueue(finBit|opcode, payload)
+	c.sent(size)
 	c.mu.Unlock()
 	return nil
 }
@@ -201,8 +207,8 @@ func (o *outgoing) onlyQueue() bool {
 		o.closeFrame == nil && !o.stopped
 }
 
-// sendLarge has the writer write a message from the caller's slice, and waits for that.
-func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte) error {
+// sendLarge has the writer write a message from the caller's slice, and waits for that. It takes what sendPayload takes.
+func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte, size int) error {
 	if err := c.enter(ctx, 0, true); err != nil {
 		return err
 	}
@@ -214,7 +220,7 @@ func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte) error {
 		done = make(chan struct{}, 1)
 	}
 	o.large = largeMessage{active: true, opcode: opcode, data: data, done: done}
-	c.sent(len(data))
+	c.sent(size)
 	c.mu.Unlock()
 	select {
 	case <-done:
@@ -224,7 +230,7 @@ func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte) error {
 		if o.large.active && !o.large.begun {
 			o.large.active, o.large.data = false, nil
 			o.messages--
-			o.bytes -= uint64(len(data))
+			o.bytes -= uint64(size)
 			return canceled("send", ctx)
 		}
 		if o.large.active {
@@ -245,29 +251,41 @@ func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte) error {
 	return nil
 }
 
-// sendCompressed compresses a message, in the order in which messages are sent, and queues it.
+// sendCompressed compresses a message and queues it.
 func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
+	d := c.out.deflater
+	opcode := rsv1Bit | byte(m.Type)
+	compressed := getBuffer()
+	defer putBuffer(compressed)
+	var err error
+	if d.history == nil {
+		// The message stands alone, so that senders need not wait for each other while they compress.
+		if compressed.b, err = d.deflate(compressed.b, m.Data); err != nil {
+			return notCompressed(err)
+		}
+		return c.sendPayload(ctx, opcode, compressed.b, len(m.Data))
+	}
+	// The message refers to those before it: the turn makes the order of compressing that of sending.
 	if err := c.enter(ctx, 0, true); err != nil {
 		return err
 	}
 	c.mu.Unlock()
-	compressed := getBuffer()
-	defer putBuffer(compressed)
-	var err error
-	compressed.b, err = c.out.deflater.deflate(compressed.b, m.Data)
+	compressed.b, err = d.deflate(compressed.b, m.Data)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.leave()
 	switch {
 	case err != nil:
-		return fmt.Errorf("wsd: compressing a message: %w", err)
+		return notCompressed(err)
 	case c.out.refused:
 		return c.endErrorLocked()
 	}
-	c.out.enqueue(finBit|rsv1Bit|byte(m.Type), compressed.b)
+	c.out.enqueue(finBit|opcode, compressed.b)
 	c.sent(len(m.Data))
 	return nil
 }
+
+func notCompressed(err error) error { return fmt.Errorf("wsd: compressing a message: %w", err) }
 
 // Flush waits until all that was queued before has been written to the transport, or until ctx is done. It returns an
 // error matching ErrClosed where the connection ended before that.

@@ -1,0 +1,82 @@
+// prepared.go sends one message to many connections, compressed once.
+package wsd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Prepared is a message for many connections. It is safe for concurrent use, by any number of connections at a time.
+type Prepared struct {
+	message Message // the Data is the Prepared's own
+	err     error   // why the message may not be sent
+
+	mu         sync.Mutex // held while the message is compressed: whoever else needs that waits for it
+	compressed []preparedPayload
+}
+
+// preparedPayload is the message as connections have it that compress alike.
+type preparedPayload struct {
+	level   int // deflater.level
+	payload []byte
+}
+
+// Prepare returns m prepared for SendPrepared. It copies m.Data, which is the caller's again.
+//
+// What is the same for many connections is done once, when the first of them needs it: whether text is UTF-8 is looked
+// at here, and the message is compressed once for all connections without context takeover that have the same level and
+// window. With context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each
+// compresses the message for itself; where messages go to many, ask for no takeover. Clients mask what they send, each
+// with its own keys.
+func Prepare(m Message) *Prepared {
+	m.Data = slices.Clone(m.Data)
+	return &Prepared{message: m, err: checkMessage(m)}
+}
+
+// SendPrepared is Send for a message that has been prepared: it blocks and fails as Send does. A message that may not be
+// sent fails here, with an error matching ErrInvalidMessage.
+func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
+	if err := checkCall("send", ctx); err != nil {
+		return err
+	}
+	if p == nil || p.message.Type == 0 && p.err == nil {
+		return fmt.Errorf("%w: expected what Prepare returned", ErrInvalidMessage)
+	}
+	if p.err != nil {
+		return p.err
+	}
+	d, m := c.out.deflater, p.message
+	switch {
+	case d == nil || !d.wants(m):
+		return c.sendPayload(ctx, byte(m.Type), m.Data, len(m.Data))
+	case d.history != nil:
+		return c.sendCompressed(ctx, m)
+	}
+	payload, err := p.payload(d)
+	if err != nil {
+		return err
+	}
+	return c.sendPayload(ctx, rsv1Bit|byte(m.Type), payload, len(m.Data))
+}
+
+// payload returns the message compressed as d does it, which is without context takeover.
+func (p *Prepared) payload(d *deflater) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, done := range p.compressed {
+		if done.level == d.level {
+			return done.payload, nil
+		}
+	}
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	var err error
+	if buffer.b, err = d.deflate(buffer.b, p.message.Data); err != nil {
+		return nil, notCompressed(err)
+	}
+	payload := slices.Clone(buffer.b)
+	p.compressed = append(p.compressed, preparedPayload{d.level, payload})
+	return payload, nil
+}
