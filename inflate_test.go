@@ -71,9 +71,9 @@ var sampleKinds = []string{"zeros", "random", "text", "runs", "mixed"}
 
 func TestInflateWhatOthersDeflate(t *testing.T) {
 	for _, kind := range sampleKinds {
-		for _, size := range []int{0, 1, 2, 12, 257, 258, 259, 1000, 32767, 32768, 32769, keptOutput - 1, keptOutput, keptOutput + 1, 300000} {
+		for _, size := range []int{0, 1, 2, 12, 257, 258, 259, 1000, 32767, 32768, 32769, keptOutput - 1, keptOutput, keptOutput + 1, 150000} {
 			data := sample(kind, size)
-			for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, 1, 6, 9} {
+			for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, 6} {
 				compressed := deflateStd(t, level, data)[0]
 				inflated, err := inflate(compressed, uint64(size), nil, 1<<maxWindowBits)
 				require.NoError(t, err, "%s, %d bytes, level %d", kind, size, level)

@@ -1,0 +1,75 @@
+//go:build !race
+
+// compression_memory_test.go measures what connections keep, which is another figure under the race detector.
+package wsd_test
+
+import (
+	"bytes"
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+)
+
+// TestCompressionIdleMemory holds what 1,000 idle connections keep for compression, beside the same connections without:
+// their windows, and at most 1 KiB each way.
+func TestCompressionIdleMemory(t *testing.T) {
+	const connections = 1000
+	message := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressAlways, Data: prose(1, 40_000)}
+	payload := deflated(t, message.Data)
+	measure := func(compression *wsd.Compression) int64 {
+		live := func() int64 {
+			for range 3 {
+				runtime.GC()
+			}
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			return int64(stats.HeapAlloc)
+		}
+		conns, peers := make([]*wsd.Conn, connections), make([]*peer, connections)
+		before := live()
+		for n := range conns {
+			conns[n], peers[n] = servedConn(t, wsd.Config{Compression: compression})
+			if compression == nil {
+				peers[n].send(binaryFrame(message.Data))
+			} else {
+				peers[n].send(frame{0xC2, payload})
+			}
+			got := <-conns[n].Messages()
+			require.True(t, bytes.Equal(message.Data, got.Data))
+			sent := make(chan error, 1)
+			go func() { sent <- conns[n].Send(context.Background(), message) }()
+			peers[n].receive()
+			require.NoError(t, <-sent)
+		}
+		each := (live() - before) / connections
+		for n := range conns {
+			peers[n].close()
+			<-conns[n].Closed()
+		}
+		return each
+	}
+	measure(&noTakeover) // what the first connections make for all
+	alone := measure(&noTakeover)
+	without := measure(nil)
+	t.Logf("no takeover: %d bytes a connection, %d without compression", alone, without)
+	require.LessOrEqual(t, alone, without+1<<10)
+	for _, test := range []struct {
+		name        string
+		compression wsd.Compression
+		windows     int64 // bytes, both ways
+	}{
+		{"takeover, 15 bits", wsd.Compression{}, 64 << 10},
+		{"takeover, 12 and 15 bits", wsd.Compression{ServerMaxWindowBits: 12}, 36 << 10},
+		{"takeover, 9 and 15 bits", wsd.Compression{ServerMaxWindowBits: 9}, 32<<10 + 512},
+		{"takeover of one side", wsd.Compression{ServerNoContextTakeover: true}, 32 << 10},
+	} {
+		each := measure(&test.compression) - alone
+		t.Logf("%s: %d bytes a connection more", test.name, each)
+		require.GreaterOrEqual(t, each, test.windows/8*7, "%s: measured nothing", test.name)
+		require.LessOrEqual(t, each, test.windows+1<<10, test.name)
+	}
+}
