@@ -28,9 +28,9 @@ func frameBytes(first byte, payload []byte, role Role) []byte {
 	return b
 }
 
-// parseAll feeds b to a parser, cut into pieces of the given size, and returns the messages it finds and the error that
+// feed gives b to a parser, cut into pieces of the given size, and returns the messages it finds and the error that
 // ends it.
-func parseAll(p *Parser, b []byte, piece int) (messages []Message, err error) {
+func feed(p *Parser, b []byte, piece int) (messages []Message, err error) {
 	for len(b) > 0 {
 		part := b[:min(piece, len(b))]
 		b = b[len(part):]
@@ -76,7 +76,7 @@ func TestDeflateExamplesOfTheRFC(t *testing.T) {
 	} {
 		for piece := 1; piece <= len(test.wire); piece++ {
 			p := NewParser(ClientRole, Config{Compression: &Compression{}})
-			messages, err := parseAll(p, []byte(test.wire), piece)
+			messages, err := feed(p, []byte(test.wire), piece)
 			require.NoError(t, err, "RFC 7692, section %s: %s, cut at %d", test.section, test.name, piece)
 			require.Equal(t, test.expected, texts(messages), "RFC 7692, section %s: %s, cut at %d", test.section, test.name, piece)
 		}
@@ -108,7 +108,7 @@ func TestDeflateViolations(t *testing.T) {
 			if test.off {
 				cfg.Compression = nil
 			}
-			_, err := parseAll(NewParser(ClientRole, cfg), []byte(test.wire), piece)
+			_, err := feed(NewParser(ClientRole, cfg), []byte(test.wire), piece)
 			require.Error(t, err, "%s, cut at %d", test.name, piece)
 			requireCode(t, err, test.code)
 		}
@@ -311,7 +311,7 @@ func TestDeflateLimit(t *testing.T) {
 							wire = append(wire, frameBytes(byte(OpBinary)|rsv1Bit|finBit, compressed, ClientRole)...)
 						}
 					}
-					messages, err := parseAll(p, wire, 16<<10)
+					messages, err := feed(p, wire, 16<<10)
 					if code == 0 {
 						require.NoError(t, err, "%s, %d frames, level %d", kind, frames, level)
 						require.Len(t, messages, 1)
@@ -352,7 +352,7 @@ func TestDeflateBomb(t *testing.T) {
 				if first&finBit != 0 {
 					half = bomb[len(bomb)/2:]
 				}
-				if _, err = parseAll(p, frameBytes(first, half, ClientRole), 32<<10); err != nil {
+				if _, err = feed(p, frameBytes(first, half, ClientRole), 32<<10); err != nil {
 					break
 				}
 			}
@@ -384,7 +384,7 @@ func TestDeflateEmptyBlocks(t *testing.T) {
 		for range 100_000 {
 			wire = append(wire, frameBytes(0, []byte(block), ClientRole)...)
 		}
-		_, err = parseAll(p, wire, 4096)
+		_, err = feed(p, wire, 4096)
 		requireCode(t, err, StatusMessageTooBig)
 	}
 }
@@ -396,7 +396,7 @@ func TestDeflateCompressedLimit(t *testing.T) {
 		require.LessOrEqual(t, i.compressedLimit(limit), uint64(unlimited))
 	}
 	p := NewParser(ServerRole, Config{MaxMessageSize: -1, Compression: &Compression{}})
-	messages, err := parseAll(p, frameBytes(byte(OpText)|rsv1Bit|finBit, deflateStd(t, 9, []byte("Hello"))[0], ClientRole), 3)
+	messages, err := feed(p, frameBytes(byte(OpText)|rsv1Bit|finBit, deflateStd(t, 9, []byte("Hello"))[0], ClientRole), 3)
 	require.NoError(t, err)
 	require.Equal(t, []string{"Hello"}, texts(messages))
 }
@@ -497,7 +497,7 @@ func FuzzParserCompressed(f *testing.F) {
 		var results [2][]string
 		for n, piece := range []int{int(piece) + 1, len(wire) + 1} {
 			p := NewParser(ClientRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
-			messages, err := parseAll(p, wire, piece)
+			messages, err := feed(p, wire, piece)
 			if err != nil {
 				var violated *ProtocolError
 				require.ErrorAs(t, err, &violated)
