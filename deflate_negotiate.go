@@ -13,8 +13,6 @@ const (
 	clientNoTakeover = "client_no_context_takeover"
 	serverMaxBits    = "server_max_window_bits"
 	clientMaxBits    = "client_max_window_bits"
-
-	extensionsHeader = "Sec-WebSocket-Extensions"
 )
 
 // deflateParams is one permessage-deflate offer or answer as it was read.
@@ -50,7 +48,7 @@ func (p *deflateParams) set(name, value string, valued bool) (problem string) {
 		switch {
 		case valued:
 			if *count = windowBits(value); *count == 0 {
-				return "parameter " + name + " is " + abridged(value) + ", expected 8 to 15"
+				return "parameter " + name + " is " + quoted(value) + ", expected 8 to 15"
 			}
 		case name == clientMaxBits:
 			*count = anyBits
@@ -58,7 +56,7 @@ func (p *deflateParams) set(name, value string, valued bool) (problem string) {
 			return "parameter " + name + " has no value, expected 8 to 15"
 		}
 	default:
-		return "unknown parameter " + abridged(name)
+		return "unknown parameter " + quoted(name)
 	}
 	if seen {
 		return "parameter " + name + " comes twice"
@@ -75,15 +73,6 @@ func windowBits(value string) int {
 		return 10 + int(value[1]-'0')
 	}
 	return 0
-}
-
-// abridged quotes what a peer sent, so that an error does not carry a whole header.
-func abridged(s string) string {
-	const most = 64 // bytes
-	if len(s) > most {
-		return strconv.Quote(s[:most]) + "…"
-	}
-	return strconv.Quote(s)
 }
 
 // deflateOffer is the Sec-WebSocket-Extensions value of a client that wants c.
@@ -168,8 +157,8 @@ func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer s
 }
 
 // checkDeflate judges a server's Sec-WebSocket-Extensions values against what was offered, and returns what was agreed, nil
-// where the server declined. The error is a *HandshakeError.
-func checkDeflate(answer []string, offered *Compression) (agreed *Compression, err error) {
+// where the server declined.
+func checkDeflate(answer []string, offered *Compression) (agreed *Compression, problem *HandshakeError) {
 	for _, value := range answer {
 		for rest, more := value, true; more; {
 			var element string
@@ -177,19 +166,19 @@ func checkDeflate(answer []string, offered *Compression) (agreed *Compression, e
 			if element == "" {
 				continue // an empty list element is no element (RFC 9110, section 5.6.1.2)
 			}
-			name, params, problem := parseDeflate(element)
+			name, params, wrong := parseDeflate(element)
 			switch {
 			case name == "":
 			case name != deflateExtension || offered == nil:
-				problem = "extension " + abridged(name) + " was not offered"
-			case problem != "":
+				wrong = "extension " + quoted(name) + " was not offered"
+			case wrong != "":
 			case agreed != nil:
-				problem = deflateExtension + " is answered twice"
+				wrong = deflateExtension + " is answered twice"
 			default:
-				agreed, problem = offered.settle(params)
+				agreed, wrong = offered.settle(params)
 			}
-			if problem != "" {
-				return nil, &HandshakeError{Header: extensionsHeader, Problem: problem}
+			if wrong != "" {
+				return nil, &HandshakeError{Header: wireExtensions, Problem: wrong}
 			}
 		}
 	}
@@ -237,10 +226,10 @@ func cutExtension(value string) (element, rest string, more bool) {
 		case c == '\\' && quoted:
 			i++
 		case c == ',' && !quoted:
-			return strings.Trim(value[:i], " \t"), value[i+1:], true
+			return trimSpace(value[:i]), value[i+1:], true
 		}
 	}
-	return strings.Trim(value, " \t"), "", false
+	return trimSpace(value), "", false
 }
 
 // parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). problem says what is wrong with it,
@@ -249,7 +238,7 @@ func cutExtension(value string) (element, rest string, more bool) {
 func parseDeflate(element string) (name string, params deflateParams, problem string) {
 	name, rest := cutToken(element)
 	if name == "" {
-		return "", params, "malformed extension " + abridged(element) + ", expected a name"
+		return "", params, "malformed extension " + quoted(element) + ", expected a name"
 	}
 	for {
 		rest = strings.TrimLeft(rest, " \t")
@@ -257,19 +246,19 @@ func parseDeflate(element string) (name string, params deflateParams, problem st
 			return name, params, ""
 		}
 		if rest[0] != ';' {
-			return name, params, "malformed extension, expected a semicolon at " + abridged(rest)
+			return name, params, "malformed extension, expected a semicolon at " + quoted(rest)
 		}
 		var param, value string
 		param, rest = cutToken(strings.TrimLeft(rest[1:], " \t"))
 		if param == "" {
-			return name, params, "empty parameter of extension " + abridged(name)
+			return name, params, "empty parameter of extension " + quoted(name)
 		}
 		rest = strings.TrimLeft(rest, " \t")
 		valued := strings.HasPrefix(rest, "=")
 		if valued {
 			value, rest = cutValue(strings.TrimLeft(rest[1:], " \t"))
 			if value == "" {
-				return name, params, "parameter " + abridged(param) + " has a malformed value, expected a token"
+				return name, params, "parameter " + quoted(param) + " has a malformed value, expected a token"
 			}
 		}
 		if name == deflateExtension {
@@ -310,13 +299,4 @@ func cutValue(s string) (value, rest string) {
 		plain = append(plain, c)
 	}
 	return "", s
-}
-
-// isTokenByte tells a byte that a token may have (RFC 9110, section 5.6.2).
-func isTokenByte(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
-	}
-	return c < 0x80 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }

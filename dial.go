@@ -297,11 +297,7 @@ func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quoted(resp.Status)}
 	}
-	offered := h.opts.Compression
-	if offered != nil && deflateOffer(offered) == "" {
-		offered = nil
-	}
-	agreed, problem := checkAnswerHeader(resp.Header, h.key, h.opts.Subprotocols, offered)
+	agreed, problem := checkAnswerHeader(resp.Header, h.key, h.opts.Subprotocols, h.opts.Compression)
 	if problem != nil {
 		return dialed{}, problem
 	}

@@ -5,7 +5,6 @@ package wsd
 import (
 	"crypto/sha1"
 	"encoding/base64"
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -231,12 +230,8 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 	if offered == nil {
 		return wrong(wireExtensions, "none, as none was offered", v)
 	}
-	compression, err := checkDeflate(v, offered)
-	if err != nil {
-		var problem *HandshakeError
-		if !errors.As(err, &problem) {
-			problem = &HandshakeError{Header: wireExtensions, Problem: "got " + shown(v), Err: err}
-		}
+	compression, problem := checkDeflate(v, offered)
+	if problem != nil {
 		return agreement{}, problem
 	}
 	if agreed.compression = compression; compression != nil {
@@ -286,11 +281,15 @@ func lower(c byte) byte {
 // isToken reports whether s is a token (RFC 9110, section 5.6.2), as the names of header fields and subprotocols are.
 func isToken(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+		if !isTokenByte(s[i]) {
 			return false
 		}
 	}
 	return s != ""
+}
+
+func isTokenByte(c byte) bool {
+	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 func isAlphanumeric(c byte) bool {

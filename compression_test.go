@@ -1,4 +1,4 @@
-// prepared_test.go holds what compression and prepared messages promise on connections.
+// compression_test.go holds what compression and prepared messages promise on connections.
 package wsd_test
 
 import (
@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +99,52 @@ func TestCompressedEcho(t *testing.T) {
 				require.NoError(t, client.Close(wsd.StatusNormalClosure, ""))
 				<-server.Closed()
 			})
+		})
+	}
+}
+
+// TestCompressionNegotiated holds that Dial and Accept agree on what both were told, say so, and then keep to it.
+func TestCompressionNegotiated(t *testing.T) {
+	const x = "permessage-deflate"
+	for name, test := range map[string]struct {
+		client, server *wsd.Compression
+		agreed         string
+	}{
+		"neither":         {nil, nil, ""},
+		"the client":      {&wsd.Compression{}, nil, ""},
+		"the server":      {nil, &wsd.Compression{}, ""},
+		"both":            {&wsd.Compression{}, &wsd.Compression{}, x},
+		"no takeover":     {&noTakeover, &wsd.Compression{}, x + "; server_no_context_takeover; client_no_context_takeover"},
+		"server's wishes": {&wsd.Compression{}, &wsd.Compression{ServerMaxWindowBits: 11, ClientMaxWindowBits: 8, ClientNoContextTakeover: true}, x + "; client_no_context_takeover; server_max_window_bits=11; client_max_window_bits=8"},
+		"client's wishes": {&wsd.Compression{ServerMaxWindowBits: 9, ClientMaxWindowBits: 10}, &wsd.Compression{}, x + "; server_max_window_bits=9; client_max_window_bits=10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			accepted := make(chan *wsd.Conn, 1)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c, err := wsd.Accept(w, r, &wsd.AcceptOptions{Config: wsd.Config{Compression: test.server}})
+				if err != nil {
+					t.Error(err)
+					close(accepted)
+					return
+				}
+				accepted <- c
+				echo(c)
+			}))
+			defer server.Close()
+			client, resp, err := wsd.Dial(t.Context(), server.URL, &wsd.DialOptions{Config: wsd.Config{Compression: test.client}})
+			require.NoError(t, err)
+			require.Equal(t, test.agreed, resp.Header.Get("Sec-WebSocket-Extensions"))
+			require.Equal(t, test.agreed, client.Extensions())
+			require.Equal(t, test.agreed, (<-accepted).Extensions())
+			for n := range 10 {
+				m := wsd.Message{Type: wsd.TextMessage, Data: prose(uint64(n%3), 5000)}
+				require.NoError(t, client.Send(t.Context(), m))
+				got, err := client.Receive(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, string(m.Data), string(got.Data))
+			}
+			require.NoError(t, client.Close(wsd.StatusNormalClosure, ""))
+			<-client.Closed()
 		})
 	}
 }
