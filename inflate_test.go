@@ -128,3 +128,139 @@ func FuzzInflate(f *testing.F) {
 		require.Equal(t, StatusInvalidPayload, violated.Code)
 	})
 }
+
+// bitWriter writes a DEFLATE stream by hand, the lowest bit of a byte first (RFC 1951, section 3.1.1).
+type bitWriter struct {
+	out  []byte
+	have uint
+}
+
+func (w *bitWriter) bits(n uint, value int) *bitWriter {
+	for i := range n {
+		if w.have%8 == 0 {
+			w.out = append(w.out, 0)
+		}
+		w.out[len(w.out)-1] |= byte(value>>i&1) << (w.have % 8)
+		w.have++
+	}
+	return w
+}
+
+// code writes a Huffman code, whose highest bit comes first.
+func (w *bitWriter) code(n uint, value int) *bitWriter {
+	for n > 0 {
+		n--
+		w.bits(1, value>>n)
+	}
+	return w
+}
+
+// tables writes the header of a block that brings its own codes: how many there are, and all lengths of the code for
+// code lengths, in the order of codeOrder.
+func (w *bitWriter) tables(literals, distances int, lengths ...int) *bitWriter {
+	w.bits(1, 0).bits(2, 2).bits(5, literals-257).bits(5, distances-1).bits(4, len(lengths)-4)
+	for _, n := range lengths {
+		w.bits(3, n)
+	}
+	return w
+}
+
+// end flushes as a compressor does, and cuts the tail.
+func (w *bitWriter) end() []byte {
+	w.bits(3, 0)
+	return w.out
+}
+
+// lengthsOf01 has codes for the code lengths 0 and 1, 18 for many zeros, and 16: 00 is 0, 01 is 1, 10 is 16, 11 is 18.
+var lengthsOf01 = []int{2, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}
+
+// zeros writes count code lengths of 0 with lengthsOf01.
+func (w *bitWriter) zeros(count int) *bitWriter {
+	for count > 0 {
+		n := min(count, 138)
+		if n < 11 {
+			w.code(2, 0)
+			count--
+			continue
+		}
+		w.code(2, 3).bits(7, n-11)
+		count -= n
+	}
+	return w
+}
+
+// TestInflateByHand holds streams that no compressor makes, by the sections of RFC 1951 that allow or forbid them.
+func TestInflateByHand(t *testing.T) {
+	block := func() *bitWriter { return new(bitWriter) }
+	for _, test := range []struct {
+		name     string
+		data     []byte
+		expected string
+		valid    bool
+	}{
+		{"3.2.3: a block of the reserved type", block().bits(3, 6).end(), "", false},
+		{"3.2.4: a stored block", append(block().bits(3, 0).out, "\x02\x00\xfd\xffHi\x00"...), "Hi", true},
+		{"3.2.4: a stored block without its complement", append(block().bits(3, 0).out, "\x02\x00\xfd\xfeHi\x00"...), "", false},
+		{"3.2.4: a stored block that is cut in its length", append(block().bits(3, 0).out, "\x02"...), "", false},
+		{"3.2.4: a stored block that is cut in its data", append(block().bits(3, 0).out, "\x09\x00\xf6\xffHi"...), "", false},
+		{"3.2.4: a stored block whose last bytes were the tail's", append(block().bits(3, 0).out, "\x06\x00\xf9\xffHi"...), "Hi\x00\x00\xff\xff", true},
+		{"3.2.6: a literal of the codes that are not used", block().bits(3, 2).code(8, 0xC6).end(), "", false},
+		{"3.2.6: a distance of the codes that are not used", block().bits(3, 2).code(8, 0x30+'a').code(7, 1).code(5, 30).code(7, 0).end(), "", false},
+		{"3.2.6: distance before the start", block().bits(3, 2).code(8, 0x30+'a').code(7, 1).code(5, 1).code(7, 0).end(), "", false},
+		{"3.2.6: a match of one byte four times over", block().bits(3, 2).code(8, 0x30+'a').code(7, 2).code(5, 0).code(7, 0).end(), "aaaaa", true},
+		{"3.2.6: a match of the longest length, 285", block().bits(3, 2).code(8, 0x30+'a').code(8, 0xC5).code(5, 0).code(7, 0).end(), strings.Repeat("a", 259), true},
+		{"3.2.6: a match of the longest length, 284 and its extra bits", block().bits(3, 2).code(8, 0x30+'a').code(8, 0xC4).bits(5, 31).code(5, 0).code(7, 0).end(), strings.Repeat("a", 259), true},
+		{"3.2.7: more than 286 literals", block().tables(287, 1, lengthsOf01...).end(), "", false},
+		{"3.2.7: more than 30 distances", block().tables(257, 31, lengthsOf01...).end(), "", false},
+		{"3.2.7: code lengths that are over-subscribed", block().tables(257, 1, 1, 1, 1, 1).end(), "", false},
+		{"3.2.7: code lengths that are incomplete", block().tables(257, 1, 2, 2, 2, 0).end(), "", false},
+		{"3.2.7: no code lengths", block().tables(257, 1, 0, 0, 0, 0).bits(7, 0).end(), "", false},
+		{"3.2.7: cut in the counts", block().bits(3, 4).out, "", false},
+		{"3.2.7: cut in the code lengths", block().tables(257, 1, lengthsOf01...).code(2, 0).code(2, 1).out, "", false},
+		{"3.2.7: repetition with nothing to repeat", block().tables(257, 1, lengthsOf01...).code(2, 2).bits(2, 0).end(), "", false},
+		{"3.2.7: repetition beyond the last code", block().tables(257, 1, lengthsOf01...).zeros(256).code(2, 1).code(2, 3).bits(7, 0).end(), "", false},
+		{"3.2.7: no end of block", block().tables(257, 1, lengthsOf01...).zeros('a').code(2, 1).code(2, 1).zeros(257 - 'a' - 2 + 1).end(), "", false},
+		{"3.2.7: literals that are over-subscribed", block().tables(257, 1, lengthsOf01...).zeros('a').code(2, 1).code(2, 1).zeros(256-'a'-2).code(2, 1).zeros(1).end(), "", false},
+		{"3.2.7: a literal and the end, no distance", block().tables(257, 1, lengthsOf01...).zeros('a').code(2, 1).zeros(256-'a'-1).code(2, 1).zeros(1).
+			code(1, 0).code(1, 0).code(1, 1).end(), "aa", true},
+		{"3.2.7: an end alone", block().tables(257, 1, lengthsOf01...).zeros(256).code(2, 1).zeros(1).code(1, 0).end(), "", true},
+		{"3.2.7: an end alone, and the code that is none", block().tables(257, 1, lengthsOf01...).zeros(256).code(2, 1).zeros(1).code(1, 1).end(), "", false},
+		{"3.2.7: a match with the one distance", block().tables(258, 1, lengthsOf01...).zeros(256).code(2, 1).code(2, 1).code(2, 1).code(1, 1).code(1, 0).code(1, 0).end(), "", false},
+		{"3.2.7: a match where there is no distance", block().tables(258, 1, lengthsOf01...).zeros(256).code(2, 1).code(2, 1).zeros(1).code(1, 1).code(1, 0).code(1, 0).end(), "", false},
+	} {
+		inflated, err := inflate(test.data, 1000, nil, 1<<maxWindowBits)
+		if !test.valid {
+			require.Error(t, err, test.name)
+			requireCode(t, err, StatusInvalidPayload)
+			continue
+		}
+		require.NoError(t, err, test.name)
+		require.Equal(t, test.expected, string(inflated), test.name)
+		if expected, err := inflateStd(test.data, nil); err == nil {
+			require.Equal(t, string(expected), string(inflated), test.name)
+		}
+	}
+}
+
+// TestInflateCut holds that a message that ends too early, anywhere, is refused, unless the tail happens to complete what it
+// cut: then the standard library takes it too.
+func TestInflateCut(t *testing.T) {
+	for _, kind := range sampleKinds {
+		for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, 1, 9} {
+			compressed := deflateStd(t, level, sample(kind, 2000))[0]
+			refused := 0
+			for cut := range compressed {
+				inflated, err := inflate(compressed[:cut], noLimit, nil, 1<<maxWindowBits)
+				if err != nil {
+					requireCode(t, err, StatusInvalidPayload)
+					refused++
+					continue
+				}
+				expected, err := inflateStd(compressed[:cut], nil)
+				require.NoError(t, err, "%s, level %d, cut at %d", kind, level, cut)
+				require.True(t, bytes.Equal(expected, inflated), "%s, level %d, cut at %d", kind, level, cut)
+			}
+			require.Greater(t, refused, len(compressed)/2)
+		}
+	}
+}
