@@ -38,7 +38,7 @@ func Prepare(m Message) *Prepared {
 // SendPrepared is Send for a message that has been prepared: it blocks and fails as Send does. A message that may not be
 // sent fails here, with an error matching ErrInvalidMessage.
 func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
-	if err := checkCall("send", ctx); err != nil {
+	if err := c.checkCall("send", ctx); err != nil {
 		return err
 	}
 	if p == nil || p.message.Type == 0 && p.err == nil {
