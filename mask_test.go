@@ -44,6 +44,20 @@ func TestMask(t *testing.T) {
 	}
 }
 
+func TestMaskOfLongPayloads(t *testing.T) {
+	src := make([]byte, 3*longMask)
+	for i := range src {
+		src[i] = byte(i * 11)
+	}
+	for _, size := range []int{longMask - 1, longMask, longMask + 1, longMask + 3, longMask + 513, 2*longMask + 255} {
+		for start := range 4 {
+			for cut := range 6 {
+				checkMask(t, src[start:start+size], [4]byte{0x37, 0xFA, 0x21, 0x3D}, cut)
+			}
+		}
+	}
+}
+
 // RFC 6455, section 5.7: "Hello" under the key 37 fa 21 3d.
 func TestMaskExampleOfTheRFC(t *testing.T) {
 	got := make([]byte, 5)
