@@ -210,6 +210,49 @@ func TestDialAgreesOnASubprotocol(t *testing.T) {
 	require.Empty(t, conn.Extensions())
 }
 
+func TestDialNegotiatesCompression(t *testing.T) {
+	compressing := wsd.Config{Compression: new(wsd.Compression)}
+	extensions := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := wsd.Accept(w, r, &wsd.AcceptOptions{Config: compressing})
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		extensions <- conn.Extensions()
+		m, err := conn.Receive(context.Background())
+		if err == nil {
+			_ = conn.Send(context.Background(), m)
+			_, _ = conn.Receive(context.Background())
+		}
+	}))
+	defer server.Close()
+	conn := dialed(t, wsURL(server), &wsd.DialOptions{Config: compressing})
+	require.Contains(t, conn.Extensions(), "permessage-deflate")
+	require.Equal(t, conn.Extensions(), <-extensions)
+	requireEcho(t, conn, strings.Repeat("compressible ", 1000))
+
+	conn = dialed(t, wsURL(server), nil)
+	require.Empty(t, conn.Extensions(), "a client that does not offer")
+	require.Empty(t, <-extensions)
+	requireEcho(t, conn, "plain")
+
+	declining, _ := accepting(t, nil)
+	conn = dialed(t, wsURL(declining), &wsd.DialOptions{Config: compressing})
+	require.Empty(t, conn.Extensions(), "a server that declines")
+	requireEcho(t, conn, "plain")
+
+	for _, answer := range []string{
+		"x-unknown", "permessage-deflate, x-unknown", "permessage-deflate; unknown=1", "permessage-deflate, permessage-deflate",
+	} { // RFC 6455, section 9.1, and RFC 7692, section 7.1
+		addr, _ := answering(t, func(accept string) string { return switching(accept, "Sec-WebSocket-Extensions: "+answer) })
+		_, _, err := wsd.Dial(t.Context(), "ws://"+addr, &wsd.DialOptions{Config: compressing})
+		var failed *wsd.HandshakeError
+		require.ErrorAs(t, err, &failed, answer)
+		require.Equal(t, "Sec-WebSocket-Extensions", failed.Header)
+	}
+}
+
 func TestDialArguments(t *testing.T) {
 	//lint:ignore SA1012 the mistake is what is tested
 	_, _, err := wsd.Dial(nil, "ws://example.com", nil) //nolint:staticcheck
