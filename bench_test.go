@@ -1,10 +1,11 @@
+//go:build unix
+
+// bench_test.go measures echoes over loopback TCP, with the processor time that they take.
+
 package wsd_test
 
 import (
 	"bufio"
-	"context"
-	"encoding/binary"
-	"io"
 	"net"
 	"syscall"
 	"testing"
@@ -14,46 +15,6 @@ import (
 
 	"github.com/seed62836080/wsd"
 )
-
-// tcpPair returns the two ends of a loopback TCP connection.
-func tcpPair(t testing.TB) (client, server *net.TCPConn) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	dialed, err := net.Dial("tcp", listener.Addr().String())
-	require.NoError(t, err)
-	accepted, err := listener.Accept()
-	require.NoError(t, err)
-	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
-}
-
-func echo(c *wsd.Conn) {
-	for m := range c.Messages() {
-		if c.Send(context.Background(), m) != nil {
-			return
-		}
-	}
-}
-
-// maskedFrame is one binary frame as a client sends it.
-func maskedFrame(payload []byte) []byte {
-	frame := []byte{0x82}
-	switch n := len(payload); {
-	case n < 126:
-		frame = append(frame, 0x80|byte(n))
-	case n < 1<<16:
-		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(n))
-	default:
-		frame = binary.BigEndian.AppendUint64(append(frame, 0x80|127), uint64(n))
-	}
-	key := [4]byte{1, 2, 3, 4}
-	frame = append(frame, key[:]...)
-	for i, b := range payload {
-		frame = append(frame, b^key[i&3])
-	}
-	return frame
-}
 
 // benchmarkEcho has clients write window frames at a time and read as many answers, all in this process.
 func benchmarkEcho(b *testing.B, conns, window, size int) {
@@ -122,5 +83,3 @@ func BenchmarkEcho(b *testing.B) {
 	b.Run("4x1x64KiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10) })
 	b.Run("4x1x1MiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 1<<20) })
 }
-
-var _ = io.EOF

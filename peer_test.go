@@ -1,9 +1,11 @@
 package wsd_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -155,3 +157,43 @@ func (p *peer) expectEOF() {
 }
 
 func (p *peer) close() { _ = p.rwc.Close() }
+
+// tcpPair returns the two ends of a loopback TCP connection.
+func tcpPair(t testing.TB) (client, server *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	dialed, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	accepted, err := listener.Accept()
+	require.NoError(t, err)
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+func echo(c *wsd.Conn) {
+	for m := range c.Messages() {
+		if c.Send(context.Background(), m) != nil {
+			return
+		}
+	}
+}
+
+// maskedFrame is one binary frame as a client sends it.
+func maskedFrame(payload []byte) []byte {
+	frame := []byte{0x82}
+	switch n := len(payload); {
+	case n < 126:
+		frame = append(frame, 0x80|byte(n))
+	case n < 1<<16:
+		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(n))
+	default:
+		frame = binary.BigEndian.AppendUint64(append(frame, 0x80|127), uint64(n))
+	}
+	key := [4]byte{1, 2, 3, 4}
+	frame = append(frame, key[:]...)
+	for i, b := range payload {
+		frame = append(frame, b^key[i&3])
+	}
+	return frame
+}

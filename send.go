@@ -189,9 +189,9 @@ func (c *Conn) sent(size int) {
 	switch {
 	case o.writing:
 		// Whoever writes looks again.
-	case answer && !o.large.active && c.transport.raw.ok() && (o.parked || !o.running) && c.drained() && o.onlyQueue():
-		// The consumer has answered all there was: nothing more is about to be queued, and waking the writer would
-		// take longer than writing.
+	case c.transport.raw.ok() && o.ready() && (o.large.active || answer && c.drained()):
+		// A large message's sender has to wait for the writing anyway. For others, the consumer has answered all there
+		// was: nothing more is about to be queued, and waking the writer would take longer than writing.
 		c.writeNow()
 	default:
 		c.wakeWriter()
@@ -201,13 +201,7 @@ func (c *Conn) sent(size int) {
 // drained reports whether the consumer has taken all that has arrived.
 func (c *Conn) drained() bool { return len(c.messages) == 0 && !c.batchLeft.Load() }
 
-// onlyQueue reports whether the queue is all that waits to be written.
-func (o *outgoing) onlyQueue() bool {
-	return o.queue != nil && o.rest == nil && len(o.pings) == 0 && len(o.pongs) == 0 && !o.large.active &&
-		o.closeFrame == nil && !o.stopped
-}
-
-// sendLarge has the writer write a message from the caller's slice, and waits for that. It takes what sendPayload takes.
+// sendLarge has a message written from the caller's slice, and waits for that. It takes what sendPayload takes.
 func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte, size int) error {
 	if err := c.enter(ctx, 0, true); err != nil {
 		return err

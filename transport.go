@@ -104,9 +104,9 @@ func (t *transport) read(direct []byte) ([]byte, error) {
 	return nil, io.ErrNoProgress
 }
 
-// tryWrite writes what the socket takes without waiting, and returns how much that was. It may be called only where
-// raw is ok.
-func (t *transport) tryWrite(b []byte) (int, error) { return t.raw.tryWrite(b) }
+// tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
+// was. It may be called only where raw is ok.
+func (t *transport) tryWrite(head, body []byte) (int, error) { return t.raw.tryWrite(head, body) }
 
 // write writes all of head and body, waiting as long as that takes.
 func (t *transport) write(head, body []byte) error {

@@ -14,5 +14,5 @@ type rawConn struct{}
 func (*rawConn) init(syscall.Conn, *lender) {}
 func (*rawConn) ok() bool                   { return false }
 
-func (*rawConn) read([]byte) ([]byte, error)  { return nil, errors.ErrUnsupported }
-func (*rawConn) tryWrite([]byte) (int, error) { return 0, errors.ErrUnsupported }
+func (*rawConn) read([]byte) ([]byte, error)          { return nil, errors.ErrUnsupported }
+func (*rawConn) tryWrite([]byte, []byte) (int, error) { return 0, errors.ErrUnsupported }

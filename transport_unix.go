@@ -20,7 +20,8 @@ type rawConn struct {
 	direct    []byte
 	got       []byte
 	readErr   error
-	toWrite   []byte
+	head      []byte
+	body      []byte
 	wrote     int
 	writeErr  error
 }
@@ -69,13 +70,13 @@ func (r *rawConn) attemptRead(fd uintptr) bool {
 	return true
 }
 
-func (r *rawConn) tryWrite(b []byte) (int, error) {
+func (r *rawConn) tryWrite(head, body []byte) (int, error) {
 	if r.writeStep == nil {
 		r.writeStep = r.attemptWrite
 	}
-	r.toWrite, r.wrote, r.writeErr = b, 0, nil
+	r.head, r.body, r.wrote, r.writeErr = head, body, 0, nil
 	err := r.conn.Write(r.writeStep)
-	r.toWrite = nil
+	r.head, r.body = nil, nil
 	if err == nil {
 		err = r.writeErr
 	}
@@ -84,7 +85,7 @@ func (r *rawConn) tryWrite(b []byte) (int, error) {
 
 func (r *rawConn) attemptWrite(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), r.toWrite)
+		n, err := writeBoth(int(fd), r.head, r.body)
 		switch err {
 		case nil:
 			r.wrote = n

@@ -75,7 +75,7 @@ type outgoing struct {
 // largeMessage is a message that its sender, who has the turn, waits for. All fields but done are valid while active.
 type largeMessage struct {
 	active bool
-	begun  bool   // part of it has been written
+	begun  bool   // part of it has been taken to be written
 	opcode byte   // of the next frame, with RSV1 where it is set
 	data   []byte // what has not been written
 	frame  int    // how many bytes of that belong to a frame whose header has been written
@@ -198,69 +198,57 @@ func (c *Conn) writeLoop() error {
 	}
 }
 
-// writeNext makes one write of all that can go together. Called with mu held, which it gives up while it writes.
-func (c *Conn) writeNext() {
-	o := &c.out
-	var head, body []byte
-	var control, taken *buffer
-	upTo := o.messages
-	closing := false
-	switch {
-	case o.rest != nil:
-		head, taken, upTo = o.rest, o.restOf, o.restUpTo
-		o.rest, o.restOf = nil, nil
-	case o.large.active && o.large.frame > 0:
-		// Nothing may come between the bytes of a frame.
-		taken, head = o.takeLarge(nil)
-		if len(o.large.data) > 0 {
-			upTo--
-		}
-	default:
-		if len(o.pings) > 0 || len(o.pongs) > 0 || o.queue == nil {
-			control = getBuffer()
-			control.b = append(append(control.b, o.pings...), o.pongs...)
-			o.pings, o.pongs, o.waitingPongs = nil, nil, 0
-			head = control.b
-		}
-		switch {
-		case o.queue != nil:
-			taken, o.queue = o.queue, nil
-			if head == nil {
-				head = taken.b
-			} else {
-				body = taken.b
-			}
-			if o.large.active {
-				upTo--
-			}
-		case o.large.active:
-			taken, body = o.takeLarge(control)
-			head = control.b
-			if len(o.large.data) > 0 {
-				upTo--
-			}
-		case o.closeFrame != nil && !o.closeWritten:
-			control.b = append(control.b, o.closeFrame...)
-			head, closing = control.b, true
-		}
-	}
-	o.writing = true
-	c.admit()
-	c.mu.Unlock()
-	err := c.transport.write(head, body)
-	c.mu.Lock()
-	putBuffer(control)
-	putBuffer(taken)
-	o.closeWritten = o.closeWritten || closing && err == nil
-	c.wrote(upTo, err)
-	if o.large.active && o.large.begun && (len(o.large.data) == 0 || err != nil) {
-		o.endLarge()
-	}
+// batch is what goes with one write: head, and behind it body.
+type batch struct {
+	head, body []byte
+	lent       [2]*buffer // what they are parts of, nil for the slice of a large message's sender
+	upTo       uint64     // what outgoing.written becomes with it
+	closing    bool       // the close frame is in it
 }
 
-// takeLarge takes what is next of the large message and returns it, in a buffer where this side masks. The header of a
-// frame that begins goes behind what is in control.
-func (o *outgoing) takeLarge(control *buffer) (*buffer, []byte) {
+// next takes what is to be written next. Something must be waiting.
+func (o *outgoing) next() batch {
+	b := batch{upTo: o.messages}
+	if o.large.active {
+		b.upTo--
+	}
+	inFrame := o.large.frame > 0 // nothing may come between the bytes of a frame
+	control := !inFrame && len(o.pings)+len(o.pongs) > 0
+	switch {
+	case o.rest != nil:
+		b.head, b.lent[0], b.upTo = o.rest, o.restOf, o.restUpTo
+		o.rest, o.restOf = nil, nil
+		return b
+	case o.queue != nil && !control:
+		b.head, b.lent[0] = o.queue.b, o.queue
+		o.queue = nil
+		return b
+	}
+	head := getBuffer()
+	if control {
+		head.b = append(append(head.b, o.pings...), o.pongs...)
+		o.pings, o.pongs, o.waitingPongs = nil, nil, 0
+	}
+	switch {
+	case o.queue != nil:
+		b.body, b.lent[1] = o.queue.b, o.queue
+		o.queue = nil
+	case o.large.active:
+		b.body = o.takeLarge(head)
+		if len(o.large.data) == 0 {
+			b.upTo = o.messages
+		}
+	case o.closeFrame != nil && !o.closeWritten:
+		head.b = append(head.b, o.closeFrame...)
+		b.closing = true
+	}
+	b.head, b.lent[0] = head.b, head
+	return b
+}
+
+// takeLarge takes what is next of the large message. The header, where a frame begins, goes behind what is in head, and
+// so do the bytes where this side masks; else they are returned.
+func (o *outgoing) takeLarge(head *buffer) []byte {
 	l := &o.large
 	l.begun = true
 	if l.frame == 0 {
@@ -273,7 +261,7 @@ func (o *outgoing) takeLarge(control *buffer) (*buffer, []byte) {
 		if o.masked {
 			l.key = newMaskingKey()
 		}
-		control.b = appendFrameHeader(control.b, first, l.frame, o.masked, l.key)
+		head.b = appendFrameHeader(head.b, first, l.frame, o.masked, l.key)
 	}
 	size := min(l.frame, largeChunk)
 	if o.masked {
@@ -283,66 +271,105 @@ func (o *outgoing) takeLarge(control *buffer) (*buffer, []byte) {
 	l.data = l.data[size:]
 	l.frame -= size
 	if !o.masked {
-		return nil, payload
+		return payload
 	}
-	masked := getBuffer()
-	if cap(masked.b) < size {
-		masked.b = make([]byte, 0, maskChunk)
-	}
-	masked.b = masked.b[:size]
-	l.key = maskBytes(masked.b, payload, l.key)
-	return masked, masked.b
+	start := len(head.b)
+	head.b = slices.Grow(head.b, size)[:start+size]
+	l.key = maskBytes(head.b[start:], payload, l.key)
+	return nil
 }
 
-// endLarge lets the sender of the large message go on.
-func (o *outgoing) endLarge() {
-	o.large.active = false
-	o.large.done <- struct{}{}
+// putBack takes back what is left of a batch of the queue or the large message, n bytes of which were written.
+func (o *outgoing) putBack(b *batch, n int) {
+	if n < len(b.head) {
+		o.rest, o.restOf, o.restUpTo = b.head[n:], b.lent[0], b.upTo
+		b.lent[0] = nil
+	}
+	if written := max(n-len(b.head), 0); written < len(b.body) {
+		o.large.frame += len(b.body) - written
+		o.large.data = b.body[written : len(b.body)+len(o.large.data)]
+		o.restUpTo = o.messages - 1
+	}
 }
 
-// writeNow writes the queue from the goroutine of a sender, as far as that goes without waiting. Called with mu held
-// where nothing but the queue waits and nobody writes; it gives mu up while it writes.
+// writeNext makes one write of all that can go together. Called by the writer with mu held, which it gives up while it
+// writes.
+func (c *Conn) writeNext() {
+	b := c.out.next()
+	c.out.writing = true
+	c.admit()
+	c.mu.Unlock()
+	err := c.transport.write(b.head, b.body)
+	c.mu.Lock()
+	c.wrote(&b, err)
+}
+
+// writeNow does the writer's work in the goroutine of a sender, as far as that goes without waiting. Called with mu held
+// where nothing but the queue and the large message waits and nobody writes; it gives mu up while it writes.
 func (c *Conn) writeNow() {
 	o := &c.out
-	taken, upTo := o.queue, o.messages
-	o.queue = nil
-	o.writing = true
-	c.mu.Unlock()
-	n, err := c.transport.tryWrite(taken.b)
-	c.mu.Lock()
-	if err == nil && n < len(taken.b) {
-		o.rest, o.restOf, o.restUpTo = taken.b[n:], taken, upTo
-		upTo = o.written
-	} else {
-		putBuffer(taken)
+	for first := true; !o.stopped && (first || o.large.active && o.ready()); first = false {
+		b := o.next()
+		o.writing = true
+		c.mu.Unlock()
+		n, err := c.transport.tryWrite(b.head, b.body)
+		c.mu.Lock()
+		if err == nil && n < len(b.head)+len(b.body) {
+			o.putBack(&b, n)
+			b.upTo = o.written
+			c.wrote(&b, nil)
+			break
+		}
+		c.wrote(&b, err)
 	}
-	c.wrote(upTo, err)
 	c.admit()
 	if !o.idle() {
 		c.wakeWriter()
 	}
+	if o.stopped && o.large.active {
+		o.endLarge()
+	}
+}
+
+// ready reports whether a sender may write itself: nobody writes or is about to, and no more waits than the queue and
+// the large message.
+func (o *outgoing) ready() bool {
+	return !o.writing && (o.parked || !o.running) && !o.stopped && o.rest == nil && len(o.pings)+len(o.pongs) == 0 &&
+		o.closeFrame == nil
 }
 
 // wrote takes the outcome of a write. Called with mu held.
-func (c *Conn) wrote(upTo uint64, err error) {
+func (c *Conn) wrote(b *batch, err error) {
 	o := &c.out
+	putBuffer(b.lent[0])
+	putBuffer(b.lent[1])
 	o.writing = false
 	o.writes++
 	o.pongsStuck = false
-	if err == nil {
-		o.written = max(o.written, upTo)
-		o.signalProgress()
-		return
-	}
-	if o.failed == nil && !o.stopped {
+	switch {
+	case err == nil:
+		o.written = max(o.written, b.upTo)
+		o.closeWritten = o.closeWritten || b.closing
+	case o.failed == nil && !o.stopped:
 		o.failed = err
 		// The peer may have sent a close frame before it stopped reading: the reader gets a moment to find it.
 		cause := fmt.Errorf("wsd: write: %w", err)
 		c.failTimer = time.AfterFunc(writeFailedGrace, func() { c.abort(cause) })
 		c.refuseSends()
 	}
-	c.stopWriter()
+	if err != nil {
+		c.stopWriter()
+	}
+	if o.large.active && o.large.begun && (err != nil || len(o.large.data) == 0 && o.rest == nil) {
+		o.endLarge()
+	}
 	o.signalProgress()
+}
+
+// endLarge lets the sender of the large message go on.
+func (o *outgoing) endLarge() {
+	o.large.active = false
+	o.large.done <- struct{}{}
 }
 
 // releaseOutput lets go of what will not be written. Called by the writer, with mu held, when it has been stopped.
