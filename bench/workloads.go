@@ -1,0 +1,462 @@
+//go:build linux
+
+package main
+
+// This file lists the nine workloads: what each measures, in which cases, and what its tables show.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// metric is a column of the tables.
+type metric struct {
+	name   string
+	format string
+	scale  float64 // what a reading is divided by for the format
+}
+
+// The metrics. A reading holds a second's work, microseconds of CPU, nanoseconds of time, bytes of memory.
+var (
+	rateMetric = metric{"messages/s", "%.0f", 1}
+	cpuMetric  = metric{"CPU µs/message", "%.2f", 1}
+	p50Metric  = metric{"p50 µs", "%.1f", 1e3}
+	p99Metric  = metric{"p99 µs", "%.0f", 1e3}
+	p999Metric = metric{"p99.9 µs", "%.0f", 1e3}
+	byteMetric = metric{"MiB/s", "%.0f", 1 << 20}
+	memMetric  = metric{"KiB/connection", "%.2f", 1 << 10}
+)
+
+// named is the metric under another name, where a table counts something else than messages.
+func (m metric) named(name string) metric {
+	m.name = name
+	return m
+}
+
+// reading is what one measurement gave, by the metrics' keys.
+type reading map[string]float64
+
+// The keys of readings.
+const (
+	rateKey   = "rate"
+	cpuKey    = "cpu"
+	p50Key    = "p50"
+	p99Key    = "p99"
+	p999Key   = "p999"
+	bytesKey  = "bytes"
+	memoryKey = "memory"
+)
+
+// column is a metric and the key of the readings it shows.
+type column struct {
+	metric
+	key string
+}
+
+var (
+	timeColumns = []column{
+		{rateMetric, rateKey}, {cpuMetric, cpuKey}, {p50Metric, p50Key}, {p99Metric, p99Key}, {p999Metric, p999Key},
+	}
+	largeColumns     = append([]column{{byteMetric, bytesKey}}, timeColumns...)
+	memoryColumns    = []column{{memMetric, memoryKey}}
+	broadcastColumns = []column{
+		{rateMetric.named("deliveries/s"), rateKey}, {cpuMetric.named("CPU µs/delivery"), cpuKey},
+		{p50Metric, p50Key}, {p99Metric, p99Key}, {p999Metric, p999Key},
+	}
+	handshakeColumns = []column{
+		{rateMetric.named("handshakes/s"), rateKey}, {cpuMetric.named("CPU µs/handshake"), cpuKey},
+		{p50Metric, p50Key}, {p99Metric, p99Key}, {p999Metric, p999Key},
+	}
+)
+
+// read turns a sample of messages of one size, in bytes, into a reading.
+func (s sample) read(size int) reading {
+	return reading{
+		rateKey: s.rate(), cpuKey: s.cpuEach(), bytesKey: s.rate() * float64(size),
+		p50Key: float64(s.P50), p99Key: float64(s.P99), p999Key: float64(s.P999),
+	}
+}
+
+// settings are what the flags say about how long and how much to measure.
+type settings struct {
+	quick    bool
+	rounds   int
+	warmup   time.Duration
+	duration time.Duration
+	files    uint64 // the limit of open files
+}
+
+// workload is one of the nine.
+type workload struct {
+	name    string
+	title   string
+	about   string
+	columns []column
+	chart   string // the key that its chart shows, "" for none
+	cases   []benchCase
+}
+
+// benchCase is one row for each library.
+type benchCase struct {
+	name  string
+	quick bool // measured in a quick run as well
+	role  role
+	run   func(library, settings) (reading, error)
+}
+
+// fileMargin is how many open files a process has beside its connections, at most.
+const fileMargin = 200
+
+// withServer runs a measurement against a library's server and ends the server.
+func withServer(lib string, r role, measure func(*process) error) error {
+	r.Library = lib
+	if r.Pinned {
+		unpin, err := pin()
+		if err != nil {
+			return err
+		}
+		defer unpin()
+	}
+	server, err := start(r)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	return measure(server)
+}
+
+// echoCase measures an echo over plain TCP.
+func echoCase(quick bool, name string, conns, inflight, size int) benchCase {
+	r := role{Work: serveEcho, Pinned: conns == 1 && inflight == 1}
+	return benchCase{name: name, quick: quick, role: r,
+		run: func(lib library, set settings) (result reading, err error) {
+			if uint64(conns)+fileMargin > set.files {
+				return nil, skipped(fmt.Sprintf("needs a limit of open files above %d, it is %d", conns+fileMargin, set.files))
+			}
+			err = withServer(lib.name, r, func(server *process) error {
+				l := load{conns, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				t := target{port: server.port, path: "/"}
+				if lib.name == rawName {
+					t.raw, l.script = true, l.script.unspoken()
+				}
+				if size > 4<<20 {
+					// So that more than a handful of messages are seen.
+					l.warmup, l.duration = 2*l.warmup, 2*l.duration
+				}
+				s, err := l.run(t)
+				result = s.read(size)
+				return err
+			})
+			return result, err
+		}}
+}
+
+// tlsCase measures an echo over TLS.
+func tlsCase(quick bool, name string, conns, inflight, size int) benchCase {
+	r := role{Work: serveEcho, TLS: true}
+	return benchCase{name: name, quick: quick, role: r,
+		run: func(lib library, set settings) (result reading, err error) {
+			err = withServer(lib.name, r, func(server *process) error {
+				l := load{conns, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				t := target{port: server.port, path: "/"}
+				if lib.name == rawName {
+					t.raw, l.script = true, l.script.unspoken()
+				}
+				s, err := l.runTLS(t)
+				result = s.read(size)
+				return err
+			})
+			return result, err
+		}}
+}
+
+// offer is what the client offers for compression. The windows are left alone, so they are of 32 KiB for all.
+func offer(takeover bool) string {
+	if takeover {
+		return "permessage-deflate"
+	}
+	return "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+}
+
+// deflateCase measures an echo of deflated JSON texts.
+func deflateCase(name string, takeover bool) benchCase {
+	r := role{Work: serveEcho, Deflate: true, Takeover: takeover}
+	return benchCase{name: name, quick: true, role: r,
+		run: func(lib library, set settings) (result reading, err error) {
+			script, err := jsonScript(takeover)
+			if err != nil {
+				return nil, err
+			}
+			err = withServer(lib.name, r, func(server *process) error {
+				l := load{64, 16, script, set.warmup, set.duration, server.cpu}
+				s, err := l.run(target{port: server.port, path: "/", offer: offer(takeover)})
+				result = s.read(len(script.want[0]))
+				return err
+			})
+			return result, err
+		}}
+}
+
+// idleCase measures memory after one echo on each connection, or as many as fill the windows of a compression.
+func idleCase(quick bool, name string, conns int, r role) benchCase {
+	return benchCase{name: name, quick: quick, role: r,
+		run: func(lib library, set settings) (result reading, err error) {
+			if uint64(conns)+fileMargin > set.files {
+				return nil, skipped(fmt.Sprintf("needs a limit of open files above %d, it is %d", conns+fileMargin, set.files))
+			}
+			script, messages, t := binaryScript(64), 1, target{path: "/"}
+			if r.Deflate {
+				if script, err = jsonScript(r.Takeover); err != nil {
+					return nil, err
+				}
+				t.offer = offer(r.Takeover)
+				messages = 64 // of 1 KiB, so many that windows of 32 KiB are full
+			}
+			if lib.name == rawName {
+				t.raw, script = true, script.unspoken()
+			}
+			err = withServer(lib.name, r, func(server *process) error {
+				t.port = server.port
+				before, err := server.memory()
+				if err != nil {
+					return err
+				}
+				fds, err := openIdle(t, conns, script, messages)
+				if err != nil {
+					return err
+				}
+				defer closeAll(fds)
+				time.Sleep(200 * time.Millisecond) // what still runs for the last echoes comes to rest
+				after, err := server.memory()
+				result = reading{memoryKey: (after - before) / float64(conns)}
+				return err
+			})
+			return result, err
+		}}
+}
+
+// broadcastCase measures deliveries to many subscribers.
+func broadcastCase(quick bool, name string, subscribers, slow, inflight int) benchCase {
+	r := role{Work: serveBroadcast}
+	return benchCase{name: name, quick: quick, role: r,
+		run: func(lib library, set settings) (result reading, err error) {
+			const size = 128
+			if uint64(subscribers+slow)+fileMargin > set.files {
+				return nil, skipped(fmt.Sprintf("needs a limit of open files above %d, it is %d",
+					subscribers+slow+fileMargin, set.files))
+			}
+			err = withServer(lib.name, r, func(server *process) error {
+				l := broadcastLoad{subscribers, slow, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				if slow > 0 && !set.quick {
+					l.warmup += time.Second // the slow ones' buffers fill
+				}
+				s, err := l.run(server.port)
+				result = s.read(size)
+				return err
+			})
+			return result, err
+		}}
+}
+
+func handshakeCase() benchCase {
+	r := role{Work: serveEcho}
+	return benchCase{name: handshakeName, quick: true, role: r,
+		run: func(lib library, set settings) (result reading, err error) {
+			err = withServer(lib.name, r, func(server *process) error {
+				s, err := handshakeLoad{8, set.warmup, set.duration, server.cpu}.run(
+					target{port: server.port, path: "/", raw: lib.name == rawName})
+				result = s.read(0)
+				return err
+			})
+			return result, err
+		}}
+}
+
+// clientCase measures the library's clients against the raw echo server.
+func clientCase(quick bool, name string, conns, inflight, size int) benchCase {
+	return benchCase{name: name, quick: quick, role: role{Work: runClient},
+		run: func(lib library, set settings) (result reading, err error) {
+			pinned := conns == 1 && inflight == 1
+			err = withServer(rawEchoLibrary.name, role{Work: serveEcho, Pinned: pinned}, func(server *process) error {
+				work := clientWork{server.port, conns, inflight, size, set.warmup, set.duration}
+				client, err := start(role{Library: lib.name, Work: runClient, Client: work, Pinned: pinned})
+				if err != nil {
+					return err
+				}
+				defer client.stop()
+				var s sample
+				if err := json.NewDecoder(client.out).Decode(&s); err != nil {
+					return fmt.Errorf("bench: expected the client's sample: %w", err)
+				}
+				result = s.read(size)
+				return nil
+			})
+			return result, err
+		}}
+}
+
+// skipped is why a case is not measured at all.
+type skipped string
+
+func (s skipped) Error() string { return string(s) }
+
+// reasonSkipped gives the reason where an error is one for leaving a case out.
+func reasonSkipped(err error) (string, bool) {
+	var s skipped
+	ok := errors.As(err, &s)
+	return string(s), ok
+}
+
+// The cases that the goals name.
+const (
+	pipelinedCase = "64 connections, 64 in flight, 64 B"
+	burstCase     = "64 connections, 16 in flight, 1 KiB"
+	singleCase    = "64 connections, 1 in flight, 64 B"
+	singleKiBCase = "64 connections, 1 in flight, 1 KiB"
+	lonelyCase    = "1 connection, 1 in flight, 64 B"
+	lonelyKiBCase = "1 connection, 1 in flight, 1 KiB"
+
+	large64KCase = "4 connections, 1 in flight, 64 KiB"
+	large1MCase  = "4 connections, 1 in flight, 1 MiB"
+	large16MCase = "4 connections, 1 in flight, 16 MiB"
+
+	few64Case      = "500 subscribers, 64 in flight"
+	few64SlowCase  = "500 subscribers, 5 slow ones more, 64 in flight"
+	many64Case     = "5,000 subscribers, 64 in flight"
+	many64SlowCase = "5,000 subscribers, 50 slow ones more, 64 in flight"
+
+	idleCaseName      = "5,000 connections"
+	handshakeName     = "8 at a time, each closed at once"
+	noTakeoverCase    = "without context takeover"
+	takeoverCase      = "with context takeover"
+	idleTakeoverCase  = "500 idle connections with context takeover"
+	idleNoTakeoverOne = "500 idle connections without context takeover"
+)
+
+// mostIdle is how many idle connections the greatest case has where the limit of open files is too low for 50,000.
+func mostIdle(files uint64) int { return int((files - min(files, fileMargin)) / 500 * 500) }
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
+}
+
+// workloads are all nine. The greatest numbers of connections depend on the limit of open files.
+func workloads(files uint64) []workload {
+	idle := []benchCase{
+		idleCase(true, idleCaseName, 5000, role{Work: serveIdle}),
+		idleCase(false, "50,000 connections", 50_000, role{Work: serveIdle}),
+	}
+	if n := mostIdle(files); n < 50_000 {
+		idle = append(idle, idleCase(false, thousands(n)+" connections", n, role{Work: serveIdle}))
+	}
+	return []workload{
+		{
+			name: "echo", title: "Echo", columns: timeColumns, chart: cpuKey,
+			about: "Binary messages given back over plain TCP. In flight: how many messages each connection has sent " +
+				"and not yet got back. Where it is 1 on 1 connection, client and server are kept to one processor.",
+			cases: []benchCase{
+				echoCase(true, lonelyCase, 1, 1, 64),
+				echoCase(false, lonelyKiBCase, 1, 1, 1<<10),
+				echoCase(false, "1 connection, 64 in flight, 64 B", 1, 64, 64),
+				echoCase(false, "1 connection, 64 in flight, 1 KiB", 1, 64, 1<<10),
+				echoCase(true, singleCase, 64, 1, 64),
+				echoCase(true, singleKiBCase, 64, 1, 1<<10),
+				echoCase(true, pipelinedCase, 64, 64, 64),
+				echoCase(true, burstCase, 64, 16, 1<<10),
+				echoCase(false, "64 connections, 64 in flight, 1 KiB", 64, 64, 1<<10),
+			},
+		},
+		{
+			name: "large", title: "Large messages", columns: largeColumns, chart: bytesKey,
+			about: "Binary messages of one frame. A message is given back when it has come whole (the raw loop does not " +
+				"wait for that).",
+			cases: []benchCase{
+				echoCase(true, large64KCase, 4, 1, 64<<10),
+				echoCase(true, large1MCase, 4, 1, 1<<20),
+				echoCase(true, large16MCase, 4, 1, 16<<20),
+			},
+		},
+		{
+			name: "broadcast", title: "Broadcast", columns: broadcastColumns, chart: cpuKey,
+			about: "Messages of 128 bytes from one publisher to all subscribers. In flight: how many messages are " +
+				"published and not yet read by every subscriber that isn't slow. A slow one reads 20 KB/s; deliveries to " +
+				"it are not counted.",
+			cases: []benchCase{
+				broadcastCase(false, "500 subscribers, 1 in flight", 500, 0, 1),
+				broadcastCase(true, few64Case, 500, 0, 64),
+				broadcastCase(true, few64SlowCase, 500, 5, 64),
+				broadcastCase(false, "5,000 subscribers, 1 in flight", 5000, 0, 1),
+				broadcastCase(false, many64Case, 5000, 0, 64),
+				broadcastCase(false, many64SlowCase, 5000, 50, 64),
+			},
+		},
+		{
+			name: "idle", title: "Idle connections", columns: memoryColumns, chart: memoryKey,
+			about: "The server's resident memory after one echo on each connection and a collection, less what it was " +
+				"before, by the number of connections.",
+			cases: idle,
+		},
+		{
+			name: "handshakes", title: "Handshakes", columns: handshakeColumns, chart: cpuKey,
+			about: "TCP connection, opening handshake, connection reset. The CPU time has all three in it. The raw loop " +
+				"gives the request back.",
+			cases: []benchCase{handshakeCase()},
+		},
+		{
+			name: "deflate", title: "permessage-deflate", columns: timeColumns, chart: rateKey,
+			about: "JSON texts of 1 KiB, 64 connections with 16 in flight, windows of 32 KiB, the fastest level of each.",
+			cases: []benchCase{
+				deflateCase(noTakeoverCase, false),
+				deflateCase(takeoverCase, true),
+			},
+		},
+		{
+			name: "deflate-idle", title: "Idle connections with permessage-deflate", columns: memoryColumns, chart: memoryKey,
+			about: "As for idle connections, after echoes of 64 KiB of JSON texts on each: windows of 32 KiB are full.",
+			cases: []benchCase{
+				idleCase(true, idleNoTakeoverOne, 500, role{Work: serveIdle, Deflate: true}),
+				idleCase(true, idleTakeoverCase, 500, role{Work: serveIdle, Deflate: true, Takeover: true}),
+			},
+		},
+		{
+			name: "tls", title: "TLS", columns: timeColumns, chart: cpuKey,
+			about: "As the echo, over TLS 1.3. The load client encrypts with a goroutine for each connection and takes far " +
+				"more of the machine than over plain TCP.",
+			cases: []benchCase{
+				tlsCase(false, singleCase, 64, 1, 64),
+				tlsCase(true, pipelinedCase, 64, 64, 64),
+				tlsCase(false, burstCase, 64, 16, 1<<10),
+			},
+		},
+		{
+			name: "client", title: "Clients", columns: timeColumns, chart: cpuKey,
+			about: "Each library's own client against one raw echo server. The CPU time is the client's. Its raw line is " +
+				"frames composed beforehand.",
+			cases: []benchCase{
+				clientCase(true, lonelyCase, 1, 1, 64),
+				clientCase(false, lonelyKiBCase, 1, 1, 1<<10),
+				clientCase(true, singleCase, 64, 1, 64),
+				clientCase(false, singleKiBCase, 64, 1, 1<<10),
+				clientCase(true, pipelinedCase, 64, 64, 64),
+				clientCase(false, burstCase, 64, 16, 1<<10),
+				clientCase(false, large64KCase, 4, 1, 64<<10),
+			},
+		},
+		{
+			name: "growth", title: "Growth", columns: timeColumns, chart: rateKey,
+			about: "As the echo, with 1 in flight of 64 bytes on ever more connections, all of them active.",
+			cases: []benchCase{
+				echoCase(true, "10 connections", 10, 1, 64),
+				echoCase(true, "100 connections", 100, 1, 64),
+				echoCase(true, "1,000 connections", 1000, 1, 64),
+				echoCase(false, "10,000 connections", 10_000, 1, 64),
+			},
+		},
+	}
+}
