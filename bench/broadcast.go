@@ -116,7 +116,7 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 				unix.Read(fd, poll.buf[:slowBytes])
 			}
 		}
-		if now >= deadline {
+		if now >= deadline && (phase != measuring || h.n > 0 || now >= deadline+int64(drainTime)) {
 			switch phase {
 			case warming:
 				phase, began, deadline = measuring, now, now+int64(l.duration)

@@ -32,6 +32,7 @@ type echoWork struct {
 	script   *script
 	inflight int
 	stop     *atomic.Bool
+	measured *atomic.Bool // the warm-up is over
 	messages *atomic.Uint64
 
 	sent   uint64
@@ -42,6 +43,7 @@ type echoWork struct {
 	expect  int // the script's message that the next answer belongs to
 	limit   atomic.Uint64
 	h       *histogram
+	warm    bool   // h has forgotten the warm-up
 	timed   uint64 // one answer of so many has its round trip taken
 }
 
@@ -68,6 +70,10 @@ func (w *echoWork) received(answer []byte) (more bool, err error) {
 		return false, fmt.Errorf("bench: answer %d, of %d bytes, differs from what was sent, %d bytes", n, len(answer), len(want))
 	}
 	if n%w.timed == 0 {
+		if !w.warm && w.measured.Load() {
+			w.h.reset()
+			w.warm = true
+		}
 		w.h.add(time.Duration(clock()-w.sentAt[n%uint64(len(w.sentAt))]), 1)
 	}
 	w.expect = w.script.after(w.expect)
@@ -85,7 +91,9 @@ func (c clientWork) run(lib library) (result sample, err error) {
 		return sample{}, fmt.Errorf("bench: %s is not measured as a client", lib.name)
 	}
 	script := binaryScript(c.Size)
-	var stop atomic.Bool
+	// Reading the clock for every message of many under way would cost the quick ones more than the slow ones.
+	timed := uint64(min(c.Inflight, 16))
+	var stop, measured atomic.Bool
 	works := make([]*echoWork, c.Conns)
 	counters := make([]paddedCounter, c.Conns)
 	clients := make([]echoClient, c.Conns)
@@ -95,10 +103,8 @@ func (c clientWork) run(lib library) (result sample, err error) {
 		if clients[i], err = lib.dial(ctx, fmt.Sprintf("ws://127.0.0.1:%d/", c.Port)); err != nil {
 			return sample{}, fmt.Errorf("bench: dialling with %s: %w", lib.name, err)
 		}
-		// Reading the clock for every message of many under way would cost the quick ones more than the slow ones.
-		timed := uint64(min(c.Inflight, 16))
 		works[i] = &echoWork{
-			script: script, inflight: c.Inflight, stop: &stop, messages: &counters[i].n,
+			script: script, inflight: c.Inflight, stop: &stop, measured: &measured, messages: &counters[i].n,
 			sentAt: make([]int64, c.Inflight), h: newHistogram(), timed: timed,
 		}
 	}
@@ -130,9 +136,16 @@ func (c clientWork) run(lib library) (result sample, err error) {
 	if err := pause(c.Warmup); err != nil {
 		return sample{}, err
 	}
+	measured.Store(true)
 	began, done, cpu := clock(), messages(), ownCPU()
 	if err := pause(c.Duration); err != nil {
 		return sample{}, err
+	}
+	// So many that one at least has been timed.
+	for messages() < done+2*timed*uint64(c.Conns) && clock() < began+int64(drainTime) {
+		if err := pause(c.Duration); err != nil {
+			return sample{}, err
+		}
 	}
 	result.CPU = ownCPU() - cpu
 	result.Elapsed = time.Duration(clock() - began)

@@ -102,6 +102,9 @@ func (l handshakeLoad) run(t target) (result sample, err error) {
 	measuring.Store(true)
 	began, done, cpu := clock(), handshakes.Load(), l.cpu()
 	time.Sleep(l.duration)
+	for handshakes.Load() == done && clock() < began+int64(drainTime) {
+		time.Sleep(l.duration)
+	}
 	result.CPU = l.cpu() - cpu
 	result.Elapsed = time.Duration(clock() - began)
 	result.Messages = float64(handshakes.Load() - done)

@@ -10,7 +10,6 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -68,7 +67,7 @@ func echoBlocking(work *echoWork, read func() ([]byte, error), write func([]byte
 }
 
 // libraries are the candidates, in the order of the tables.
-var libraries = []library{gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, rawLibrary}
+var libraries = []library{wsdLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, rawLibrary}
 
 // Names that the goals tell apart from the rivals.
 const (
@@ -220,11 +219,7 @@ func dialRaw(ctx context.Context, url string) (echoClient, error) {
 var rawEchoLibrary = library{
 	name: "raw echo",
 	serve: func(listener net.Listener, _ role) error {
-		return acceptAll(listener, func(conn net.Conn) {
-			if err := rawEcho(conn); err != nil && !errors.Is(err, net.ErrClosed) {
-				return // the client went away; its own side knows whether it was meant to
-			}
-		})
+		return acceptAll(listener, rawEcho)
 	},
 }
 
@@ -306,21 +301,21 @@ func rawHandshake(conn net.Conn) error {
 	return err
 }
 
-// rawEcho serves one connection of rawEchoLibrary.
-func rawEcho(conn net.Conn) error {
+// rawEcho serves one connection of rawEchoLibrary until the client goes away, whose own side knows whether it was meant to.
+func rawEcho(conn net.Conn) {
 	if err := rawHandshake(conn); err != nil {
-		return err
+		return
 	}
 	var u unmasker
 	in, out := make([]byte, 256<<10), make([]byte, 0, 256<<10)
 	for {
 		n, err := conn.Read(in)
 		if err != nil {
-			return err
+			return
 		}
 		out = u.pass(out[:0], in[:n])
 		if _, err := conn.Write(out); err != nil {
-			return err
+			return
 		}
 		if u.closing {
 			// The client's close frame, given back, is the server's answer; the rest of it is soon here.

@@ -176,7 +176,8 @@ func (l load) run(t target) (result sample, err error) {
 			return sample{}, err
 		}
 		now := clock()
-		if now >= deadline {
+		// A measurement goes on until it has seen something, however large the messages or busy the machine.
+		if now >= deadline && (phase != measuring || h.n > 0 || now >= deadline+int64(drainTime)) {
 			switch phase {
 			case warming:
 				phase, began, deadline = measuring, now, now+int64(l.duration)
@@ -240,12 +241,15 @@ func (l load) runTLS(t target) (result sample, err error) {
 		if t.raw {
 			continue
 		}
+		c.SetDeadline(time.Now().Add(10 * time.Second))
 		if _, err := c.Write(t.request()); err != nil {
 			return sample{}, fmt.Errorf("bench: sending the handshake: %w", err)
 		}
 		if err := t.checkResponse(c.Read); err != nil {
 			return sample{}, err
 		}
+		// Answers that don't come shall not be waited for without end.
+		c.SetDeadline(time.Now().Add(l.warmup + 2*l.duration + 2*drainTime))
 	}
 
 	var stop, measuring atomic.Bool
@@ -308,6 +312,9 @@ func (l load) runTLS(t target) (result sample, err error) {
 	measuring.Store(true)
 	began, done, cpu := clock(), messages.Load(), l.cpu()
 	pause(l.duration)
+	for messages.Load() == done && ended.Err() == nil && clock() < began+int64(drainTime) {
+		pause(l.duration)
+	}
 	result.CPU = l.cpu() - cpu
 	result.Elapsed = time.Duration(clock() - began)
 	result.Messages = float64(messages.Load() - done)

@@ -19,8 +19,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +50,23 @@ type role struct {
 	Takeover bool
 	Client   clientWork // of the work runClient
 	Pinned   bool       // shares one processor with whoever starts it, see pin
+	Profile  string     // the file for a CPU profile of all its life, "" for none
+}
+
+// profiles is the directory for the CPU profiles of the measured processes, "" for none.
+var profiles string
+
+// profilePath names a profile by the library and a number, for a library is measured many times.
+func profilePath(library string) string {
+	if profiles == "" {
+		return ""
+	}
+	for i := 1; ; i++ {
+		path := filepath.Join(profiles, fmt.Sprintf("%s-%03d.pprof", library, i))
+		if _, err := os.Stat(path); err != nil {
+			return path
+		}
+	}
 }
 
 // maxMessage is the message size in bytes that every library is told to allow, more than the largest that is sent.
@@ -59,6 +78,8 @@ type process struct {
 	in   io.WriteCloser
 	out  *bufio.Reader
 	port int // of a server
+
+	profiled bool
 }
 
 // start runs a measured process. A server listens when start returns.
@@ -66,6 +87,9 @@ func start(r role) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("bench: the program's own path: %w", err)
+	}
+	if r.Library != rawEchoLibrary.name {
+		r.Profile = profilePath(r.Library)
 	}
 	argument, err := json.Marshal(r)
 	if err != nil {
@@ -90,7 +114,7 @@ func start(r role) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("bench: starting %s: %w", r.Library, err)
 	}
-	p := &process{cmd: cmd, in: in, out: bufio.NewReader(out)}
+	p := &process{cmd: cmd, in: in, out: bufio.NewReader(out), profiled: r.Profile != ""}
 	if r.Work == runClient {
 		return p, nil
 	}
@@ -108,7 +132,12 @@ func start(r role) (*process, error) {
 // stop ends the process and waits for its end.
 func (p *process) stop() {
 	p.in.Close()
-	p.cmd.Process.Kill()
+	if p.profiled {
+		// It ends by itself when it has written its profile.
+		defer time.AfterFunc(5*time.Second, func() { p.cmd.Process.Kill() }).Stop()
+	} else {
+		p.cmd.Process.Kill()
+	}
 	p.cmd.Wait()
 }
 
@@ -182,6 +211,17 @@ func serveRole(argument string) error {
 	lib, err := libraryNamed(r.Library)
 	if err != nil {
 		return err
+	}
+	if r.Profile != "" {
+		f, err := os.Create(r.Profile)
+		if err != nil {
+			return fmt.Errorf("bench: a profile: %w", err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("bench: a profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	if r.Work == runClient {
 		result, err := r.Client.run(lib)

@@ -135,8 +135,12 @@ func (r *report) heading() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s. %s, %d cores, %s memory, Linux %s, %s. ", r.began.UTC().Format("2 January 2006"),
 		procField("/proc/cpuinfo", "model name"), runtime.NumCPU(), memorySize(), kernel(), runtime.Version())
-	fmt.Fprintf(&b, "Open files: %s at most. Medians of %d rounds of %v each, libraries in turn.\n\n",
-		thousands(int(r.set.files)), r.set.rounds, r.set.duration)
+	rounds := fmt.Sprintf("Medians of %d rounds", r.set.rounds)
+	if r.set.rounds == 1 {
+		rounds = "One round"
+	}
+	fmt.Fprintf(&b, "Open files: %s at most. %s of %v a measurement, libraries in turn.\n\n",
+		thousands(int(r.set.files)), rounds, r.set.duration)
 	rows := [][]string{{"library", "module", "version"}, {"---", "---", "---"}}
 	for _, l := range r.libraries {
 		if l.module == "" {

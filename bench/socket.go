@@ -31,6 +31,7 @@ type target struct {
 	path    string
 	offer   string // Sec-WebSocket-Extensions, "" for none
 	raw     bool   // no handshake: the server speaks no protocol
+	tls     bool   // as the Origin of the handshake says
 	receive int    // SO_RCVBUF in bytes, 0 for the kernel's
 }
 
@@ -96,8 +97,12 @@ func writeBlocking(fd int, b []byte) (n int, err error) {
 // request is the client's half of the opening handshake (RFC 6455, section 4.1).
 func (t target) request() []byte {
 	host := fmt.Sprintf("127.0.0.1:%d", t.port)
+	scheme := "http"
+	if t.tls {
+		scheme = "https"
+	}
 	request := "GET " + t.path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Origin: http://" + host + "\r\nSec-WebSocket-Key: " + handshakeKey + "\r\nSec-WebSocket-Version: 13\r\n"
+		"Origin: " + scheme + "://" + host + "\r\nSec-WebSocket-Key: " + handshakeKey + "\r\nSec-WebSocket-Version: 13\r\n"
 	if t.offer != "" {
 		request += "Sec-WebSocket-Extensions: " + t.offer + "\r\n"
 	}
@@ -108,7 +113,7 @@ func (t target) request() []byte {
 func (t target) checkResponse(read func([]byte) (int, error)) error {
 	var response []byte
 	buf := make([]byte, 2<<10)
-	for !bytes.HasSuffix(response, []byte("\r\n\r\n")) {
+	for !bytes.Contains(response, []byte("\r\n\r\n")) {
 		n, err := read(buf)
 		if err != nil {
 			return fmt.Errorf("bench: reading the handshake's answer, %q so far: %w", response, err)
@@ -116,8 +121,9 @@ func (t target) checkResponse(read func([]byte) (int, error)) error {
 		response = append(response, buf[:n]...)
 	}
 	text := string(response)
-	if !strings.HasPrefix(text, "HTTP/1.1 101 ") || !strings.Contains(text, handshakeAccept) {
-		return fmt.Errorf("bench: expected 101 and the right accept key, got %q", text)
+	if !strings.HasPrefix(text, "HTTP/1.1 101 ") || !strings.Contains(text, handshakeAccept) ||
+		!strings.HasSuffix(text, "\r\n\r\n") {
+		return fmt.Errorf("bench: expected 101, the right accept key and nothing behind them, got %q", text)
 	}
 	return t.checkExtensions(text)
 }

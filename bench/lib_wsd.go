@@ -1,0 +1,137 @@
+//go:build linux
+
+package main
+
+// This file is wsd, as its documentation uses it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/seed62836080/wsd"
+)
+
+var wsdLibrary = library{
+	name:   wsdName,
+	module: "github.com/seed62836080/wsd",
+	serve:  serveWSD,
+	dial: func(ctx context.Context, url string) (echoClient, error) {
+		conn, _, err := wsd.Dial(ctx, url, nil)
+		if err != nil {
+			return nil, fmt.Errorf("bench: %w", err)
+		}
+		return wsdClient{conn}, nil
+	},
+	cannot: func(r role) string {
+		if r.Deflate {
+			return "no compression"
+		}
+		return ""
+	},
+}
+
+func serveWSD(listener net.Listener, _ role) error {
+	ctx := context.Background()
+	mux := http.NewServeMux()
+	mux.Handle("/", wsdServer(func(conn *wsd.Conn) {
+		for message := range conn.Messages() {
+			if conn.Send(ctx, message) != nil {
+				return
+			}
+		}
+	}))
+	var all wsdHub
+	mux.Handle("/sub", wsdServer(func(conn *wsd.Conn) {
+		all.join(conn)
+		defer all.leave(conn)
+		for range conn.Messages() {
+		}
+	}))
+	mux.Handle("/pub", wsdServer(func(conn *wsd.Conn) {
+		for message := range conn.Messages() {
+			all.broadcast(message)
+		}
+	}))
+	return http.Serve(listener, mux)
+}
+
+func wsdServer(handler func(*wsd.Conn)) *wsd.Server { return &wsd.Server{Handler: handler} }
+
+// wsdHub knows the subscribers. Connections have queues of their own; no goroutine is needed to write to them.
+type wsdHub struct {
+	mu          sync.Mutex
+	subscribers map[*wsd.Conn]struct{}
+}
+
+func (h *wsdHub) join(conn *wsd.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subscribers == nil {
+		h.subscribers = make(map[*wsd.Conn]struct{})
+	}
+	h.subscribers[conn] = struct{}{}
+}
+
+func (h *wsdHub) leave(conn *wsd.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.subscribers, conn)
+}
+
+// patience is how long a broadcast waits for a subscriber whose queue is full before it sends it away.
+const patience = 10 * time.Millisecond
+
+func (h *wsdHub) broadcast(message wsd.Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for conn := range h.subscribers {
+		err := conn.Send(ctx, message)
+		if errors.Is(err, context.DeadlineExceeded) {
+			// Those before it may have taken all the time.
+			err = sendPatiently(conn, message)
+		}
+		if err != nil {
+			delete(h.subscribers, conn)
+			go conn.CloseNow()
+		}
+	}
+}
+
+func sendPatiently(conn *wsd.Conn, message wsd.Message) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return conn.Send(ctx, message)
+}
+
+type wsdClient struct{ conn *wsd.Conn }
+
+func (c wsdClient) close() { c.conn.CloseNow() }
+
+func (c wsdClient) echo(work *echoWork) error {
+	ctx := context.Background()
+	for range work.inflight {
+		if err := c.conn.Send(ctx, wsd.Binary(work.send())); err != nil {
+			return err
+		}
+	}
+	for message := range c.conn.Messages() {
+		switch more, err := work.received(message.Data); {
+		case err != nil:
+			return err
+		case more:
+			if err := c.conn.Send(ctx, wsd.Binary(work.send())); err != nil {
+				return err
+			}
+		case work.done():
+			return nil
+		}
+	}
+	return c.conn.CloseEvent().Err
+}
