@@ -83,31 +83,47 @@ func (h *wsdHub) leave(conn *wsd.Conn) {
 	delete(h.subscribers, conn)
 }
 
-// patience is how long a broadcast waits for a subscriber whose queue is full before it sends it away.
-const patience = 10 * time.Millisecond
+// A broadcast queues its message everywhere as long as nobody makes it wait for too long. Who has not got it by then gets it
+// from a goroutine of its own, and is sent away where the queue stays full.
+const (
+	broadcastTime = 50 * time.Millisecond
+	patience      = 250 * time.Millisecond
+)
 
 func (h *wsdHub) broadcast(message wsd.Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), broadcastTime)
+	defer cancel()
+	var late []*wsd.Conn
+	for conn := range h.subscribers {
+		if err := conn.Send(ctx, message); errors.Is(err, context.DeadlineExceeded) {
+			late = append(late, conn)
+		} else if err != nil {
+			delete(h.subscribers, conn)
+		}
+	}
+	if len(late) > 0 {
+		h.insist(late, message)
+	}
+}
+
+// insist queues the message for those who are late, all at once, so that they do not wait for each other.
+func (h *wsdHub) insist(late []*wsd.Conn, message wsd.Message) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for conn := range h.subscribers {
-		err := conn.Send(ctx, message)
-		if errors.Is(err, context.DeadlineExceeded) {
-			// Those before it may have taken all the time.
-			err = sendPatiently(conn, message)
-		}
-		if err != nil {
+	errs := make([]error, len(late))
+	var wg sync.WaitGroup
+	for i, conn := range late {
+		wg.Go(func() { errs[i] = conn.Send(ctx, message) })
+	}
+	wg.Wait()
+	for i, conn := range late {
+		if errs[i] != nil {
 			delete(h.subscribers, conn)
 			go conn.CloseNow()
 		}
 	}
-}
-
-func sendPatiently(conn *wsd.Conn, message wsd.Message) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return conn.Send(ctx, message)
 }
 
 type wsdClient struct{ conn *wsd.Conn }
