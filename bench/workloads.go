@@ -141,9 +141,9 @@ func echoCase(quick bool, name string, conns, inflight, size int) benchCase {
 				if lib.name == rawName {
 					t.raw, l.script = true, l.script.unspoken()
 				}
-				if size > 4<<20 {
-					// So that more than a handful of messages are seen.
-					l.warmup, l.duration = 2*l.warmup, 2*l.duration
+				if size > 4<<20 || conns > 5000 {
+					// So that more than a handful of round trips are seen on each connection.
+					l.warmup, l.duration = 3*l.warmup, 2*l.duration
 				}
 				s, err := l.run(t)
 				result = s.read(size)
