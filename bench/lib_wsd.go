@@ -27,18 +27,23 @@ var wsdLibrary = library{
 		}
 		return wsdClient{conn}, nil
 	},
-	cannot: func(r role) string {
-		if r.Deflate {
-			return "no compression"
-		}
-		return ""
-	},
+	cannot: canAll,
 }
 
-func serveWSD(listener net.Listener, _ role) error {
+func serveWSD(listener net.Listener, r role) error {
+	var options wsd.AcceptOptions
+	if r.Deflate {
+		options.Compression = &wsd.Compression{
+			ServerNoContextTakeover: !r.Takeover,
+			ClientNoContextTakeover: !r.Takeover,
+		}
+	}
+	serve := func(handler func(*wsd.Conn)) *wsd.Server {
+		return &wsd.Server{Handler: handler, AcceptOptions: options}
+	}
 	ctx := context.Background()
 	mux := http.NewServeMux()
-	mux.Handle("/", wsdServer(func(conn *wsd.Conn) {
+	mux.Handle("/", serve(func(conn *wsd.Conn) {
 		for message := range conn.Messages() {
 			if conn.Send(ctx, message) != nil {
 				return
@@ -46,21 +51,19 @@ func serveWSD(listener net.Listener, _ role) error {
 		}
 	}))
 	var all wsdHub
-	mux.Handle("/sub", wsdServer(func(conn *wsd.Conn) {
+	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
 		all.join(conn)
 		defer all.leave(conn)
 		for range conn.Messages() {
 		}
 	}))
-	mux.Handle("/pub", wsdServer(func(conn *wsd.Conn) {
+	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
 		for message := range conn.Messages() {
 			all.broadcast(message)
 		}
 	}))
 	return http.Serve(listener, mux)
 }
-
-func wsdServer(handler func(*wsd.Conn)) *wsd.Server { return &wsd.Server{Handler: handler} }
 
 // wsdHub knows the subscribers. Connections have queues of their own; no goroutine is needed to write to them.
 type wsdHub struct {
@@ -90,14 +93,15 @@ const (
 	patience      = 250 * time.Millisecond
 )
 
-func (h *wsdHub) broadcast(message wsd.Message) {
+func (h *wsdHub) broadcast(m wsd.Message) {
+	message := wsd.Prepare(m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), broadcastTime)
 	defer cancel()
 	var late []*wsd.Conn
 	for conn := range h.subscribers {
-		if err := conn.Send(ctx, message); errors.Is(err, context.DeadlineExceeded) {
+		if err := conn.SendPrepared(ctx, message); errors.Is(err, context.DeadlineExceeded) {
 			late = append(late, conn)
 		} else if err != nil {
 			delete(h.subscribers, conn)
@@ -109,13 +113,13 @@ func (h *wsdHub) broadcast(message wsd.Message) {
 }
 
 // insist queues the message for those who are late, all at once, so that they do not wait for each other.
-func (h *wsdHub) insist(late []*wsd.Conn, message wsd.Message) {
+func (h *wsdHub) insist(late []*wsd.Conn, message *wsd.Prepared) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	errs := make([]error, len(late))
 	var wg sync.WaitGroup
 	for i, conn := range late {
-		wg.Go(func() { errs[i] = conn.Send(ctx, message) })
+		wg.Go(func() { errs[i] = conn.SendPrepared(ctx, message) })
 	}
 	wg.Wait()
 	for i, conn := range late {
