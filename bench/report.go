@@ -44,12 +44,13 @@ type report struct {
 	libraries []library
 	set       settings
 	began     time.Time
+	busy      string     // how busy the machine was with other things
 	workloads []workload // those measured
 	outcomes  map[string]*outcome
 }
 
 func newReport(libs []library, set settings) *report {
-	return &report{libraries: libs, set: set, began: time.Now(), outcomes: make(map[string]*outcome)}
+	return &report{libraries: libs, set: set, began: time.Now(), busy: loadAverage(), outcomes: make(map[string]*outcome)}
 }
 
 // outcome finds a result by its names, nil where it was not measured.
@@ -139,8 +140,8 @@ func (r *report) heading() string {
 	if r.set.rounds == 1 {
 		rounds = "One round"
 	}
-	fmt.Fprintf(&b, "Open files: %s at most. %s of %v a measurement, libraries in turn.\n\n",
-		thousands(int(r.set.files)), rounds, r.set.duration)
+	fmt.Fprintf(&b, "Open files: %s at most. Load average before the run: %s. %s of %v a measurement, libraries in turn.\n\n",
+		thousands(int(r.set.files)), r.busy, rounds, r.set.duration)
 	rows := [][]string{{"library", "module", "version"}, {"---", "---", "---"}}
 	for _, l := range r.libraries {
 		if l.module == "" {
@@ -173,6 +174,16 @@ func memorySize() string {
 		return "unknown"
 	}
 	return fmt.Sprintf("%.0f GiB", float64(info.Totalram)*float64(info.Unit)/(1<<30))
+}
+
+// loadAverage is how many threads were running or ready to run, on average of the last minute.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return minute
 }
 
 func kernel() string {
