@@ -39,9 +39,9 @@ const (
 
 // Message is one WebSocket message, whole.
 //
-// The Data of a received message belongs to the receiver for good. It has no spare capacity, and small messages that
-// arrived together may share one allocation, so that keeping one keeps up to 4 KiB of its neighbours in memory: clone
-// it where that matters. The Data of a sent message belongs to the caller again when Send returns.
+// The Data of a received message belongs to the receiver for good. Small messages that arrived together may share one
+// allocation, so that keeping one keeps up to 4 KiB of its neighbours in memory: clone it where that matters. The Data
+// of a sent message belongs to the caller again when Send returns.
 type Message struct {
 	Type     MessageType
 	Compress CompressMode // a wish for sending; received messages have CompressAuto
@@ -111,8 +111,8 @@ func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 		grown = append(a.scratch.data, a.data...)
 		previous.free()
 	} else {
-		grown = make([]byte, len(a.data), size)
-		copy(grown, a.data)
+		grown = append(newPayload(size), a.data...)
+		releasePayload(a.data)
 	}
 	a.data = grown
 }

@@ -203,7 +203,7 @@ func (p *Parser) inflated(compressed []byte) (Event, error) {
 // the input share.
 func (p *Parser) allocate(size, rest int) []byte {
 	if size > maxShared {
-		return make([]byte, size)
+		return newPayload(size)[:size]
 	}
 	if len(p.shared) < size {
 		p.shared = make([]byte, max(size, min(rest, sharedChunk)))
@@ -307,7 +307,7 @@ func (p *Parser) endMessage() (Event, error) {
 	if message.utf8 != utf8Accept {
 		return p.fail(notUTF8())
 	}
-	return Event{Opcode: message.opcode, Data: message.data[:len(message.data):len(message.data)]}, nil
+	return Event{Opcode: message.opcode, Data: message.data}, nil
 }
 
 // fail ends the parsing, and lets go of what had arrived of a message.

@@ -1,0 +1,53 @@
+// payload_test.go tests that released memory goes round, and only that.
+
+package wsd
+
+import (
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestReleasedMemoryGoesRound(t *testing.T) {
+	defer releasing.Store(false)
+	require.Equal(t, 100000, cap(newPayload(100000)), "nobody releases, so nothing is rounded up")
+	Message{Data: make([]byte, 100)}.Release()
+	Message{}.Release()
+	require.False(t, releasing.Load(), "small messages are not worth it")
+
+	for _, size := range []int{8<<10 + 1, 16 << 10, 16<<10 + 1, 100000, 1 << 20, 64 << 20} {
+		first := newPayload(size)
+		Message{Data: first[:size]}.Release()
+		releasing.Store(true)
+		found := false
+		for range 100 { // a sync.Pool may forget, most of all under the race detector
+			data := newPayload(size)[:size]
+			require.GreaterOrEqual(t, cap(data), size)
+			require.LessOrEqual(t, cap(data), 2*size)
+			address := unsafe.SliceData(data)
+			Message{Data: data}.Release()
+			again := newPayload(size)
+			if found = unsafe.SliceData(again) == address; found {
+				break
+			}
+		}
+		require.True(t, found, "%d bytes", size)
+	}
+	require.Equal(t, 64<<20+1, cap(newPayload(64<<20+1)))
+}
+
+// What is released in part is used in part only.
+func TestReleaseOfAPartKeepsWithinIt(t *testing.T) {
+	defer releasing.Store(false)
+	whole := make([]byte, 64<<10)
+	Message{Data: whole[len(whole)-20000:]}.Release()
+	for range 100 {
+		data := newPayload(16 << 10)
+		require.Equal(t, 16<<10, cap(data))
+		if unsafe.SliceData(data) == &whole[len(whole)-20000] {
+			return
+		}
+		Message{Data: whole[len(whole)-20000:]}.Release()
+	}
+}
