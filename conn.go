@@ -290,6 +290,9 @@ func (c *Conn) queueClose(code StatusCode, reason string) {
 	if c.gotClose {
 		// The answer to a close frame repeats its code (RFC 6455, section 5.5.1).
 		code, reason = c.peerClose.Code, ""
+	} else if isViolation(c.event.Err) {
+		// A handler that returns while its answers are waited for does not make a violation a normal closure.
+		code, reason = c.event.Code, c.event.Reason
 	}
 	c.out.closeFrame = c.out.appendFrame(nil, finBit|byte(OpClose), appendClosePayload(nil, code, reason))
 	c.refuseSends()

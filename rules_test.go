@@ -467,6 +467,21 @@ func TestRule10ViolationEndsReadingAtOnce(t *testing.T) {
 		p.close()
 		<-c.Closed()
 	})
+	t.Run("a consumer that closes when Messages ends does not change the code", func(t *testing.T) {
+		for range 100 {
+			c, p := servedConn(t, wsd.Config{})
+			go func() {
+				echo(c)
+				_ = c.Close(wsd.StatusNormalClosure, "")
+			}()
+			p.send(text("good"), frame{0x83, nil})
+			require.Equal(t, text("good"), p.receive())
+			p.expectClose(1002)
+			p.close()
+			<-c.Closed()
+			require.Equal(t, wsd.StatusProtocolError, c.CloseEvent().Code)
+		}
+	})
 	t.Run("inside a frame whose rest has not come", func(t *testing.T) {
 		for name, cut := range map[string][]byte{
 			"bad UTF-8":       {0x81, 0xFE, 0x10, 0x00, 0, 0, 0, 0, 'a', 0xFF},
