@@ -95,10 +95,12 @@ func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 	if need <= cap(a.data) {
 		return
 	}
-	size := max(growth*need, minGrown, proven)
-	if !last {
+	size := max(growth*need, minGrown)
+	if last {
+		size = max(size, proven)
+	} else {
 		// More fragments follow. Doubling keeps the cost of copying linear in the message's length.
-		expected = max(expected, 2*uint64(need), uint64(proven))
+		expected = max(expected, 2*uint64(need))
 	}
 	if uint64(size) > expected {
 		size = int(expected)
