@@ -28,7 +28,7 @@ func TestFrameHeaderRoundTrip(t *testing.T) {
 				require.Equal(t, first&rsv1Bit != 0, h.rsv1)
 				require.Equal(t, Opcode(first&0x0F), h.opcode)
 				if masked {
-					require.EqualValues(t, 0xDDCCBBAA, h.key)
+					require.EqualValues(t, uint32(0xDDCCBBAA), h.key)
 					require.Equal(t, []byte{0xAA, 0xBB, 0xCC, 0xDD}, header[size-4:])
 				}
 			}
