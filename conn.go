@@ -64,7 +64,7 @@ type Conn struct {
 	closeTimer          *time.Timer
 	failTimer           *time.Timer
 	bytesSeen           uint64 // bytesRead when the keepalive looked
-	writesSeen          uint64 // out.writes then
+	writesSeen          uint64 // transport.progress then
 	pinged              bool   // the keepalive waits for an answer
 }
 
@@ -318,6 +318,7 @@ func (c *Conn) refuseSends() {
 	if c.closing != nil {
 		close(c.closing)
 	}
+	c.out.signalProgress() // for those who wait to queue more
 }
 
 // closes returns a channel that is closed when no Send is taken any more, and the reader need not deliver. Called with
@@ -373,7 +374,7 @@ func (c *Conn) finish() {
 			timer.Stop()
 		}
 	}
-	c.event.Clean = c.sentClose && c.gotClose
+	c.event.Clean = c.out.closeWritten && c.gotClose
 	c.state = StateClosed
 	if !c.event.Clean && !c.reported {
 		c.report(c.event.Err, 0)

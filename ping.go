@@ -161,7 +161,7 @@ func (c *Conn) keepAlive() {
 		// A consumer that does not receive keeps pongs from being read, and a ping that is not written yet because
 		// the peer reads slowly cannot have been answered.
 		stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
-		unsent := len(o.pings) > 0 && o.writes != c.writesSeen
+		unsent := len(o.pings) > 0 && c.transport.progress.Load() != c.writesSeen
 		if c.bytesRead.Load() == c.bytesSeen && !stalled && !unsent {
 			c.mu.Unlock()
 			c.abort(ErrPongTimeout)
@@ -169,7 +169,7 @@ func (c *Conn) keepAlive() {
 			return
 		}
 		if stalled || unsent {
-			c.bytesSeen, c.writesSeen = c.bytesRead.Load(), o.writes
+			c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
 			c.keepalive.Reset(c.pongWithin)
 			return
 		}
@@ -180,7 +180,7 @@ func (c *Conn) keepAlive() {
 		}
 	}
 	c.pinged = true
-	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), o.writes
+	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
 	if len(o.pings) == 0 {
 		o.pings = o.appendFrame(o.pings, finBit|byte(OpPing), c.nextPing())
 	}

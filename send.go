@@ -225,6 +225,7 @@ func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte, size int
 			o.large.active, o.large.data = false, nil
 			o.messages--
 			o.bytes -= uint64(size)
+			o.signalProgress() // a Flush may wait for this message
 			return canceled("send", ctx)
 		}
 		if o.large.active {
@@ -290,7 +291,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
-	for upTo := o.messages; o.written < upTo; {
+	for upTo := o.messages; o.written < upTo; upTo = min(upTo, o.messages) {
 		if o.stopped {
 			return c.endErrorLocked()
 		}
@@ -326,15 +327,15 @@ func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 
 // messageWriter writes one fragmented message.
 type messageWriter struct {
-	conn   *Conn
-	ctx    context.Context
-	stop   func() bool // ends the watch over ctx
-	err    error       // what every further call returns
-	opcode byte        // of the next frame
-	utf8   utf8State
-	size   int
-	begun  bool
-	text   bool
+	conn     *Conn
+	ctx      context.Context
+	unwatch  func() bool // ends the watch over ctx, nil before the first frame
+	err      error       // what every further call returns
+	opcode   byte        // of the next frame
+	utf8     utf8State
+	size     int
+	text     bool
+	complete bool // the last frame has been queued; conn.mu guards it
 }
 
 // Write sends p as a fragment.
@@ -352,6 +353,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
 		piece := p[:min(len(p), largePayload)]
 		if w.err = w.frame(0, piece); w.err != nil {
+			w.release()
 			return n, w.err
 		}
 		n += len(piece)
@@ -363,38 +365,39 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 // Close sends the last fragment and lets other senders go on.
 func (w *messageWriter) Close() error {
 	if w.err != nil {
-		w.abandon()
 		return w.err
 	}
+	defer w.release()
 	if w.utf8 != utf8Accept {
 		w.err = fmt.Errorf("%w: text ends inside a character", ErrInvalidMessage)
-		w.abandon()
+		w.abandon(w.err)
 		return w.err
 	}
 	if w.err = w.frame(finBit, nil); w.err != nil {
 		return w.err
 	}
 	w.err = fmt.Errorf("wsd: write to a message that is complete: %w", io.ErrClosedPipe)
-	w.stop()
-	w.conn.mu.Lock()
-	defer w.conn.mu.Unlock()
-	w.conn.sent(w.size)
-	w.conn.leave()
 	return nil
+}
+
+// release lets go of the context, which may live on for long.
+func (w *messageWriter) release() {
+	if w.unwatch != nil {
+		w.unwatch()
+	}
 }
 
 // frame queues one frame of the message.
 func (w *messageWriter) frame(fin byte, payload []byte) error {
 	c := w.conn
-	if !w.begun {
+	if w.unwatch == nil {
 		if err := c.checkCall("writer", w.ctx); err != nil {
 			return err
 		}
 		if err := c.enter(w.ctx, 0, true); err != nil {
 			return err
 		}
-		w.begun = true
-		w.stop = context.AfterFunc(w.ctx, w.abandon)
+		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(context.Cause(w.ctx)) })
 	} else {
 		c.mu.Lock()
 	}
@@ -403,7 +406,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	for !o.refused && o.queued() > 0 && o.queued()+len(payload)+maxFrameHeader > o.limit {
 		progress := o.progressed()
 		c.mu.Unlock()
-		<-progress // a ctx that is done closes the connection, which counts as progress
+		<-progress // a ctx that is done closes the connection, and that is progress
 		c.mu.Lock()
 	}
 	if o.refused {
@@ -414,21 +417,23 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	w.size += len(payload)
 	if fin == 0 {
 		c.wakeWriter()
+		return nil
 	}
+	// Counted before the writer can take the frame, so that Flush knows when it was written.
+	w.complete = true
+	c.sent(w.size)
+	c.leave()
 	return nil
 }
 
-// abandon closes the connection, for the peer would wait for the rest of the message.
-func (w *messageWriter) abandon() {
-	if !w.begun {
-		return
-	}
+// abandon closes the connection where the message is not complete, for the peer would wait for the rest of it.
+func (w *messageWriter) abandon(cause error) {
 	c := w.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.out.refused {
+	if !w.complete && !c.out.refused {
 		const reason = "a message could not be completed"
-		c.setCause(fmt.Errorf("wsd: %s: %w", reason, context.Cause(w.ctx)), StatusInternalError, reason)
+		c.setCause(fmt.Errorf("wsd: %s: %w", reason, cause), StatusInternalError, reason)
 		c.queueClose(StatusInternalError, reason)
 	}
 }

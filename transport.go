@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -49,6 +50,7 @@ type transport struct {
 	vectored io.Writer
 	vector   net.Buffers // the writer's, here so that a write allocates nothing, as is what it holds
 	pieces   [2][]byte
+	progress atomic.Uint64 // counts the writes that have ended, for the keepalive
 
 	closeOnce sync.Once
 	lender
@@ -106,19 +108,24 @@ func (t *transport) read(direct []byte) ([]byte, error) {
 
 // tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
 // was. It may be called only where raw is ok.
-func (t *transport) tryWrite(head, body []byte) (int, error) { return t.raw.tryWrite(head, body) }
+func (t *transport) tryWrite(head, body []byte) (int, error) {
+	t.progress.Add(1)
+	return t.raw.tryWrite(head, body)
+}
 
 // write writes all of head and body, waiting as long as that takes.
 func (t *transport) write(head, body []byte) error {
-	switch {
-	case len(body) == 0:
-		return t.writeAll(head)
-	case t.vectored != nil:
-		t.pieces = [2][]byte{head, body}
+	if t.vectored != nil && len(body) > 0 {
+		piece := body[:min(len(body), largeChunk)]
+		t.pieces = [2][]byte{head, piece}
 		t.vector = t.pieces[:]
 		_, err := t.vector.WriteTo(t.vectored)
 		t.pieces = [2][]byte{}
-		return err
+		t.progress.Add(1)
+		if err != nil {
+			return err
+		}
+		return t.writeAll(body[len(piece):])
 	}
 	if err := t.writeAll(head); err != nil {
 		return err
@@ -128,14 +135,16 @@ func (t *transport) write(head, body []byte) error {
 
 func (t *transport) writeAll(b []byte) error {
 	for len(b) > 0 {
-		n, err := t.rwc.Write(b)
+		piece := b[:min(len(b), largeChunk)]
+		n, err := t.rwc.Write(piece)
 		if err != nil {
 			return err
 		}
-		if n <= 0 || n > len(b) {
+		if n <= 0 || n > len(piece) {
 			return io.ErrShortWrite
 		}
 		b = b[n:]
+		t.progress.Add(1)
 	}
 	return nil
 }

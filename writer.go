@@ -3,6 +3,7 @@ package wsd
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -12,8 +13,8 @@ import (
 const (
 	// maxFramePayload is where data frames are cut, in bytes, so that control frames never wait behind megabytes.
 	maxFramePayload = 1 << 20
-	// largeChunk is how many bytes of a large message are written at a time, so that the keepalive sees a peer that reads
-	// slowly make progress; maskChunk is how many where they are masked first.
+	// largeChunk is how many bytes are written at a time, so that the keepalive sees a peer that reads slowly make
+	// progress; maskChunk is how many of a large message where they are masked first.
 	largeChunk = 256 << 10
 	maskChunk  = 64 << 10
 	// firstBuffer is the size in bytes with which buffers begin, keepBuffer the largest that goes back to the pool.
@@ -85,7 +86,7 @@ type largeMessage struct {
 
 func (o *outgoing) init(role Role, cfg *Config) {
 	o.masked = role == ClientRole
-	o.limit = int(limitOr(cfg.SendQueue, defaultSendQueue))
+	o.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))
 	o.deflater = newDeflater(role, cfg.Compression)
 }
 
@@ -376,7 +377,8 @@ func (o *outgoing) endLarge() {
 func (c *Conn) releaseOutput() {
 	o := &c.out
 	o.running = false
-	if o.large.active {
+	// A sender that is writing may have another's slice in its hands, and lets that one go itself.
+	if o.large.active && !o.writing {
 		o.endLarge()
 	}
 }

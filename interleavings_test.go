@@ -1,0 +1,345 @@
+// interleavings_test.go holds calls that cross each other, and calls that cross the end, to what they promise.
+
+package wsd_test
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
+)
+
+// watchedContext is a context that tells when somebody ceases to watch it, so that a test can step in between.
+type watchedContext struct {
+	context.Context
+	done     chan struct{}
+	onStop   func(watch func())
+	watching int
+	err      error // what Err says
+}
+
+func watched(t *testing.T, onStop func(watch func())) *watchedContext {
+	return &watchedContext{Context: t.Context(), done: make(chan struct{}), onStop: onStop}
+}
+
+// Done is a channel of its own, without which the context package would look through to the context below.
+func (w *watchedContext) Done() <-chan struct{} { return w.done }
+
+func (w *watchedContext) Err() error { return w.err }
+
+// AfterFunc is what context.AfterFunc uses where a context has it.
+func (w *watchedContext) AfterFunc(watch func()) func() bool {
+	w.watching++
+	return func() bool {
+		w.watching--
+		if w.onStop != nil {
+			w.onStop(watch)
+		}
+		return false
+	}
+}
+
+func TestFlushAfterAWriterWhoseEndIsWrittenBeforeCloseReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{PingInterval: -1})
+		defer p.close()
+		defer c.CloseNow()
+		// While Close is on its way out, the writer goroutine has all the time it needs.
+		w := c.Writer(watched(t, func(func()) { synctest.Wait() }), wsd.TextMessage)
+		_, err := w.Write([]byte("whole"))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		require.Equal(t, frame{0x01, []byte("whole")}, p.receive())
+		require.Equal(t, frame{0x80, []byte{}}, p.receive())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, c.Flush(ctx))
+	})
+}
+
+func TestContextThatEndsBesideTheLastFragment(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{PingInterval: -1})
+			defer p.close()
+			defer c.CloseNow()
+			ctx, cancel := context.WithCancel(t.Context())
+			w := c.Writer(ctx, wsd.TextMessage)
+			_, err := w.Write([]byte("whole"))
+			require.NoError(t, err)
+			// What watches the context runs in a goroutine of its own, which Close may overtake.
+			cancel()
+			err = w.Close()
+			synctest.Wait()
+			if err != nil {
+				require.ErrorIs(t, err, context.Canceled)
+				return
+			}
+			require.NoError(t, c.Send(t.Context(), wsd.Text("next")), "the message was complete")
+		})
+	}
+}
+
+func TestWriterClosedTwice(t *testing.T) {
+	c, p := servedConn(t, wsd.Config{})
+	defer p.close()
+	defer c.CloseNow()
+	w := c.Writer(t.Context(), wsd.TextMessage)
+	_, err := w.Write([]byte("whole"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.Error(t, w.Close())
+	require.Equal(t, wsd.StateOpen, c.State())
+	require.NoError(t, c.CloseEvent().Err)
+	require.NoError(t, c.Send(t.Context(), wsd.Text("unharmed")))
+}
+
+func TestWriterLeavesNothingInItsContext(t *testing.T) {
+	for name, end := range map[string]func(c *wsd.Conn, p *peer){
+		"complete":                func(*wsd.Conn, *peer) {},
+		"the connection ended":    func(c *wsd.Conn, _ *peer) { c.CloseNow() },
+		"the connection is ended": func(_ *wsd.Conn, p *peer) { p.close(); synctest.Wait() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{PingInterval: -1})
+				defer p.close()
+				defer c.CloseNow()
+				ctx := watched(t, nil)
+				w := c.Writer(ctx, wsd.TextMessage)
+				_, err := w.Write([]byte("begun"))
+				require.NoError(t, err)
+				require.Equal(t, 1, ctx.watching)
+				end(c, p)
+				_ = w.Close()
+				require.Zero(t, ctx.watching)
+			})
+		})
+	}
+	t.Run("ends inside a character", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{PingInterval: -1})
+			defer p.close()
+			defer c.CloseNow()
+			ctx := watched(t, nil)
+			w := c.Writer(ctx, wsd.TextMessage)
+			_, err := w.Write([]byte("\xE2\x82"))
+			require.NoError(t, err)
+			require.ErrorIs(t, w.Close(), wsd.ErrInvalidMessage)
+			require.Zero(t, ctx.watching)
+			require.ErrorIs(t, c.CloseEvent().Err, wsd.ErrInvalidMessage, "the cause says what was wrong")
+			require.NotContains(t, c.CloseEvent().Err.Error(), "%!")
+		})
+	})
+}
+
+func TestContextEndsAWriteThatWaitsForTheQueue(t *testing.T) {
+	for _, closeTimeout := range []time.Duration{0, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{SendQueue: 1000, PingInterval: -1, CloseTimeout: closeTimeout})
+			defer p.close()
+			defer c.CloseNow()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			w := c.Writer(ctx, wsd.BinaryMessage)
+			start := time.Now()
+			var err error
+			for err == nil {
+				_, err = w.Write(make([]byte, 1000))
+			}
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Equal(t, time.Second, time.Since(start))
+		})
+	}
+}
+
+func TestFlushAcrossACancelledSend(t *testing.T) {
+	for name, last := range map[string]bool{"nothing behind it": false, "a message behind it": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{SendQueue: -1, PingInterval: -1})
+				defer p.close()
+				defer c.CloseNow()
+				const before = 40
+				for range before {
+					require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+				}
+				synctest.Wait() // the writer waits for the peer
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				var calls sync.WaitGroup
+				calls.Go(func() {
+					err := c.Send(ctx, wsd.Binary(make([]byte, 100<<10)))
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+				})
+				synctest.Wait()
+				flushed := make(chan error, 1)
+				calls.Go(func() { flushed <- c.Flush(t.Context()) })
+				time.Sleep(2 * time.Second) // in the bubble
+				if last {
+					require.NoError(t, c.Send(t.Context(), wsd.Text("behind")))
+				}
+				require.Empty(t, flushed, "what was queued before is not written yet")
+				for range before {
+					require.Len(t, p.receive().payload, 4096)
+				}
+				if last {
+					require.Equal(t, text("behind"), p.receive())
+				}
+				synctest.Wait()
+				require.Len(t, flushed, 1, "Flush waits for a message that nobody sends any more")
+				require.NoError(t, <-flushed)
+				c.CloseNow()
+				calls.Wait()
+			})
+		})
+	}
+}
+
+func TestEndIsNotCleanWhereTheCloseFrameWasNotWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{SendQueue: -1, PingInterval: -1})
+		defer p.close()
+		for range 40 {
+			require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+		}
+		// The peer closes and reads nothing, so what was queued is lost, and so is the answer.
+		p.send(closeFrame(1000))
+		err := c.Close(wsd.StatusNormalClosure, "")
+		require.ErrorIs(t, err, wsd.ErrClosed, "half of what was sent has not been written")
+		require.False(t, c.CloseEvent().Clean)
+		require.Error(t, <-c.Errors())
+	})
+}
+
+// TestAbortBetweenASenderThatWritesAndALargeMessage has one sender in the middle of writing, from its own goroutine, and
+// another waiting for a writer goroutine that does not exist yet, when the connection ends.
+func TestAbortBetweenASenderThatWritesAndALargeMessage(t *testing.T) {
+	a, b := tcpPair(t)
+	defer a.Close()
+	c := wsd.NewConn(b, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	p := &peer{t, a, true}
+	p.send(text("question"))
+	<-c.Messages()
+	// Whoever holds the descriptor for writing holds up the sender.
+	raw, err := b.SyscallConn()
+	require.NoError(t, err)
+	held, release := make(chan struct{}), make(chan struct{})
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		_ = raw.Write(func(uintptr) bool {
+			close(held)
+			<-release
+			return true
+		})
+	})
+	<-held
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	sent := make(chan error, 2)
+	for i, size := range []int{10, 100 << 10} {
+		calls.Go(func() { sent <- c.Send(ctx, wsd.Binary(make([]byte, size))) })
+		for c.Stats().MessagesSent <= uint64(i) {
+			runtime.Gosched()
+		}
+	}
+	calls.Go(c.CloseNow)
+	for c.State() == wsd.StateOpen {
+		runtime.Gosched()
+	}
+	close(release)
+	guard := time.AfterFunc(10*time.Second, func() {
+		t.Error("a Send hangs on a connection that has ended")
+		cancel()
+	})
+	calls.Wait()
+	guard.Stop()
+}
+
+// TestKeepaliveOfAPeerThatReadsSlowly has a queue that takes longer to write than the keepalive waits.
+func TestKeepaliveOfAPeerThatReadsSlowly(t *testing.T) {
+	for name, send := range map[string]func(t *testing.T, c *wsd.Conn){
+		"small messages": func(t *testing.T, c *wsd.Conn) {
+			for range 1024 {
+				require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+			}
+		},
+		"a message in pieces": func(t *testing.T, c *wsd.Conn) {
+			w := c.Writer(t.Context(), wsd.BinaryMessage)
+			_, err := w.Write(make([]byte, 4<<20))
+			require.NoError(t, err)
+			require.NoError(t, w.Close())
+		},
+		"a large message": func(t *testing.T, c *wsd.Conn) {
+			require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4<<20))))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := wsdtest.Transport()
+				defer a.Close()
+				c := wsd.NewConn(b, wsd.ServerRole, wsd.Config{SendQueue: -1})
+				defer c.CloseNow()
+				var sender sync.WaitGroup
+				sender.Go(func() { send(t, c) })
+				p := &peer{t, slowReader{a}, true}
+				for received := 0; received < 4<<20; {
+					f := p.receive()
+					if f.first == 0x89 {
+						p.send(frame{0x8A, f.payload})
+						continue
+					}
+					received += len(f.payload)
+				}
+				require.Equal(t, wsd.StateOpen, c.State())
+				sender.Wait()
+			})
+		})
+	}
+}
+
+// slowReader reads 32 KiB a second, of the bubble's time.
+type slowReader struct{ io.ReadWriteCloser }
+
+func (s slowReader) Read(p []byte) (int, error) {
+	n, err := s.ReadWriteCloser.Read(p)
+	time.Sleep(time.Duration(n) * time.Second / (32 << 10))
+	return n, err
+}
+
+func TestLongMessageDoesNotMakeShortOnesLong(t *testing.T) {
+	p := wsd.NewParser(wsd.ClientRole, wsd.Config{})
+	parse := func(b []byte) (messages int) {
+		for len(b) > 0 {
+			event, n, err := p.Parse(b)
+			require.NoError(t, err)
+			if event.Opcode == wsd.OpBinary {
+				messages++
+			}
+			b = b[n:]
+		}
+		return messages
+	}
+	long := encodeFrame(binaryFrame(make([]byte, 1<<20)), false)
+	require.Zero(t, parse(long[:100]))
+	require.Equal(t, 1, parse(long[100:]))
+	const messages = 100
+	var short []byte
+	for range messages {
+		short = append(short, encodeFrame(frame{0x02, []byte("in ")}, false)...)
+		short = append(short, encodeFrame(frame{0x80, []byte("pieces")}, false)...)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	require.Equal(t, messages, parse(short))
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "a hundred messages of nine bytes")
+}
