@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -175,6 +176,86 @@ func TestCompressedFrames(t *testing.T) {
 	require.Equal(t, byte(0xC1), f.first)
 	require.Equal(t, short, inflated(t, f.payload, append(bytes.Clone(long), long...)))
 	require.Equal(t, byte(0xC1), send(nil, wsd.CompressAlways).first)
+}
+
+// TestCompressedSendIsCancelled holds that a message which was compressed and then not sent does no harm to those behind
+// it: none refers to it.
+func TestCompressedSendIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := wsd.Config{Compression: &wsd.Compression{}, PingInterval: -1, SendQueue: 1 << 20}
+		client, server := wsdtest.Pipe(cfg, cfg)
+		within := func(m wsd.Message) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return server.Send(ctx, m)
+		}
+		huge := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressAlways}
+		random := rand.New(rand.NewPCG(8, 8))
+		for len(huge.Data) < 60<<10 {
+			// What compresses a little keeps the compressor looking closely.
+			huge.Data = append(huge.Data, "0123456789ABCDEF"...)
+			for range 64 {
+				huge.Data = append(huge.Data, byte(random.Uint32()))
+			}
+		}
+		// Nobody receives: the client's buffer and the pipe fill up, until the writer waits.
+		filler := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressNever, Data: make([]byte, 20<<10)}
+		fillers := 0
+		for waits := false; !waits; fillers++ {
+			require.NoError(t, within(filler))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			waits = server.Flush(ctx) != nil
+			cancel()
+		}
+		// There is room in the queue, so that these are compressed; but they are not copied there.
+		require.ErrorIs(t, within(huge), context.DeadlineExceeded)
+		require.ErrorIs(t, within(huge), context.DeadlineExceeded)
+		for range fillers {
+			m, err := client.Receive(t.Context())
+			require.NoError(t, err)
+			require.Len(t, m.Data, len(filler.Data))
+		}
+		end := huge
+		end.Data = huge.Data[len(huge.Data)-6<<10:]
+		for _, m := range []wsd.Message{end, huge, end} {
+			result := make(chan error, 1)
+			go func() { result <- within(m) }()
+			got, err := client.Receive(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, <-result)
+			require.True(t, bytes.Equal(m.Data, got.Data))
+		}
+		require.NoError(t, server.Close(wsd.StatusNormalClosure, ""))
+		<-client.Closed()
+	})
+}
+
+// TestCompressedFramesAreCut holds that a compressed message of megabytes goes in frames that control frames can go
+// between, with RSV1 on the first alone (RFC 7692, section 6.1).
+func TestCompressedFramesAreCut(t *testing.T) {
+	data := make([]byte, 3<<20)
+	random := rand.New(rand.NewPCG(9, 9))
+	for i := range data {
+		data[i] = byte(random.Uint32())
+	}
+	for name, compression := range map[string]*wsd.Compression{"takeover": {}, "no takeover": &noTakeover} {
+		c, p := servedConn(t, wsd.Config{Compression: compression})
+		result := make(chan error, 1)
+		go func() { result <- c.Send(context.Background(), wsd.Binary(data)) }()
+		var payload []byte
+		var first []byte
+		for len(first) == 0 || first[len(first)-1]&0x80 == 0 {
+			f := p.receive()
+			require.LessOrEqual(t, len(f.payload), 1<<20, name)
+			first = append(first, f.first)
+			payload = append(payload, f.payload...)
+		}
+		require.NoError(t, <-result)
+		require.Equal(t, []byte{0x42, 0x00, 0x00, 0x80}, first, name)
+		require.True(t, bytes.Equal(data, inflated(t, payload, nil)), name)
+		p.close()
+		<-c.Closed()
+	}
 }
 
 // TestCompressedViolations holds with which code each violation of RFC 7692 is answered.

@@ -269,9 +269,17 @@ func (d *deflater) compressor(size int) *compressor {
 	return c
 }
 
-// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1). What it was given must be sent next, since with
-// context takeover the next message refers to it; after an error nothing more may be compressed.
+// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and takes it as sent.
 func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
+	dst, err := d.compress(dst, data)
+	if err == nil {
+		d.remember(data)
+	}
+	return dst, err
+}
+
+// compress appends data, compressed, to dst. With context takeover either remember or forget must follow.
+func (d *deflater) compress(dst, data []byte) ([]byte, error) {
 	c := d.compressor(len(data))
 	c.out = dst
 	_, err := c.flate.Write(data)
@@ -283,11 +291,18 @@ func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
 		return dst, err
 	}
 	d.pool.Put(c)
-	if d.history != nil {
-		d.history.add(data)
-	}
 	if n := len(dst) - len(deflateTail); n >= 0 && binary.BigEndian.Uint32(dst[n:]) == 0x0000FFFF {
 		dst = dst[:n]
 	}
 	return dst, nil
 }
+
+// remember takes the message that was compressed last as sent: the next one may refer to it.
+func (d *deflater) remember(data []byte) {
+	if d.history != nil {
+		d.history.add(data)
+	}
+}
+
+// forget takes the message that was compressed last as not sent. The compressor that knows it is given up.
+func (d *deflater) forget() { d.lease = 0 }

@@ -208,6 +208,11 @@ func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte, size int
 	}
 	defer c.mu.Unlock()
 	defer c.leave()
+	return c.writeLarge(ctx, opcode, data, size)
+}
+
+// writeLarge does what sendLarge does once it is the sender's turn. Called with mu held, which it gives up meanwhile.
+func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size int) error {
 	o := &c.out
 	done := o.large.done
 	if done == nil {
@@ -260,23 +265,32 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 		}
 		return c.sendPayload(ctx, opcode, compressed.b, len(m.Data))
 	}
-	// The message refers to those before it: the turn makes the order of compressing that of sending.
-	if err := c.enter(ctx, 0, true); err != nil {
+	// The message refers to those before it: the turn makes the order of compressing that of sending. What is not copied
+	// into the queue needs no room there.
+	if err := c.enter(ctx, min(len(m.Data), largePayload)+maxFrameHeader, true); err != nil {
 		return err
 	}
 	c.mu.Unlock()
-	compressed.b, err = d.deflate(compressed.b, m.Data)
+	compressed.b, err = d.compress(compressed.b, m.Data)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.leave()
 	switch {
 	case err != nil:
-		return notCompressed(err)
+		err = notCompressed(err)
 	case c.out.refused:
-		return c.endErrorLocked()
+		err = c.endErrorLocked()
+	case len(compressed.b) >= largePayload:
+		err = c.writeLarge(ctx, opcode, compressed.b, len(m.Data))
+	default:
+		c.out.enqueue(finBit|opcode, compressed.b)
+		c.sent(len(m.Data))
 	}
-	c.out.enqueue(finBit|opcode, compressed.b)
-	c.sent(len(m.Data))
+	if err != nil {
+		d.forget()
+		return err
+	}
+	d.remember(m.Data)
 	return nil
 }
 
