@@ -1,0 +1,345 @@
+// Tests of the suite itself: a peer that is wrong in one way fails the case that is there to find it, and a sound one passes.
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A miniServer is an echo server made of the suite's own parts, sound but for what its hooks change. It knows what the
+// cases below need.
+type miniServer struct {
+	accept func(string) string                      // changes Sec-WebSocket-Accept
+	extra  string                                   // more header lines
+	send   func(f frame, write func(...frame))      // changes what is sent
+	fail   func(code int, write func(...frame)) int // changes the code of a failure, 0: no close frame
+	linger bool                                     // leaves the TCP connection open
+	eager  bool                                     // fails ahead of the answers to good messages
+	waits  bool                                     // checks a text only when all of it is there
+}
+
+func (m miniServer) start(t *testing.T) (address string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		close(done)
+		l.Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				if m.serve(conn); m.linger {
+					<-done
+				}
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+func (m miniServer) serve(conn net.Conn) {
+	in := bufio.NewReader(conn)
+	r, err := readRequest(in)
+	if err != nil {
+		return
+	}
+	f := soundAnswer(r)
+	if m.accept != nil {
+		f = f.replace("Sec-WebSocket-Accept", m.accept(f.get("Sec-WebSocket-Accept")[0]))
+	}
+	if name, value, ok := strings.Cut(m.extra, ": "); ok {
+		f = f.with(name, value)
+	}
+	conn.Write(headBytes(switching, f))
+	raw := func(frames ...frame) {
+		var b []byte
+		for _, f := range frames {
+			b = f.appendTo(b, false, [4]byte{1, 2, 3, 4})
+		}
+		conn.Write(b)
+	}
+	var held []frame
+	write := func(f frame) {
+		switch {
+		case m.eager:
+			held = append(held, f)
+		case m.send != nil:
+			m.send(f, raw)
+		default:
+			raw(f)
+		}
+	}
+	failure := func(code int) {
+		if m.fail != nil {
+			code = m.fail(code, raw)
+		}
+		if code != 0 {
+			raw(closeFrame(code, ""))
+		}
+	}
+	var message frame
+	open := false
+	for {
+		f, err := readFrame(in, true)
+		if err != nil {
+			if !ended(err) {
+				failure(1002)
+			}
+			return
+		}
+		switch {
+		case f.rsv != 0, f.opcode < opClose && (f.opcode == opContinuation) != open:
+			failure(1002)
+			return
+		case f.opcode == opPing:
+			write(frame{fin: true, opcode: opPong, payload: f.payload})
+		case f.opcode == opClose:
+			if checkClosePayload(f.payload) != nil {
+				failure(1002)
+				return
+			}
+			m.eager = false
+			write(frame{fin: true, opcode: opClose, payload: f.payload[:min(2, len(f.payload))]})
+			return
+		case f.opcode < opClose:
+			if !open {
+				message = frame{fin: true, opcode: f.opcode}
+			}
+			message.payload = append(message.payload, f.payload...)
+			open = !f.fin
+			if open {
+				continue
+			}
+			if message.opcode == opText && !utf8.Valid(message.payload) {
+				failure(1007)
+				return
+			}
+			write(message)
+			if in.Buffered() == 0 {
+				raw(held...)
+				held = nil
+			}
+		}
+	}
+}
+
+var table = sync.OnceValue(func() []testCase { return allCases(10, 1<<20) })
+
+// judge runs the cases with one of the names against a server.
+func judge(t *testing.T, m miniServer, names ...string) []result {
+	var chosen []testCase
+	for _, c := range forRole(table(), server) {
+		for _, n := range names {
+			if c.name == n {
+				chosen = append(chosen, c)
+			}
+		}
+	}
+	require.Len(t, chosen, len(names), "each name is that of one case: %q", names)
+	results, err := judgeServer(t.Context(), "ws://"+m.start(t)+"/", chosen, options{parallel: 4, timeout: 300 * time.Millisecond})
+	require.NoError(t, err)
+	return results
+}
+
+func TestSuiteFindsFaults(t *testing.T) {
+	on := func(opcode byte, change func(f frame, write func(...frame))) func(frame, func(...frame)) {
+		return func(f frame, write func(...frame)) {
+			if f.opcode == opcode {
+				change(f, write)
+			} else {
+				write(f)
+			}
+		}
+	}
+	const text, ping, closing = "text of 126 bytes in one write", "a ping of 125 bytes in one write", "a close frame with 1000 in one write"
+	for _, row := range []struct {
+		fault, name, finds string
+		m                  miniServer
+	}{
+		{"flips a byte", text, "byte 125", miniServer{send: on(opText, func(f frame, w func(...frame)) {
+			f.payload = bytes.Clone(f.payload)
+			f.payload[125] ^= 1
+			w(f)
+		})}},
+		{"drops a byte", text, "125 bytes", miniServer{send: on(opText, func(f frame, w func(...frame)) { f.payload = f.payload[:125]; w(f) })}},
+		{"answers twice", text, "unexpected text", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(f, f) })}},
+		{"answers another type", text, "binary", miniServer{send: on(opText, func(f frame, w func(...frame)) { f.opcode = opBinary; w(f) })}},
+		{"masks", text, "masked", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(f.masked(maskAgainst)) })}},
+		{"sets RSV1", text, "RSV1", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(f.reserved(rsv1)) })}},
+		{"sets RSV3", text, "reserved bits", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(f.reserved(rsv3)) })}},
+		{"writes long lengths", text, "shortest form", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(f.inForm(length64)) })}},
+		{"never ends its message", text, "no answer", miniServer{send: on(opText, func(f frame, w func(...frame)) { f.fin = false; w(f) })}},
+		{"nests messages", text, "unfinished", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(part(opText, "x"), f) })}},
+		{"continues nothing", text, "nothing to continue", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(whole(opContinuation, "x"), f) })}},
+		{"sends bad text", text, "no UTF-8", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(whole(opText, "\xff")) })}},
+		{"sends a reserved opcode", text, "reserved opcode", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(whole(3, ""), f) })}},
+		{"sends pongs unasked", text, "unexpected pong", miniServer{send: on(opText, func(f frame, w func(...frame)) { w(f, whole(opPong, "")) })}},
+		{"answers no ping", ping, "no answer", miniServer{send: on(opPong, func(frame, func(...frame)) {})}},
+		{"answers another ping", ping, "unexpected pong", miniServer{send: on(opPong, func(f frame, w func(...frame)) { f.payload = f.payload[1:]; w(f) })}},
+		{"fragments pongs", ping, "fragmented control", miniServer{send: on(opPong, func(f frame, w func(...frame)) { f.fin = false; w(f) })}},
+		{"closes with another code", closing, "close 1001", miniServer{send: on(opClose, func(f frame, w func(...frame)) { w(closeFrame(1001, "")) })}},
+		{"closes with a forbidden code", closing, "1005", miniServer{send: on(opClose, func(f frame, w func(...frame)) { w(closeFrame(1005, "")) })}},
+		{"closes with one byte", closing, "one byte", miniServer{send: on(opClose, func(f frame, w func(...frame)) { w(whole(opClose, "x")) })}},
+		{"closes with a bad reason", closing, "reason", miniServer{send: on(opClose, func(f frame, w func(...frame)) { w(closeFrame(1000, "\xff")) })}},
+		{"does not close", closing, "ended", miniServer{send: on(opClose, func(frame, func(...frame)) {})}},
+		{"closes twice", closing, "more bytes", miniServer{send: on(opClose, func(f frame, w func(...frame)) { w(f, f) })}},
+		{"leaves TCP open", closing, "not ended", miniServer{linger: true}},
+		{"fails with another code", "the opcode 0x3", "close 1000", miniServer{fail: func(int, func(...frame)) int { return 1000 }}},
+		{"fails without a close frame", "the opcode 0x3", "ended", miniServer{fail: func(int, func(...frame)) int { return 0 }}},
+		{"goes on after a failure", "the opcode 0x3", "more bytes", miniServer{fail: func(c int, w func(...frame)) int {
+			w(closeFrame(c, ""), whole(opText, "more"))
+			return 0
+		}}},
+		{"fails ahead of good answers", "the opcode 0x3 between good messages in one write", "expected text", miniServer{eager: true}},
+		{"waits for all of a bad text", "the byte ff, in a frame of 4096 bytes whose rest does not come", "no answer", miniServer{}},
+		{"accepts with a wrong key", "a plain request", "Sec-WebSocket-Accept", miniServer{accept: strings.ToLower}},
+		{"accepts an extension", "a plain request", "accepted", miniServer{extra: "Sec-WebSocket-Extensions: permessage-deflate"}},
+		{"accepts a subprotocol", "a plain request", "subprotocol", miniServer{extra: "Sec-WebSocket-Protocol: chat"}},
+	} {
+		t.Run(row.fault, func(t *testing.T) {
+			t.Parallel()
+			r := judge(t, row.m, row.name)
+			require.Equal(t, failed, r[0].Verdict)
+			require.Contains(t, r[0].Detail, row.finds)
+		})
+	}
+}
+
+func TestSuitePassesASoundServer(t *testing.T) {
+	for _, r := range judge(t, miniServer{}, "text of 126 bytes in one write", "a ping of 125 bytes in one write", "ten equal pings",
+		"a close frame with 1000 in one write", "a close frame without a code in one write", "the opcode 0x3", "the byte ff", "a plain request",
+		"the opcode 0x3 between good messages in one write", "every code from 1000 to 1015, a connection each",
+		"pings between compressed fragments", "a reason of 123 bytes in chops of 1") {
+		want := passed
+		if r.Topic == "compression" {
+			want = notApplicable // this server does not compress, which must not count as passed
+		}
+		require.Equal(t, want, r.Verdict, "%s: %s", r.Name, r.Detail)
+	}
+	// The newest pong alone is allowed, and said.
+	var last frame
+	n := 0
+	r := judge(t, miniServer{send: func(f frame, w func(...frame)) {
+		if f.opcode == opPong {
+			if last, n = f, n+1; n < 10 {
+				return
+			}
+		}
+		w(f)
+	}}, "ten pings in one write")
+	_ = last
+	require.Equal(t, passed, r[0].Verdict, r[0].Detail)
+	require.Contains(t, r[0].Note, "5.5.3")
+}
+
+func TestFramesRoundTrip(t *testing.T) {
+	for _, fromClient := range []bool{false, true} {
+		for _, n := range sizeBorders[:10] {
+			b := whole(opBinary, noise(n)).appendTo(nil, fromClient, [4]byte{1, 2, 3, 4})
+			f, err := readFrame(bytes.NewReader(b), fromClient)
+			require.NoError(t, err)
+			require.Equal(t, noise(n), string(f.payload))
+			for cut := range min(len(b), 200) {
+				_, err := readFrame(bytes.NewReader(b[:cut]), fromClient)
+				if cut == 0 {
+					require.Equal(t, io.EOF, err)
+				} else {
+					require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+				}
+			}
+		}
+	}
+}
+
+// The table must not shrink unnoticed, and no two of its rows are alike.
+func TestTable(t *testing.T) {
+	cases := table()
+	require.GreaterOrEqual(t, len(forRole(cases, server)), 1900)
+	require.GreaterOrEqual(t, len(forRole(cases, client)), 1800)
+	for _, r := range []role{server, client} {
+		seen := make(map[string]bool)
+		for _, c := range forRole(cases, r) {
+			require.False(t, seen[c.topic+c.name], "two cases %s: %s", c.topic, c.name)
+			seen[c.topic+c.name] = true
+			require.Contains(t, topics, c.topic)
+			require.Regexp(t, `^RFC \d+, \d`, c.section)
+			require.True(t, (c.run == nil) != (c.many == nil))
+		}
+	}
+	for _, bad := range illFormed {
+		require.False(t, utf8.ValidString(bad.bytes), bad.name)
+		if bad.bad > 1 { // one byte less is still the beginning of something sound
+			begun := bad.bytes[:bad.bad-1]
+			for len(begun) > 0 {
+				r, n := utf8.DecodeRuneInString(begun)
+				if r == utf8.RuneError && n == 1 {
+					break
+				}
+				begun = begun[n:]
+			}
+			require.False(t, utf8.FullRuneInString(begun) && begun != "", "%s: %x is certain earlier", bad.name, bad.bytes)
+		}
+	}
+	for _, good := range wellFormed {
+		require.True(t, utf8.ValidString(good.text), good.name)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	call := func(args ...string) (status int, out, errs string) {
+		var stdout, stderr strings.Builder
+		status = run(args, &stdout, &stderr)
+		return status, stdout.String(), stderr.String()
+	}
+	sound := "ws://" + miniServer{}.start(t) + "/"
+	faulty := "ws://" + miniServer{linger: true}.start(t) + "/"
+	file := filepath.Join(t.TempDir(), "results.json")
+
+	status, out, _ := call("-url", sound, "-run", "^a close frame with 1000", "-v", "-json", file)
+	require.Zero(t, status, out)
+	require.Contains(t, out, "passed: close/1")
+	b, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var results []result
+	require.NoError(t, json.Unmarshal(b, &results))
+	require.Len(t, results, 2)
+	require.Equal(t, passed, results[0].Verdict)
+
+	status, out, _ = call("-url", faulty, "-run", "^a close frame with 1000", "-timeout", "100ms")
+	require.Equal(t, 1, status)
+	require.Contains(t, out, "failed: close/1")
+
+	status, out, _ = call("-list", "-run", "^framing/")
+	require.Zero(t, status)
+	require.Contains(t, out, "RFC 6455, 5.2")
+
+	for _, bad := range [][]string{
+		{}, {"-nonsense"}, {"-url", sound, "-serve", ":0"}, {"-url", "http://localhost/"}, {"-url", "ws://127.0.0.1:1/"}, {"-url", "%"},
+		{"-url", sound, "-run", "("}, {"-url", sound, "-run", "no such case"}, {"-url", sound, "-parallel", "0"}, {"-serve", "nowhere:at:all"},
+	} {
+		status, _, errs := call(bad...)
+		require.Equal(t, 2, status, "%q", bad)
+		require.NotEmpty(t, errs, "%q", bad)
+	}
+}
