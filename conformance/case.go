@@ -3,11 +3,11 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"strings"
+	"unicode/utf8"
 )
 
 // Topics, in the order of the report.
@@ -162,22 +162,22 @@ func (t testCase) seed() uint64 {
 // textOf makes n bytes of UTF-8 with characters of one to four bytes.
 func textOf(n int) string {
 	const alphabet = "wsd: κανάλια — チャネル 🜁 "
-	var b bytes.Buffer
-	for b.Len() < n {
-		b.WriteString(alphabet)
+	text := strings.Repeat(alphabet, n/len(alphabet))
+	for _, r := range alphabet { // then as many of its characters as fit, and dots
+		if len(text)+utf8.RuneLen(r) > n {
+			break
+		}
+		text += string(r)
 	}
-	text := bytes.ToValidUTF8(b.Bytes()[:n], nil) // the cut may have gone through the last character
-	return string(text) + strings.Repeat(".", n-len(text))
+	return text + strings.Repeat(".", n-len(text))
 }
 
 // noise makes n bytes in which every value comes up.
 func noise(n int) string {
-	b := make([]byte, n)
-	rng := rand.New(rand.NewPCG(uint64(n), 5))
-	for i := range b {
-		b[i] = byte(i) ^ byte(rng.Uint32())
-	}
-	return string(b)
+	var block [65521]byte // a prime: no two fragments of a message are alike
+	rng := rand.NewChaCha8([32]byte{'w', 's', 'd'})
+	rng.Read(block[:min(n, len(block))]) // never fails
+	return strings.Repeat(string(block[:]), n/len(block)+1)[:n]
 }
 
 // ofType makes a message's payload that fits its opcode.

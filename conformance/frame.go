@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -115,10 +117,18 @@ func (f frame) appendTo(dst []byte, fromClient bool, key [4]byte) []byte {
 		return append(dst, f.payload...)
 	}
 	dst = append(dst, key[:]...)
-	for i, b := range f.payload {
-		dst = append(dst, b^key[i%4])
-	}
+	dst = append(dst, f.payload...)
+	applyKey(dst[len(dst)-len(f.payload):], key)
 	return dst
+}
+
+// applyKey masks or unmasks a payload in place (RFC 6455, 5.3), a few thousand bytes at a time.
+func applyKey(payload []byte, key [4]byte) {
+	pattern := bytes.Repeat(key[:], 1024)
+	for len(payload) > 0 {
+		n := subtle.XORBytes(payload, payload, pattern)
+		payload = payload[n:]
+	}
 }
 
 // A received frame, unmasked.
@@ -190,9 +200,7 @@ func readFrame(r io.Reader, fromClient bool) (received, error) {
 	}
 	if masks {
 		copy(f.key[:], h[2+extra:])
-		for i := range f.payload {
-			f.payload[i] ^= f.key[i%4]
-		}
+		applyKey(f.payload, f.key)
 	}
 	return f, nil
 }
