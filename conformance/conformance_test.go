@@ -31,9 +31,14 @@ var testOptions = options{parallel: 8, timeout: 15 * time.Second}
 
 var config = wsd.Config{Compression: &wsd.Compression{}}
 
-// testCases leaves the 16 MiB messages to runs without the race detector, under which they take half a minute each.
+// testCases leaves the 16 MiB messages to runs without the race detector, under which they take half a minute each, and
+// shortens the compression cases there.
 func testCases(r role) []testCase {
-	return slices.DeleteFunc(forRole(allCases(*messagesFlag, *volumeFlag), r), func(c testCase) bool {
+	messages, volume := *messagesFlag, *volumeFlag
+	if underRace {
+		messages, volume = min(messages, 100), min(volume, 16<<10)
+	}
+	return slices.DeleteFunc(forRole(allCases(messages, volume), r), func(c testCase) bool {
 		return underRace && strings.Contains(c.name, "16777216")
 	})
 }
