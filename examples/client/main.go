@@ -1,0 +1,59 @@
+// Client sends one text message to a WebSocket server and prints the answer.
+//
+//	go run ./examples/client URL [TEXT]
+//
+// TEXT is "Hi" where it is left out. The exit status is 0 after an answer, 1 where none came, and 2 where the command
+// line is wrong. Ctrl-C ends the waiting and closes the connection with 1001.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/seed62836080/wsd"
+)
+
+func main() {
+	if len(os.Args) < 2 || len(os.Args) > 3 {
+		fmt.Fprintln(os.Stderr, "usage: client URL [TEXT]")
+		os.Exit(2)
+	}
+	text := "Hi"
+	if len(os.Args) == 3 {
+		text = os.Args[2]
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the closing handshake
+	if err := run(ctx, os.Stdout, os.Args[1], text); err != nil {
+		fmt.Fprintln(os.Stderr, "client:", err)
+		os.Exit(1)
+	}
+}
+
+// run sends text to url and writes the answer and a newline to stdout.
+func run(ctx context.Context, stdout io.Writer, url, text string) error {
+	conn, _, err := wsd.Dial(ctx, url, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := ask(ctx, conn, text)
+	if err != nil {
+		_ = conn.Close(wsd.StatusGoingAway, "") // err says more
+		return err
+	}
+	_ = conn.Close(wsd.StatusNormalClosure, "") // the answer is here, however the connection ends
+	_, err = fmt.Fprintf(stdout, "%s\n", answer.Data)
+	return err
+}
+
+// ask sends text and returns the message that comes next.
+func ask(ctx context.Context, conn *wsd.Conn, text string) (wsd.Message, error) {
+	if err := conn.Send(ctx, wsd.Text(text)); err != nil {
+		return wsd.Message{}, err
+	}
+	return conn.Receive(ctx)
+}
