@@ -1,0 +1,448 @@
+// example_test.go shows every main use, in functions that the documentation prints and go test runs.
+package wsd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
+)
+
+// webSocketURL is the WebSocket URL of a test server.
+func webSocketURL(server *httptest.Server) string {
+	return "ws" + strings.TrimPrefix(server.URL, "http")
+}
+
+// A server and a client, from the handshake to the end.
+func Example() {
+	ws := &wsd.Server{Handler: func(conn *wsd.Conn) {
+		for msg := range conn.Messages() {
+			conn.Send(conn.Context(), msg)
+		}
+	}}
+	server := httptest.NewServer(ws)
+	defer server.Close()
+
+	ctx := context.Background()
+	conn, _, err := wsd.Dial(ctx, webSocketURL(server), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn.Send(ctx, wsd.Text("hello"))
+	msg, err := conn.Receive(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(msg.Type, string(msg.Data))
+	conn.Close(wsd.StatusNormalClosure, "")
+	fmt.Println(conn.CloseEvent().Code)
+	// Output:
+	// text hello
+	// 1000 (normal closure)
+}
+
+// One select waits for all that can happen. Messages is drained in any case: when it is closed, everything that
+// arrived has been seen, and Receive or CloseEvent tell why there is no more.
+func Example_select() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	go func() {
+		peer.Send(ctx, wsd.Text("one"))
+		peer.Send(ctx, wsd.Text("two"))
+		peer.Close(wsd.StatusGoingAway, "see you")
+	}()
+
+	ticker := time.NewTicker(time.Hour)
+	defer ticker.Stop()
+	messages, errs := conn.Messages(), conn.Errors()
+	for messages != nil {
+		select {
+		case msg, ok := <-messages:
+			if !ok {
+				messages = nil // the last message has been received: the loop is over
+				break
+			}
+			fmt.Println("message:", string(msg.Data))
+		case err, ok := <-errs:
+			if !ok {
+				errs = nil // a closed channel is always ready, a nil one never
+				break
+			}
+			fmt.Println("error:", err)
+		case <-ticker.C:
+			conn.Send(ctx, wsd.Text("still here"))
+		case <-ctx.Done():
+			conn.Close(wsd.StatusGoingAway, "") // Messages is closed soon
+		}
+	}
+	<-conn.Closed()
+	event := conn.CloseEvent()
+	fmt.Println("closed:", event.Code, event.Reason, event.Clean)
+	// Output:
+	// message: one
+	// message: two
+	// closed: 1001 (going away) see you true
+}
+
+// An echo server with net/http: the handshake in a handler, the connection in the loop below it.
+func ExampleAccept() {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		conn, err := wsd.Accept(w, r, nil)
+		if err != nil {
+			return // the request has been answered with what was wrong
+		}
+		for msg := range conn.Messages() {
+			conn.Send(conn.Context(), msg)
+		}
+	}
+	server := httptest.NewServer(http.HandlerFunc(echo))
+	defer server.Close()
+
+	fmt.Println(ask(webSocketURL(server), "hello"))
+	// Output: hello
+}
+
+// ask sends text to url and returns the answer.
+func ask(url, text string) string {
+	ctx := context.Background()
+	conn, _, err := wsd.Dial(ctx, url, nil)
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close(wsd.StatusNormalClosure, "")
+	conn.Send(ctx, wsd.Text(text))
+	msg, err := conn.Receive(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	return string(msg.Data)
+}
+
+// Options say who may connect and what a connection may cost.
+func ExampleAcceptOptions() {
+	opts := &wsd.AcceptOptions{
+		Config: wsd.Config{
+			MaxMessageSize: 1 << 20,          // bytes
+			PingInterval:   10 * time.Second, // a proxy in between gives up after 15
+			SlowConsumer:   wsd.CloseSlow,
+		},
+		Subprotocols: []string{"chat.v2", "chat.v1"}, // in order of preference
+		Origins:      []string{"https://*.example.com"},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := wsd.Accept(w, r, opts)
+		if err != nil {
+			return
+		}
+		<-conn.Closed()
+	}))
+	defer server.Close()
+
+	for _, origin := range []string{"https://app.example.com", "https://example.org"} {
+		conn, resp, err := wsd.Dial(context.Background(), webSocketURL(server), &wsd.DialOptions{
+			Header:       http.Header{"Origin": {origin}},
+			Subprotocols: []string{"chat.v1", "chat.v2"},
+		})
+		if err != nil {
+			fmt.Println(origin, resp.StatusCode)
+			continue
+		}
+		fmt.Println(origin, conn.Subprotocol())
+		conn.Close(wsd.StatusNormalClosure, "")
+	}
+	// Output:
+	// https://app.example.com chat.v2
+	// https://example.org 403
+}
+
+// A Server ends its connections when the http.Server above it shuts down: clients see 1001, and Shutdown waits for them.
+func ExampleServer() {
+	ws := &wsd.Server{Handler: func(conn *wsd.Conn) {
+		for msg := range conn.Messages() {
+			conn.Send(conn.Context(), msg)
+		}
+	}}
+	limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	server := &http.Server{Handler: ws, ReadHeaderTimeout: 5 * time.Second}
+	server.RegisterOnShutdown(func() { ws.Shutdown(limit) })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	go server.Serve(listener)
+
+	conn, _, err := wsd.Dial(context.Background(), "ws://"+listener.Addr().String(), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// This is what a program does on SIGTERM. The second call waits for what the first has begun.
+	err = errors.Join(server.Shutdown(limit), ws.Shutdown(limit))
+	fmt.Println("shut down:", err)
+	<-conn.Closed()
+	fmt.Println("client saw:", conn.CloseEvent().Code)
+	// Output:
+	// shut down: <nil>
+	// client saw: 1001 (going away)
+}
+
+// Dial opens a client's connection. Its context bounds the handshake alone.
+func ExampleDial() {
+	server := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
+		conn.Send(conn.Context(), wsd.Text("welcome"))
+		<-conn.Closed()
+	}})
+	defer server.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	conn, _, err := wsd.Dial(ctx, webSocketURL(server), &wsd.DialOptions{
+		Header: http.Header{"Authorization": {"Bearer s3cret"}},
+	})
+	cancel()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.Close(wsd.StatusNormalClosure, "")
+	msg, err := conn.Receive(context.Background())
+	fmt.Println(string(msg.Data), err)
+	// Output: welcome <nil>
+}
+
+// NewConn makes a connection of any byte stream that has shaken hands already, or that needs no handshake.
+func ExampleNewConn() {
+	a, b := net.Pipe()
+	client := wsd.NewConn(a, wsd.ClientRole, wsd.Config{})
+	server := wsd.NewConn(b, wsd.ServerRole, wsd.Config{})
+
+	ctx := context.Background()
+	client.Send(ctx, wsd.Binary([]byte{1, 2, 3}))
+	msg, _ := server.Receive(ctx)
+	fmt.Println(msg.Type, msg.Data)
+	fmt.Println(server.Close(wsd.StatusNormalClosure, ""))
+	// Output:
+	// binary [1 2 3]
+	// <nil>
+}
+
+// Receive is the select over Messages, a context and the end, written once.
+func ExampleConn_Receive() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+
+	// A context that ends the waiting leaves the connection as it was.
+	short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_, err := conn.Receive(short)
+	fmt.Println(errors.Is(err, context.DeadlineExceeded), conn.State())
+
+	peer.Send(context.Background(), wsd.Text("late"))
+	go peer.Close(wsd.StatusServiceRestart, "back soon")
+	msg, _ := conn.Receive(context.Background())
+	fmt.Println(string(msg.Data))
+
+	// The end comes behind the last message, with its cause.
+	_, err = conn.Receive(context.Background())
+	var closed *wsd.CloseError
+	if errors.Is(err, wsd.ErrClosed) && errors.As(err, &closed) {
+		fmt.Println(closed.Code, closed.Reason)
+	}
+	// Output:
+	// true open
+	// late
+	// 1012 (service restart) back soon
+}
+
+// Send is safe from any goroutine. Senders at the same time share writes.
+func ExampleConn_Send() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	ctx := context.Background()
+
+	var senders sync.WaitGroup
+	for i := range 100 {
+		senders.Go(func() {
+			if err := conn.Send(ctx, wsd.Text(fmt.Sprint(i))); err != nil {
+				fmt.Println(err)
+			}
+		})
+	}
+	go func() {
+		senders.Wait()
+		conn.Close(wsd.StatusNormalClosure, "") // what is queued goes ahead of it
+	}()
+
+	received := 0
+	for range peer.Messages() {
+		received++
+	}
+	fmt.Println(received)
+
+	<-conn.Closed()
+	fmt.Println(conn.Send(ctx, wsd.Text("too late")))
+	// Output:
+	// 100
+	// wsd: connection closed: closed with 1000 (normal closure)
+}
+
+// Flush waits until everything that was sent before is on its way.
+func ExampleConn_Flush() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	defer peer.CloseNow()
+	ctx := context.Background()
+	for range 10 {
+		conn.Send(ctx, wsd.Text("tick"))
+	}
+	fmt.Println(conn.Flush(ctx))
+	// Output: <nil>
+}
+
+// Ping measures the round trip. It needs a peer that reads, and a Messages channel that is drained.
+func ExampleConn_Ping() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	defer peer.CloseNow()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	roundTrip, err := conn.Ping(ctx, nil)
+	fmt.Println(roundTrip > 0, err)
+	// Output: true <nil>
+}
+
+// Writer sends one message in pieces, without ever holding all of it.
+func ExampleConn_Writer() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	defer peer.CloseNow()
+	go func() {
+		w := conn.Writer(context.Background(), wsd.TextMessage)
+		if _, err := io.Copy(w, strings.NewReader("a report of many pages")); err != nil {
+			fmt.Println(err)
+		}
+		if err := w.Close(); err != nil { // the message is complete only now
+			fmt.Println(err)
+		}
+	}()
+	msg, err := peer.Receive(context.Background())
+	fmt.Println(string(msg.Data), err)
+	// Output: a report of many pages <nil>
+}
+
+// Close performs the closing handshake, in bounded time. Afterwards CloseEvent has the code and reason, on both sides.
+func ExampleConn_Close() {
+	conn, peer := wsdtest.Pipe(wsd.Config{CloseTimeout: time.Second}, wsd.Config{})
+	fmt.Println(conn.Close(4001, "session expired"))
+
+	<-peer.Closed()
+	event := peer.CloseEvent()
+	fmt.Println(event.Code, event.Reason, event.Clean)
+
+	// Codes that may not be sent are refused before anything happens.
+	fmt.Println(conn.Close(1006, ""))
+	// Output:
+	// <nil>
+	// 4001 session expired true
+	// wsd: cannot close with 1006 (abnormal closure): this code may not be sent
+}
+
+// Errors tells what went wrong. It need not be read, and is closed without a value after a clean end.
+func ExampleConn_Errors() {
+	transport, peer := wsdtest.Transport()
+	conn := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})
+
+	peer.Write([]byte("\x81\x02Hi")) // a client has to mask its frames
+	for err := range conn.Errors() {
+		fmt.Println(err)
+		var violation *wsd.ProtocolError
+		fmt.Println(errors.As(err, &violation))
+		peer.Close()
+	}
+	// Output:
+	// wsd: unmasked frame from a client (RFC 6455, section 5.1), closing with 1002 (protocol error)
+	// true
+}
+
+// Context ends with the connection, and bounds work that is done for it.
+func ExampleConn_Context() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	work := func(ctx context.Context) error {
+		<-ctx.Done() // a long query
+		return context.Cause(ctx)
+	}
+	go peer.Close(wsd.StatusGoingAway, "page left")
+	fmt.Println(work(conn.Context()))
+	// Output: wsd: closed with 1001 (going away): "page left"
+}
+
+// A slow consumer is met by policy. DropSlow suits feeds in which only the latest counts.
+func ExampleSlowConsumerPolicy() {
+	conn, peer := wsdtest.Pipe(wsd.Config{SlowConsumer: wsd.DropSlow, MessageBuffer: 1}, wsd.Config{})
+	for i := range 10 {
+		peer.Send(context.Background(), wsd.Text(fmt.Sprint("price ", i)))
+	}
+	peer.Close(wsd.StatusNormalClosure, "")
+
+	<-conn.Closed() // nobody has received anything so far
+	for msg := range conn.Messages() {
+		fmt.Println(string(msg.Data))
+	}
+	fmt.Println(conn.Stats().MessagesDropped, "dropped")
+	fmt.Println(<-conn.Errors())
+	// Output:
+	// price 0
+	// 9 dropped
+	// wsd: messages are not being received
+}
+
+// JSON makes a text message of a value, Decode the value of a message.
+func ExampleJSON() {
+	type move struct {
+		X, Y int
+	}
+	msg, err := wsd.JSON(move{3, 4})
+	fmt.Println(string(msg.Data), err)
+
+	var got move
+	fmt.Println(msg.Decode(&got), got.X, got.Y)
+	// Output:
+	// {"X":3,"Y":4} <nil>
+	// <nil> 3 4
+}
+
+// A Parser takes bytes from anywhere, cut anywhere: here two pieces of what a server has sent.
+func ExampleParser() {
+	parser := wsd.NewParser(wsd.ClientRole, wsd.Config{})
+	for _, piece := range []string{"\x89\x00\x81\x05Hel", "lo\x88\x02\x03\xe8"} {
+		for b := []byte(piece); len(b) > 0; {
+			event, n, err := parser.Parse(b)
+			if err != nil {
+				fmt.Println(err) // a *ProtocolError, with the code to close with
+				return
+			}
+			b = b[n:]
+			switch event.Opcode {
+			case wsd.OpText, wsd.OpBinary:
+				fmt.Printf("%s %q\n", event.Opcode, event.Message().Data)
+			case wsd.OpPing, wsd.OpPong:
+				fmt.Printf("%s %q\n", event.Opcode, event.Data)
+			case wsd.OpClose:
+				fmt.Println("close", event.Code)
+			}
+		}
+	}
+	// Output:
+	// ping ""
+	// text "Hello"
+	// close 1000 (normal closure)
+}
