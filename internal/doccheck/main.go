@@ -1,0 +1,168 @@
+// Doccheck reports what the project's documentation rules find missing in Go source.
+//
+//	go run ./internal/doccheck [DIR]
+//
+// Below DIR, the current directory by default, every exported function, method, type, constant and variable needs a
+// doc comment, every package a package comment, and every file a comment at its top that says what the file is for.
+// Only one file of a package may have that comment touch the package clause: go doc prints it as the package's. The
+// program prints a line for each finding and ends with status 1 where there are any.
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+func main() {
+	root := "."
+	if len(os.Args) > 1 {
+		root = os.Args[1]
+	}
+	findings, err := check(root)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "doccheck:", err)
+		os.Exit(2)
+	}
+	for _, finding := range findings {
+		fmt.Println(finding)
+	}
+	if len(findings) > 0 {
+		os.Exit(1)
+	}
+}
+
+// check returns what is missing below root, each finding with its position.
+func check(root string) ([]string, error) {
+	fset := token.NewFileSet()
+	packages := map[string][]*ast.File{} // by directory and name
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			if name := entry.Name(); path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "node_modules") {
+				return filepath.SkipDir
+			}
+			return nil
+		case filepath.Ext(path) != ".go":
+			return nil
+		}
+		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		key := filepath.Dir(path) + " " + file.Name.Name
+		packages[key] = append(packages[key], file)
+		return nil
+	})
+	var findings []string
+	for _, files := range packages {
+		findings = append(findings, checkPackage(fset, files)...)
+	}
+	slices.Sort(findings)
+	return findings, err
+}
+
+// checkPackage judges the files of one package, which are all tests or none.
+func checkPackage(fset *token.FileSet, files []*ast.File) (findings []string) {
+	report := func(pos token.Pos, problem string) {
+		at := fset.Position(pos)
+		findings = append(findings, fmt.Sprintf("%s:%d: %s", filepath.ToSlash(at.Filename), at.Line, problem))
+	}
+	var documented []*ast.File
+	code := 0
+	for _, file := range files {
+		if !opensWithComment(file) {
+			report(file.Package, "the file does not open with a comment that says what it is for")
+		}
+		if strings.HasSuffix(fset.Position(file.Package).Filename, "_test.go") {
+			continue
+		}
+		code++
+		if file.Doc != nil {
+			documented = append(documented, file)
+		}
+		for _, decl := range file.Decls {
+			checkDecl(decl, report)
+		}
+	}
+	switch {
+	case code > 0 && len(documented) == 0:
+		report(files[0].Package, "package "+files[0].Name.Name+" has no package comment")
+	case len(documented) > 1:
+		for _, file := range documented {
+			if !isPackageComment(file) {
+				report(file.Package, "an empty line is missing between the file's comment and the package clause")
+			}
+		}
+	}
+	return findings
+}
+
+// opensWithComment reports whether a comment in words stands above the package clause.
+func opensWithComment(file *ast.File) bool {
+	for _, group := range file.Comments {
+		if group.Pos() < file.Package && strings.TrimSpace(group.Text()) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// isPackageComment reports whether a comment is meant as the package's: a command's begins as it likes.
+func isPackageComment(file *ast.File) bool {
+	return strings.HasPrefix(file.Doc.Text(), "Package "+file.Name.Name+" ")
+}
+
+func checkDecl(decl ast.Decl, report func(token.Pos, string)) {
+	switch decl := decl.(type) {
+	case *ast.FuncDecl:
+		if decl.Name.IsExported() && decl.Doc == nil && receiverExported(decl) {
+			report(decl.Pos(), "func "+decl.Name.Name+" has no doc comment")
+		}
+	case *ast.GenDecl:
+		for _, spec := range decl.Specs {
+			switch spec := spec.(type) {
+			case *ast.TypeSpec:
+				if spec.Name.IsExported() && spec.Doc == nil && (decl.Doc == nil || decl.Lparen.IsValid()) {
+					report(spec.Pos(), "type "+spec.Name.Name+" has no doc comment")
+				}
+			case *ast.ValueSpec:
+				for _, name := range spec.Names {
+					if name.IsExported() && spec.Doc == nil && spec.Comment == nil && decl.Doc == nil {
+						report(name.Pos(), decl.Tok.String()+" "+name.Name+" has no doc comment")
+					}
+				}
+			}
+		}
+	}
+}
+
+// receiverExported reports whether a function is none of an unexported type's methods, which go doc does not show.
+func receiverExported(decl *ast.FuncDecl) bool {
+	if decl.Recv == nil {
+		return true
+	}
+	receiver := decl.Recv.List[0].Type
+	for {
+		switch t := receiver.(type) {
+		case *ast.StarExpr:
+			receiver = t.X
+		case *ast.IndexExpr:
+			receiver = t.X
+		case *ast.IndexListExpr:
+			receiver = t.X
+		case *ast.Ident:
+			return t.IsExported()
+		default:
+			return true
+		}
+	}
+}

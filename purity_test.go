@@ -1,0 +1,98 @@
+// purity_test.go holds that the sans-I/O core stays what it is: no I/O, no clocks, no goroutines.
+package wsd_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pureFiles are the sans-I/O core.
+var pureFiles = []string{"frames.go", "mask.go", "message.go", "close.go", "parser.go"}
+
+// impureImports are what the core must do without.
+var impureImports = map[string]bool{
+	"bufio": true, "context": true, "io": true, "net": true, "net/http": true, "os": true, "sync": true,
+	"sync/atomic": true, "syscall": true, "time": true, "golang.org/x/sync/errgroup": true,
+}
+
+// neutralFiles may be used by the core: what they hold does not act. deflate*.go lends compressors.
+var neutralFiles = []string{"config.go", "errors.go", "deflate*.go", "inflate*.go"}
+
+func parseFile(t *testing.T, path string) *ast.File {
+	t.Helper()
+	// Object resolution leaves what a file does not declare itself in Unresolved.
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	require.NoError(t, err)
+	return file
+}
+
+func TestSansIOCoreImportsNoIO(t *testing.T) {
+	for _, path := range pureFiles {
+		for _, spec := range parseFile(t, path).Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			require.NoError(t, err)
+			require.False(t, impureImports[name], "%s imports %s", path, name)
+		}
+	}
+	// The handshake's rules know http.Header and nothing else of HTTP, and no transport.
+	handshake := parseFile(t, "handshake.go")
+	for _, spec := range handshake.Imports {
+		name, err := strconv.Unquote(spec.Path.Value)
+		require.NoError(t, err)
+		require.False(t, name != "net/http" && impureImports[name], "handshake.go imports %s", name)
+	}
+	ast.Inspect(handshake, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if from, ok := selector.X.(*ast.Ident); ok && from.Name == "http" {
+			name := selector.Sel.Name
+			require.True(t, name == "Header" || strings.HasPrefix(name, "Status") || strings.HasPrefix(name, "Method") ||
+				name == "CanonicalHeaderKey", "handshake.go uses http.%s", name)
+		}
+		return true
+	})
+}
+
+// TestSansIOCoreUsesItselfAlone finds the package's own functions, types and variables that the core would reach I/O
+// through although it does not import it.
+func TestSansIOCoreUsesItselfAlone(t *testing.T) {
+	paths, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	declaredIn := map[string]string{}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") || allowed(t, path) {
+			continue
+		}
+		for name := range parseFile(t, path).Scope.Objects {
+			declaredIn[name] = path
+		}
+	}
+	require.Contains(t, declaredIn, "Conn", "the files of the connection were not found")
+	for _, path := range pureFiles {
+		for _, used := range parseFile(t, path).Unresolved {
+			where, impure := declaredIn[used.Name]
+			require.False(t, impure, "%s uses %s of %s", path, used.Name, where)
+		}
+	}
+}
+
+// allowed reports whether the core may use what a file declares.
+func allowed(t *testing.T, path string) bool {
+	for _, pattern := range append(pureFiles, neutralFiles...) {
+		matched, err := filepath.Match(pattern, path)
+		require.NoError(t, err)
+		if matched {
+			return true
+		}
+	}
+	return false
+}
