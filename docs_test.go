@@ -56,6 +56,7 @@ var _ log.Logger
 var _ http.Handler
 func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message)) error {
 	{
+//line %s:%d
 %s
 	}
 	panic("not run")
@@ -70,13 +71,13 @@ func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd
 			line := strings.Count(text[:block[2]], "\n") + 1
 			found++
 			fset := token.NewFileSet()
-			file, err := parser.ParseFile(fset, path, fmt.Sprintf(frame, source), 0)
-			require.NoError(t, err, "%s, line %d", path, line)
+			file, err := parser.ParseFile(fset, path, fmt.Sprintf(frame, path, line, source), 0)
+			require.NoError(t, err)
 			config := types.Config{
 				Importer: importer.ForCompiler(fset, "gc", imports),
 				Error: func(err error) {
 					if typed, ok := err.(types.Error); !ok || !typed.Soft { // soft: declared and not used
-						t.Errorf("%s, the block at line %d: %v", path, line, err)
+						t.Error(err)
 					}
 				},
 			}
