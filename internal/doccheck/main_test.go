@@ -35,10 +35,9 @@ func TestCheck(t *testing.T) {
 		"no comment at the top": {map[string]string{
 			"a.go":      "// Package p is for tests.\npackage p\n",
 			"b.go":      "//go:build linux\n\npackage p\n",
-			"p_test.go": "package p_test\n\nfunc TestNothing() {}\n",
+			"p_test.go": "package p_test\n\nfunc TestNothing() {}\n\ntype Helper int\n",
 		}, []string{
 			"b.go:3: the file does not open with a comment that says what it is for",
-			"p_test.go:1: the file does not open with a comment that says what it is for",
 		}},
 		"no package comment": {map[string]string{"a.go": top + "package p\n"}, []string{"a.go:3: package p has no package comment"}},
 		"a file's comment would be the package's": {map[string]string{
