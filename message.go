@@ -3,6 +3,7 @@ package wsd
 
 import (
 	"encoding/json"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -95,25 +96,23 @@ func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 	if need <= cap(a.data) {
 		return
 	}
-	size := max(growth*need, minGrown)
+	size := max(growth*uint64(need), minGrown)
 	if last {
-		size = max(size, proven)
+		size = max(size, uint64(proven))
 	} else {
 		// More fragments follow. Doubling keeps the cost of copying linear in the message's length.
 		expected = max(expected, 2*uint64(need))
 	}
-	if uint64(size) > expected {
-		size = int(expected)
-	}
+	size = min(size, expected, math.MaxInt)
 	var grown []byte
 	if a.compressed {
 		// The compressed bytes are not what the receiver gets, and their memory serves the next message.
 		previous := a.scratch
-		a.scratch = newScratch(size)
+		a.scratch = newScratch(int(size))
 		grown = append(a.scratch.data, a.data...)
 		previous.free()
 	} else {
-		grown = append(newPayload(size), a.data...)
+		grown = append(newPayload(int(size)), a.data...)
 		releasePayload(a.data)
 	}
 	a.data = grown

@@ -1,6 +1,8 @@
 // parser.go is the sans-I/O core: bytes in, messages and control frames out.
 package wsd
 
+import "math"
+
 // Event is what a Parser found in its bytes.
 type Event struct {
 	// Opcode is OpText or OpBinary for a whole message, OpPing, OpPong or OpClose for a control frame, and
@@ -53,7 +55,8 @@ func NewParser(role Role, cfg Config) *Parser {
 }
 
 func (p *Parser) init(role Role, cfg *Config) {
-	p.limit = uint64(limitOr(cfg.MaxMessageSize, defaultMaxMessageSize))
+	// A slice cannot be longer than an int says, which is less than unlimited where that has 32 bits.
+	p.limit = uint64(min(limitOr(cfg.MaxMessageSize, defaultMaxMessageSize), math.MaxInt))
 	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
 	p.rules.masked = role == ServerRole
 	p.inflater = newInflater(role, cfg.Compression)

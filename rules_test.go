@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -343,6 +344,9 @@ func TestRule7DeclaredLengthsAllocateNothing(t *testing.T) {
 		"64 MiB - 1 in fragments": {0x02, 0xFF, 0, 0, 0, 0, 0x03, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "2^62 bytes" && strconv.IntSize == 32 {
+				t.Skip("no slice could hold that: it is refused by its header")
+			}
 			synctest.Test(t, func(t *testing.T) {
 				cfg := wsd.Config{}
 				if name == "2^62 bytes" {
