@@ -1,11 +1,14 @@
 package wsd_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -460,6 +463,53 @@ func TestRule8CallsAfterTheEnd(t *testing.T) {
 	})
 }
 
+func TestRule9BadHandshakesAreRefusedBeforeTheTakeover(t *testing.T) {
+	for name, row := range map[string]struct {
+		spoil  func(*http.Request)
+		status int
+		header string // of the answer
+		value  string
+	}{
+		"RFC 6455, section 4.2.1: not a GET":     {func(r *http.Request) { r.Method = "POST" }, 405, "Allow", "GET"},
+		"RFC 6455, section 4.2.1: HTTP/1.0":      {func(r *http.Request) { r.ProtoMinor = 0 }, 400, "", ""},
+		"RFC 6455, section 4.2.1: no upgrade":    {func(r *http.Request) { r.Header.Del("Upgrade") }, 426, "Upgrade", "websocket"},
+		"RFC 6455, section 4.2.1: no connection": {func(r *http.Request) { r.Header.Set("Connection", "close") }, 426, "", ""},
+		"RFC 6455, section 4.2.1: a short key":   {func(r *http.Request) { r.Header.Set("Sec-WebSocket-Key", "AAAA") }, 400, "", ""},
+		"RFC 6455, section 4.4: another version": {func(r *http.Request) { r.Header.Set("Sec-WebSocket-Version", "8") }, 426, "Sec-WebSocket-Version", "13"},
+		"RFC 6455, section 10.2: a foreign page": {func(r *http.Request) { r.Header.Set("Origin", "https://elsewhere.example") }, 403, "", ""},
+		"none of this: it is to be taken over":   {func(*http.Request) {}, 500, "", ""}, // by a ResponseWriter that cannot
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "http://example.com/", nil)
+			for field, value := range map[string]string{"Upgrade": "websocket", "Connection": "Upgrade",
+				"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"} {
+				r.Header.Set(field, value)
+			}
+			row.spoil(r)
+			w := &hijackRefuser{ResponseRecorder: httptest.NewRecorder()}
+			_, err := wsd.Accept(w, r, nil)
+			var refused *wsd.HandshakeError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, row.status, refused.StatusCode)
+			require.Equal(t, row.status, w.Code)
+			require.Equal(t, row.status == 500, w.tried, "taking the connection over")
+			require.Equal(t, row.value, strings.Join(w.Header()[row.header], ""), "as it is spelt on the wire")
+			require.NotEmpty(t, w.Body.String(), "it says what was wrong")
+		})
+	}
+}
+
+// hijackRefuser is a ResponseWriter that cannot hand its connection over, and knows whether it was asked to.
+type hijackRefuser struct {
+	*httptest.ResponseRecorder
+	tried bool
+}
+
+func (w *hijackRefuser) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.tried = true
+	return nil, nil, errors.New("not here")
+}
+
 func TestRule10ViolationEndsReadingAtOnce(t *testing.T) {
 	t.Run("what came whole before it is answered ahead of the close frame", func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
@@ -650,4 +700,34 @@ func TestRule12MaskingKeys(t *testing.T) {
 	// Among 2,000 random keys a pair is the same once in 2,000 runs; more than two pairs never.
 	require.GreaterOrEqual(t, len(keys), sent-2)
 	require.InDelta(t, sent*16, ones, sent, "half of the bits are ones")
+}
+
+func TestRule12RedirectsTakeNoCredentialsAlong(t *testing.T) {
+	var seen http.Header
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen = r.Header.Clone()
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer elsewhere.Close()
+	redirect := http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect)
+	opts := &wsd.DialOptions{Header: http.Header{"Authorization": {"Bearer s3cret"}, "Cookie": {"id=1"}, "X-Other": {"stays"}}}
+
+	home := httptest.NewServer(redirect)
+	defer home.Close()
+	_, resp, err := wsd.Dial(t.Context(), "ws"+strings.TrimPrefix(home.URL, "http"), opts)
+	require.Error(t, err)
+	require.Equal(t, http.StatusTeapot, resp.StatusCode, "the redirect was followed")
+	require.Empty(t, seen.Values("Authorization"))
+	require.Empty(t, seen.Values("Cookie"))
+	require.Equal(t, "stays", seen.Get("X-Other"))
+
+	// From wss nothing goes to ws at all.
+	seen = nil
+	secure := httptest.NewTLSServer(redirect)
+	defer secure.Close()
+	opts.HTTPClient = secure.Client()
+	_, _, err = wsd.Dial(t.Context(), "wss"+strings.TrimPrefix(secure.URL, "https"), opts)
+	var refused *wsd.HandshakeError
+	require.ErrorAs(t, err, &refused)
+	require.Nil(t, seen)
 }
