@@ -103,7 +103,8 @@ func TestServerShutdown(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	require.NoError(t, ws.Shutdown(t.Context()), "again")
-	require.ErrorIs(t, ws.Shutdown(nil), wsd.ErrNilContext) //nolint:staticcheck // that is what is tested
+	//lint:ignore SA1012 the mistake is what is tested
+	require.ErrorIs(t, ws.Shutdown(nil), wsd.ErrNilContext)
 }
 
 func TestServerShutdownEndsWhoDoesNotAnswer(t *testing.T) {
