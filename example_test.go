@@ -446,3 +446,66 @@ func ExampleParser() {
 	// text "Hello"
 	// close 1000 (normal closure)
 }
+
+// Compression is off unless both sides ask for it. Extensions says what they agreed on.
+func ExampleCompression() {
+	server := httptest.NewServer(&wsd.Server{
+		Handler: func(conn *wsd.Conn) {
+			for msg := range conn.Messages() {
+				conn.Send(conn.Context(), msg)
+			}
+		},
+		AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{Compression: &wsd.Compression{ServerNoContextTakeover: true}}},
+	})
+	defer server.Close()
+
+	ctx := context.Background()
+	conn, _, err := wsd.Dial(ctx, webSocketURL(server), &wsd.DialOptions{
+		Config: wsd.Config{Compression: &wsd.Compression{}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.Close(wsd.StatusNormalClosure, "")
+	fmt.Println(conn.Extensions())
+
+	conn.Send(ctx, wsd.Text(strings.Repeat("over and ", 1000)))
+	secret := wsd.Text("a secret beside text of the peer's choice")
+	secret.Compress = wsd.CompressNever
+	conn.Send(ctx, secret)
+	for range 2 {
+		msg, err := conn.Receive(ctx)
+		fmt.Println(len(msg.Data), err)
+	}
+	// Output:
+	// permessage-deflate; server_no_context_takeover
+	// 9000 <nil>
+	// 41 <nil>
+}
+
+// A message for many connections is prepared once.
+func ExamplePrepare() {
+	ctx := context.Background()
+	var subscribers, clients []*wsd.Conn
+	for range 3 {
+		client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+		defer client.CloseNow()
+		subscribers, clients = append(subscribers, server), append(clients, client)
+	}
+
+	news := wsd.Prepare(wsd.Text("news"))
+	for _, conn := range subscribers {
+		if err := conn.SendPrepared(ctx, news); err != nil {
+			fmt.Println(err)
+		}
+	}
+	for _, client := range clients {
+		msg, err := client.Receive(ctx)
+		fmt.Println(string(msg.Data), err)
+	}
+	// Output:
+	// news <nil>
+	// news <nil>
+	// news <nil>
+}
