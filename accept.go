@@ -1,5 +1,6 @@
 // accept.go is the server's side of the opening handshake: it judges a request, answers it, and takes its connection
 // over.
+
 package wsd
 
 import (

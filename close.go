@@ -1,4 +1,5 @@
 // close.go is the closing handshake without its clock: status codes, close payloads, the states a connection passes.
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // compression_bench_test.go measures messages that are compressed on their way there and back, over loopback TCP.
+
 package wsd_test
 
 import (

@@ -1,6 +1,7 @@
 //go:build !race
 
 // compression_memory_test.go measures what connections keep, which is another figure under the race detector.
+
 package wsd_test
 
 import (

@@ -1,4 +1,5 @@
 // compression_test.go holds what compression and prepared messages promise on connections.
+
 package wsd_test
 
 import (

@@ -1,4 +1,5 @@
 // config.go holds what a connection can be told, and the defaults.
+
 package wsd
 
 import "time"

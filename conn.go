@@ -1,4 +1,5 @@
 // conn.go is the life of a connection: what callers see of it, how it begins, and how it ends.
+
 package wsd
 
 import (

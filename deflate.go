@@ -1,4 +1,5 @@
 // deflate.go compresses and decompresses the messages of a connection as permessage-deflate has it (RFC 7692).
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // deflate_negotiate.go is what permessage-deflate says in Sec-WebSocket-Extensions (RFC 7692, section 7.1), on both sides.
+
 package wsd
 
 import (

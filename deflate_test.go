@@ -1,4 +1,5 @@
 // deflate_test.go holds permessage-deflate to RFC 7692, with the standard library's DEFLATE as the peer.
+
 package wsd
 
 import (

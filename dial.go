@@ -1,5 +1,6 @@
 // dial.go is the client's side of the opening handshake: a request by net/http, with its proxies, TLS, cookies and
 // redirects, the judging of the answer, and the taking over of the connection.
+
 package wsd
 
 import (

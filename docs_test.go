@@ -1,4 +1,5 @@
 // docs_test.go holds the documents to the code: their Go compiles, their links lead somewhere, the tests they name exist.
+
 package wsd_test
 
 import (

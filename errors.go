@@ -1,4 +1,5 @@
 // errors.go holds the errors that callers can tell apart: sentinels for errors.Is, types for errors.As.
+
 package wsd
 
 import (

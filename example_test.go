@@ -1,4 +1,5 @@
 // example_test.go shows every main use, in functions that the documentation prints and go test runs.
+
 package wsd_test
 
 import (

@@ -1,4 +1,5 @@
 // frames.go reads and writes frame headers (RFC 6455, section 5.2) and holds the rules that one frame can break alone.
+
 package wsd
 
 import (

@@ -1,5 +1,6 @@
 // handshake.go is the opening handshake without its sockets: what a request and its answer have to say (RFC 6455,
 // section 4).
+
 package wsd
 
 import (

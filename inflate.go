@@ -3,6 +3,7 @@
 // It is here because of what it need not do: no reader to call for each byte, no window to copy in ahead of a message
 // and no output to copy out of one, no more than one pass however a peer cuts its blocks. Its tables are shared by all
 // connections; a connection keeps nothing but its window.
+
 package wsd
 
 import (

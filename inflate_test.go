@@ -1,4 +1,5 @@
 // inflate_test.go holds the DEFLATE decoder to RFC 1951, with the standard library's as its judge.
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // mask.go masks and unmasks payloads (RFC 6455, section 5.3), by words, and long ones by the standard library's vectors.
+
 package wsd
 
 import (

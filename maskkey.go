@@ -1,4 +1,5 @@
 // maskkey.go makes masking keys, which must not be predictable (RFC 6455, section 10.3).
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // message.go holds messages and puts them together from frames: limits, fragments, incremental UTF-8.
+
 package wsd
 
 import (

@@ -1,5 +1,6 @@
 // origin.go says which web pages may connect: the origin of a request (RFC 6454) against the server's own host and the
 // patterns that the server allows.
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // parser.go is the sans-I/O core: bytes in, messages and control frames out.
+
 package wsd
 
 import "math"

@@ -1,4 +1,5 @@
 // ping.go is what pings and pongs are for: answers, round trips, the keepalive.
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // prepared.go sends one message to many connections, compressed once.
+
 package wsd
 
 import (

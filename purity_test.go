@@ -1,4 +1,5 @@
 // purity_test.go holds that the sans-I/O core stays what it is: no I/O, no clocks, no goroutines.
+
 package wsd_test
 
 import (

@@ -1,4 +1,5 @@
 // reader.go is the reader goroutine: transport to parser to Messages, and the end of a connection as the reader sees it.
+
 package wsd
 
 import (

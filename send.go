@@ -1,4 +1,5 @@
 // send.go takes messages from callers into the queue: who may, how many bytes, and who waits for whom.
+
 package wsd
 
 import (

@@ -1,4 +1,5 @@
 // server.go runs a handler for every connection of an http.Server, and ends them all when the server shuts down.
+
 package wsd
 
 import (

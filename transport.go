@@ -1,4 +1,5 @@
 // transport.go is what a connection asks of the bytes below it: any io.ReadWriteCloser, and more where it offers more.
+
 package wsd
 
 import (

@@ -2,6 +2,7 @@
 
 // transport_other.go stands in where sockets have no descriptors to read without waiting: everything goes through the
 // net package, and the writer goroutine does all the writing.
+
 package wsd
 
 import (

@@ -2,6 +2,7 @@
 
 // transport_unix.go reads and writes sockets through their descriptors: a read buffer is lent only when there are bytes to
 // read, and a write that would wait comes back instead.
+
 package wsd
 
 import (

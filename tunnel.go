@@ -1,4 +1,5 @@
 // tunnel.go takes ws URLs through HTTP proxies with CONNECT (RFC 6455, section 4.1), as net/http does for https only.
+
 package wsd
 
 import (

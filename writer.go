@@ -1,4 +1,5 @@
 // writer.go is the way out: what waits to be written, and the goroutine that writes it in as few calls as it can.
+
 package wsd
 
 import (
