@@ -106,10 +106,10 @@ func checkPackage(fset *token.FileSet, files []*ast.File) (findings []string) {
 	return findings
 }
 
-// opensWithComment reports whether a comment in words stands above the package clause.
+// opensWithComment reports whether a comment in words stands above the package clause, or below it ahead of all else.
 func opensWithComment(file *ast.File) bool {
 	for _, group := range file.Comments {
-		if group.Pos() < file.Package && strings.TrimSpace(group.Text()) != "" {
+		if (len(file.Decls) == 0 || group.Pos() < file.Decls[0].Pos()) && strings.TrimSpace(group.Text()) != "" {
 			return true
 		}
 	}

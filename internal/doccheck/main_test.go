@@ -32,6 +32,14 @@ func TestCheck(t *testing.T) {
 		"methods of unexported types": {map[string]string{
 			"a.go": "// Package p is for tests.\npackage p\n\ntype t struct{}\n\nfunc (t) String() string { return \"\" }\n",
 		}, nil},
+		"a comment below the package clause": {map[string]string{
+			"a.go": "// Package p is for tests.\npackage p\n",
+			"b.go": "//go:build linux\n\npackage p\n\n" + top + "import \"fmt\"\n\nvar _ fmt.Stringer\n",
+		}, nil},
+		"a comment below the first declaration": {map[string]string{
+			"a.go": "// Package p is for tests.\npackage p\n",
+			"b.go": "package p\n\nimport \"fmt\"\n\n" + top + "var _ fmt.Stringer\n",
+		}, []string{"b.go:1: the file does not open with a comment that says what it is for"}},
 		"no comment at the top": {map[string]string{
 			"a.go":      "// Package p is for tests.\npackage p\n",
 			"b.go":      "//go:build linux\n\npackage p\n",
