@@ -108,8 +108,22 @@ func checkPackage(fset *token.FileSet, files []*ast.File) (findings []string) {
 
 // opensWithComment reports whether a comment in words stands above the package clause, or below it ahead of all else.
 func opensWithComment(file *ast.File) bool {
+	end := file.FileEnd
+	if len(file.Decls) > 0 {
+		end = file.Decls[0].Pos()
+		switch first := file.Decls[0].(type) {
+		case *ast.FuncDecl:
+			if first.Doc != nil {
+				end = first.Doc.Pos()
+			}
+		case *ast.GenDecl:
+			if first.Doc != nil {
+				end = first.Doc.Pos()
+			}
+		}
+	}
 	for _, group := range file.Comments {
-		if (len(file.Decls) == 0 || group.Pos() < file.Decls[0].Pos()) && strings.TrimSpace(group.Text()) != "" {
+		if group.Pos() < end && strings.TrimSpace(group.Text()) != "" {
 			return true
 		}
 	}

@@ -39,7 +39,11 @@ func TestCheck(t *testing.T) {
 		"a comment below the first declaration": {map[string]string{
 			"a.go": "// Package p is for tests.\npackage p\n",
 			"b.go": "package p\n\nimport \"fmt\"\n\n" + top + "var _ fmt.Stringer\n",
-		}, []string{"b.go:1: the file does not open with a comment that says what it is for"}},
+			"c.go": "package p\n\n// F does.\nfunc F() {}\n",
+		}, []string{
+			"b.go:1: the file does not open with a comment that says what it is for",
+			"c.go:1: the file does not open with a comment that says what it is for",
+		}},
 		"no comment at the top": {map[string]string{
 			"a.go":      "// Package p is for tests.\npackage p\n",
 			"b.go":      "//go:build linux\n\npackage p\n",
