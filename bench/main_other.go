@@ -2,6 +2,8 @@
 
 package main
 
+// This file says on other systems that the benchmark needs Linux.
+
 import (
 	"fmt"
 	"os"
