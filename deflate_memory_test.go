@@ -1,6 +1,7 @@
 //go:build !race
 
 // deflate_memory_test.go counts allocations, of which the race detector makes more: its pools forget on purpose.
+
 package wsd
 
 import (

@@ -11,6 +11,7 @@
 //
 // It shares no code with the library beside it: frames, handshakes and DEFLATE are the suite's own. The exit status is
 // 0 where nothing failed, 1 where something did and 2 where the suite could not run.
+
 package main
 
 import (

@@ -1,4 +1,5 @@
 // example_test.go shows what the package is for, in functions that go test runs.
+
 package wsdtest_test
 
 import (

@@ -1,5 +1,6 @@
 // Package wsdtest helps to test programs that use wsd: a connected client and server in memory, without sockets, fit
 // for testing/synctest.
+
 package wsdtest
 
 import (
