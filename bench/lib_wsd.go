@@ -48,6 +48,7 @@ func serveWSD(listener net.Listener, r role) error {
 			if conn.Send(ctx, message) != nil {
 				return
 			}
+			message.Release()
 		}
 	}))
 	var all wsdHub
@@ -142,7 +143,9 @@ func (c wsdClient) echo(work *echoWork) error {
 		}
 	}
 	for message := range c.conn.Messages() {
-		switch more, err := work.received(message.Data); {
+		more, err := work.received(message.Data)
+		message.Release()
+		switch {
 		case err != nil:
 			return err
 		case more:
