@@ -190,10 +190,15 @@ func (c *Conn) sent(size int) {
 	switch {
 	case o.writing:
 		// Whoever writes looks again.
-	case c.transport.raw.ok() && o.ready() && (o.large.active || answer && c.drained()):
-		// A large message's sender has to wait for the writing anyway. For others, the consumer has answered all there
-		// was: nothing more is about to be queued, and waking the writer would take longer than writing.
-		c.writeNow()
+	case !c.transport.raw.ok() || !o.ready():
+		c.wakeWriter()
+	case o.large.active:
+		// Its sender has to wait for the writing anyway.
+		c.writeLargeNow()
+	case answer && c.drained():
+		// The consumer has answered all there was: nothing more is about to be queued, and waking the writer would take
+		// longer than writing.
+		c.writeQueueNow()
 	default:
 		c.wakeWriter()
 	}

@@ -107,13 +107,6 @@ func (t *transport) read(direct []byte) ([]byte, error) {
 	return nil, io.ErrNoProgress
 }
 
-// tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
-// was. It may be called only where raw is ok.
-func (t *transport) tryWrite(head, body []byte) (int, error) {
-	t.progress.Add(1)
-	return t.raw.tryWrite(head, body)
-}
-
 // write writes all of head and body, waiting as long as that takes.
 func (t *transport) write(head, body []byte) error {
 	if t.vectored != nil && len(body) > 0 {

@@ -71,6 +71,8 @@ func (r *rawConn) attemptRead(fd uintptr) bool {
 	return true
 }
 
+// tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
+// was.
 func (r *rawConn) tryWrite(head, body []byte) (int, error) {
 	if r.writeStep == nil {
 		r.writeStep = r.attemptWrite

@@ -303,27 +303,58 @@ func (c *Conn) writeNext() {
 	c.mu.Unlock()
 	err := c.transport.write(b.head, b.body)
 	c.mu.Lock()
-	c.wrote(&b, err)
+	putBuffer(b.lent[0])
+	putBuffer(b.lent[1])
+	c.out.closeWritten = c.out.closeWritten || b.closing && err == nil
+	c.wrote(b.upTo, err)
 }
 
-// writeNow does the writer's work in the goroutine of a sender, as far as that goes without waiting. Called with mu held
-// where nothing but the queue and the large message waits and nobody writes; it gives mu up while it writes.
-func (c *Conn) writeNow() {
+// writeQueueNow writes the queue from the goroutine of a sender, as far as that goes without waiting. Called with mu held
+// where the sender is ready and no large message waits; it gives mu up while it writes. Its stack is the handler's, and
+// small.
+func (c *Conn) writeQueueNow() {
 	o := &c.out
-	for first := true; !o.stopped && (first || o.large.active && o.ready()); first = false {
+	taken, upTo := o.queue, o.messages
+	o.queue, o.writing = nil, true
+	c.mu.Unlock()
+	n, err := c.transport.raw.tryWrite(taken.b, nil)
+	c.mu.Lock()
+	if err == nil && n < len(taken.b) {
+		o.rest, o.restOf, o.restUpTo = taken.b[n:], taken, upTo
+		upTo = o.written
+	} else {
+		putBuffer(taken)
+	}
+	c.wrote(upTo, err)
+	c.leaveToWriter()
+}
+
+// writeLargeNow does the same where a large message waits, and goes on with it until it is written or would wait.
+func (c *Conn) writeLargeNow() {
+	o := &c.out
+	for o.large.active && o.ready() {
 		b := o.next()
 		o.writing = true
 		c.mu.Unlock()
-		n, err := c.transport.tryWrite(b.head, b.body)
+		n, err := c.transport.raw.tryWrite(b.head, b.body)
 		c.mu.Lock()
-		if err == nil && n < len(b.head)+len(b.body) {
+		partial := err == nil && n < len(b.head)+len(b.body)
+		if partial {
 			o.putBack(&b, n)
 			b.upTo = o.written
-			c.wrote(&b, nil)
+		}
+		putBuffer(b.lent[0])
+		c.wrote(b.upTo, err)
+		if partial {
 			break
 		}
-		c.wrote(&b, err)
 	}
+	c.leaveToWriter()
+}
+
+// leaveToWriter ends the writing of a sender. Called with mu held.
+func (c *Conn) leaveToWriter() {
+	o := &c.out
 	c.admit()
 	if !o.idle() {
 		c.wakeWriter()
@@ -340,18 +371,15 @@ func (o *outgoing) ready() bool {
 		o.closeFrame == nil
 }
 
-// wrote takes the outcome of a write. Called with mu held.
-func (c *Conn) wrote(b *batch, err error) {
+// wrote takes the outcome of a write, with which written becomes upTo. Called with mu held.
+func (c *Conn) wrote(upTo uint64, err error) {
 	o := &c.out
-	putBuffer(b.lent[0])
-	putBuffer(b.lent[1])
 	o.writing = false
 	o.writes++
 	o.pongsStuck = false
 	switch {
 	case err == nil:
-		o.written = max(o.written, b.upTo)
-		o.closeWritten = o.closeWritten || b.closing
+		o.written = max(o.written, upTo)
 	case o.failed == nil && !o.stopped:
 		o.failed = err
 		// The peer may have sent a close frame before it stopped reading: the reader gets a moment to find it.
