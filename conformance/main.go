@@ -11,7 +11,6 @@
 //
 // It shares no code with the library beside it: frames, handshakes and DEFLATE are the suite's own. The exit status is
 // 0 where nothing failed, 1 where something did and 2 where the suite could not run.
-
 package main
 
 import (

@@ -28,7 +28,6 @@ type miniServer struct {
 	fail   func(code int, write func(...frame)) int // changes the code of a failure, 0: no close frame
 	linger bool                                     // leaves the TCP connection open
 	eager  bool                                     // fails ahead of the answers to good messages
-	waits  bool                                     // checks a text only when all of it is there
 }
 
 func (m miniServer) start(t *testing.T) (address string) {

@@ -1,6 +1,5 @@
 // Package wsdtest helps to test programs that use wsd: a connected client and server in memory, without sockets, fit
 // for testing/synctest.
-
 package wsdtest
 
 import (
