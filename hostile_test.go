@@ -1,0 +1,634 @@
+// Hostile peers: a test for each lesson of this field's advisories, named after it. What an attack may cost is asserted
+// by its growth: ten or a hundred times the attack, and no more memory, goroutines or time a byte than before.
+
+package wsd_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
+)
+
+// allocated returns the bytes that all goroutines allocated while attack ran.
+func allocated(attack func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	attack()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// held returns the bytes of heap that are in use.
+func held() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// fastest returns the shortest of a few runs: what the work takes where nothing else gets in between.
+func fastest(runs int, work func()) time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for range runs {
+		start := time.Now()
+		work()
+		best = min(best, time.Since(start))
+	}
+	return best
+}
+
+// header is the beginning of a frame that declares n bytes.
+func header(first byte, n uint64, masked bool) []byte {
+	bit := byte(0)
+	if masked {
+		bit = 0x80
+	}
+	b := binary.BigEndian.AppendUint64([]byte{first, bit | 127}, n)
+	if masked {
+		b = append(b, 1, 2, 3, 4)
+	}
+	return b
+}
+
+// A length that overflows must neither wrap around nor hang the reader: gorilla/websocket added it to what a message had
+// (CVE-2020-27813), Tomcat read it as negative and went into a loop (CVE-2020-13935).
+func TestCVE_2020_27813_CVE_2020_13935_LengthOverflow(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		length uint64
+		code   int
+	}{
+		{"2^63, the highest bit set (RFC 6455, section 5.2)", 1 << 63, 1002},
+		{"2^64 - 1", math.MaxUint64, 1002},
+		{"2^63 - 1", math.MaxInt64, 1009},
+		{"2^62", 1 << 62, 1009},
+	} {
+		for _, fragments := range []int{0, 1, 2} {
+			t.Run(fmt.Sprintf("%s after %d fragments", row.name, fragments), func(t *testing.T) {
+				for _, make := range []func(testing.TB, wsd.Config) (*wsd.Conn, *peer){servedConn, clientConn} {
+					conn, p := make(t, wsd.Config{})
+					first := byte(0x82)
+					if fragments > 0 {
+						first = 0x80
+						p.send(frame{0x02, []byte("a fragment")})
+						for range fragments - 1 {
+							p.send(frame{0x00, []byte("a fragment")})
+						}
+					}
+					p.sendRaw(header(first, row.length, p.masks))
+					f := p.receive()
+					require.Equal(t, byte(0x88), f.first)
+					require.Equal(t, row.code, int(binary.BigEndian.Uint16(f.payload)))
+					p.close()
+					<-conn.Closed()
+					_, open := <-conn.Messages()
+					require.False(t, open)
+				}
+			})
+		}
+	}
+}
+
+// What a header declares must not be allocated before it comes (CVE-2022-35922, rust-websocket).
+func TestCVE_2022_35922_AllocationByDeclaredLength(t *testing.T) {
+	attack := func(declared uint64) uint64 {
+		return allocated(func() {
+			conn, p := servedConn(t, wsd.Config{})
+			p.sendRaw(append(header(0x82, declared, true), "ten bytes."...))
+			p.close()
+			<-conn.Closed()
+		})
+	}
+	attack(1 << 16)
+	small, large := attack(1<<16), attack(60<<20)
+	require.Less(t, large, small+256<<10, "declaring 60 MiB cost %d bytes, declaring 64 KiB %d", large, small)
+}
+
+var zerosMade sync.Map // by their number
+
+// zeros returns a compressed message that inflates to n zeros, less its tail (RFC 7692, section 7.2.1).
+func zeros(t testing.TB, n int) []byte {
+	if made, ok := zerosMade.Load(n); ok {
+		return made.([]byte)
+	}
+	made := deflatedZeros(t, n)
+	zerosMade.Store(n, made)
+	return made
+}
+
+func deflatedZeros(t testing.TB, n int) []byte {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.DefaultCompression)
+	require.NoError(t, err)
+	block := make([]byte, 1<<20)
+	for ; n > 0; n -= len(block) {
+		_, err = w.Write(block[:min(n, len(block))])
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Flush())
+	return bytes.TrimSuffix(b.Bytes(), []byte{0, 0, 0xff, 0xff})
+}
+
+// A decompression bomb costs what the limit allows and not what it would inflate to (CVE-2018-1000518, websockets), with
+// takeover and fragments too.
+func TestCVE_2018_1000518_DecompressionBomb(t *testing.T) {
+	const limit = 256 << 10
+	for _, takeover := range []bool{false, true} {
+		for _, fragment := range []int{0, 1000} {
+			t.Run(fmt.Sprintf("takeover %v, fragments of %d", takeover, fragment), func(t *testing.T) {
+				attack := func(size int) uint64 {
+					bomb := zeros(t, size)
+					return allocated(func() {
+						conn, p := servedConn(t, wsd.Config{MaxMessageSize: limit, Compression: &wsd.Compression{
+							ClientNoContextTakeover: !takeover, ServerNoContextTakeover: !takeover}})
+						require.NotNil(t, conn)
+						p.send(frame{0xC1, []byte("\xf2\x48\xcd\xc9\xc9\x07\x00")}) // "Hello", so that takeover has a window
+						m, err := conn.Receive(t.Context())
+						require.NoError(t, err)
+						require.Equal(t, "Hello", string(m.Data))
+						go func() { // a server that has had enough does not read the rest
+							rest, first := bomb, byte(0x42)
+							for fragment > 0 && len(rest) > fragment {
+								if _, err := p.rwc.Write(p.encode(frame{first, rest[:fragment]})); err != nil {
+									return
+								}
+								rest, first = rest[fragment:], 0
+							}
+							_, _ = p.rwc.Write(p.encode(frame{first | 0x80, rest}))
+						}()
+						f := p.receive()
+						require.Equal(t, 1009, int(binary.BigEndian.Uint16(f.payload)), "%q", f.payload)
+						p.close()
+						<-conn.Closed()
+					})
+				}
+				attack(2 * limit)
+				small, large := attack(2*limit), attack(64*limit)
+				// The bomb itself grows, by its compressed size, and is copied on its way.
+				require.Less(t, large, 2*small+4*uint64(64*limit/1000)+1<<20, "16 MiB cost %d bytes, 512 KiB %d", large, small)
+			})
+		}
+	}
+}
+
+// Fragments without number, empty ones too, end at a limit and cost nothing that grows (CVE-2026-48779).
+func TestCVE_2026_48779_FragmentFlood(t *testing.T) {
+	for _, payload := range []string{"", "x"} {
+		t.Run(fmt.Sprintf("fragments of %d bytes", len(payload)), func(t *testing.T) {
+			attack := func(n int) int64 {
+				conn, p := servedConn(t, wsd.Config{})
+				before := held()
+				p.send(frame{0x01, []byte(payload)})
+				flood := bytes.Repeat(p.encode(frame{0x00, []byte(payload)}), 1000)
+				for range n / 1000 {
+					p.sendRaw(flood)
+				}
+				p.send(ping("all of it"))
+				require.Equal(t, byte(0x8A), p.receive().first)
+				after := held()
+				p.close()
+				<-conn.Closed()
+				return after - before
+			}
+			attack(1000)
+			small, large := attack(1000), attack(100_000)
+			require.Less(t, large, small+int64(4*100_000*len(payload))+64<<10, "100,000 fragments hold %d bytes, 1,000 %d", large, small)
+
+			conn, p := servedConn(t, wsd.Config{MaxFragments: 1000})
+			p.send(frame{0x01, []byte(payload)})
+			p.sendRaw(bytes.Repeat(p.encode(frame{0x00, []byte(payload)}), 1000))
+			f := p.receive()
+			require.Equal(t, 1008, int(binary.BigEndian.Uint16(f.payload)), "%q", f.payload)
+			p.close()
+			<-conn.Closed()
+		})
+	}
+}
+
+// answeringServer is a server that answers each request as told and then reads until the client goes.
+func answeringServer(t testing.TB, answer func(conn net.Conn, r *http.Request)) (rawURL string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					answer(conn, r)
+					_, _ = io.Copy(io.Discard, conn)
+				}
+			})
+		}
+	})
+	return "ws://" + l.Addr().String() + "/"
+}
+
+// acceptKey is the Sec-WebSocket-Accept that a key demands (RFC 6455, section 4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// Window bits outside of 8 to 15 from a server are refused in the handshake (CVE-2026-2229: undici crashed).
+func TestCVE_2026_2229_BadWindowBitsFromAServer(t *testing.T) {
+	for _, bits := range []string{"server_max_window_bits=7", "server_max_window_bits=16", "server_max_window_bits=0", "server_max_window_bits=-1",
+		"server_max_window_bits=1000", "server_max_window_bits=18446744073709551624", "server_max_window_bits", "server_max_window_bits=",
+		"client_max_window_bits=7", "client_max_window_bits=16", "client_max_window_bits"} {
+		rawURL := answeringServer(t, func(conn net.Conn, r *http.Request) {
+			fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n"+
+				"Sec-WebSocket-Extensions: permessage-deflate; %s\r\n\r\n", acceptKey(r.Header.Get("Sec-WebSocket-Key")), bits)
+		})
+		conn, _, err := wsd.Dial(t.Context(), rawURL, &wsd.DialOptions{Config: wsd.Config{Compression: &wsd.Compression{}}})
+		require.Nil(t, conn, bits)
+		var refused *wsd.HandshakeError
+		require.ErrorAs(t, err, &refused, bits)
+		require.ErrorContains(t, err, "window_bits", bits)
+	}
+}
+
+// Bytes after the final DEFLATE block of a message must not loop, nor be taken for the next message.
+func TestBytesAfterTheFinalBlock(t *testing.T) {
+	attack := func(n int) uint64 {
+		return allocated(func() {
+			conn, p := servedConn(t, wsd.Config{Compression: &wsd.Compression{}})
+			// A final block with "Hello", then bytes that are no DEFLATE: the reserved block type.
+			p.send(frame{0xC2, append([]byte("\xf3\x48\xcd\xc9\xc9\x07\x00"), bytes.Repeat([]byte{0xff}, n)...)})
+			f := p.receive()
+			require.Equal(t, byte(0x88), f.first)
+			require.Contains(t, []int{1002, 1007}, int(binary.BigEndian.Uint16(f.payload)))
+			_, open := <-conn.Messages()
+			require.False(t, open)
+			p.close()
+			<-conn.Closed()
+		})
+	}
+	attack(10)
+	small, large := attack(10), attack(1<<20)
+	require.Less(t, large, small+16<<20, "a megabyte of it cost %d bytes", large)
+}
+
+// A flood of pings whose sender reads no pong holds no memory that grows with it (CVE-2026-11586; RFC 6455, section 5.5.3).
+func TestCVE_2026_11586_PingFlood(t *testing.T) {
+	client, server := tcpPair(t)
+	conn := wsd.NewConn(server, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	p := &peer{t, client, true}
+	flood := bytes.Repeat(p.encode(ping(strings.Repeat("p", 125))), 1000)
+	p.sendRaw(flood)
+	for range 20 { // more than both sockets hold
+		p.sendRaw(flood)
+	}
+	goroutines, before := runtime.NumGoroutine(), held()
+	for range 100 {
+		p.sendRaw(flood)
+	}
+	growth := held() - before
+	require.Less(t, growth, int64(256<<10), "100,000 pings hold %d bytes", growth)
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+	conn.CloseNow()
+	client.Close()
+}
+
+// Masking keys are fresh for each frame (CVE-2025-10148: curl used one for a whole connection). That they come from
+// crypto/rand is TestRule12MaskingKeys' matter.
+func TestCVE_2025_10148_MaskReuse(t *testing.T) {
+	conn, p := clientConn(t, wsd.Config{})
+	const n = 2000
+	seen := make(map[[4]byte]bool)
+	go func() {
+		for range n {
+			if conn.Send(context.Background(), wsd.Text("the same")) != nil {
+				return
+			}
+		}
+	}()
+	for range n {
+		var b [6 + 8]byte
+		_, err := io.ReadFull(p.rwc, b[:])
+		require.NoError(t, err)
+		require.Equal(t, byte(0x81), b[0])
+		seen[[4]byte(b[2:6])] = true
+	}
+	require.Greater(t, len(seen), n-4, "keys came again") // two alike among 2,000 of 2^32: once in 2,000 runs; four pairs: never
+	p.close()
+	<-conn.Closed()
+}
+
+// A header parser is linear in its input: ws took quadratic time over spaces (CVE-2021-32640) and fell over too many
+// fields (CVE-2024-37890).
+func TestCVE_2021_32640_CVE_2024_37890_HeaderParserCost(t *testing.T) {
+	for _, name := range []string{"Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Connection", "Upgrade", "Origin", "Sec-WebSocket-Key", "Sec-WebSocket-Version"} {
+		for _, unit := range []string{",", " ", "\t,", ";", "a,", "permessage-deflate,", "permessage-deflate;", "x=\"\\", "/"} {
+			judge := func(n int) func() {
+				value := strings.Repeat(unit, n/len(unit))
+				return func() {
+					r := httptest.NewRequest(http.MethodGet, "http://example.com/", nil)
+					r.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"},
+						"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Origin": {"http://example.com"}}
+					r.Header.Add(name, value)
+					conn, err := wsd.Accept(httptest.NewRecorder(), r, &wsd.AcceptOptions{
+						Config: wsd.Config{Compression: &wsd.Compression{}}, Subprotocols: []string{"chat"}})
+					require.Nil(t, conn) // a recorder's connection cannot be taken over
+					require.Error(t, err)
+				}
+			}
+			// 32 times the input: linear is 32 times the time, quadratic 1,024 times.
+			small, large := fastest(5, judge(32<<10)), fastest(2, judge(1<<20))
+			require.Less(t, large, 250*max(small, 20*time.Microsecond), "%s of %q: 32 KiB took %v, 1 MiB %v", name, unit, small, large)
+			cost := allocated(judge(1 << 20))
+			require.Less(t, cost, uint64(64<<20), "%s of %q", name, unit)
+		}
+	}
+	// As many fields as one pleases.
+	r := httptest.NewRequest(http.MethodGet, "http://example.com/", nil)
+	for i := range 100_000 {
+		r.Header.Add("Connection", "Upgrade")
+		r.Header.Add(fmt.Sprint("X-", i), "")
+	}
+	_, err := wsd.Accept(httptest.NewRecorder(), r, nil)
+	require.Error(t, err)
+}
+
+// An answer whose header never ends is given up, and what it cost does not grow with what would have come.
+func TestEndlessHandshakeAnswer(t *testing.T) {
+	sent := make(chan int, 1)
+	rawURL := answeringServer(t, func(conn net.Conn, _ *http.Request) {
+		total := 0
+		_, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n")
+		line := []byte("X-Endless: " + strings.Repeat("x", 4000) + "\r\n")
+		for err == nil && total < 256<<20 {
+			var n int
+			n, err = conn.Write(line)
+			total += n
+		}
+		sent <- total
+	})
+	cost := allocated(func() {
+		_, _, err := wsd.Dial(t.Context(), rawURL, nil)
+		var refused *wsd.HandshakeError
+		require.ErrorAs(t, err, &refused)
+	})
+	require.Less(t, <-sent, 32<<20, "what the client read, with what both sockets hold")
+	require.Less(t, cost, uint64(32<<20))
+}
+
+// Line ends in what the caller gives must not become header lines of their own.
+func TestHeaderInjection(t *testing.T) {
+	reached := false
+	rawURL := answeringServer(t, func(net.Conn, *http.Request) { reached = true })
+	for _, end := range []string{"\r\n", "\n", "\r", "\x00"} {
+		evil := "a" + end + "X-Injected: yes"
+		for name, dial := range map[string]func() error{
+			"subprotocol": func() error {
+				_, _, err := wsd.Dial(t.Context(), rawURL, &wsd.DialOptions{Subprotocols: []string{evil}})
+				return err
+			},
+			"header value": func() error {
+				_, _, err := wsd.Dial(t.Context(), rawURL, &wsd.DialOptions{Header: http.Header{"X-Mine": {evil}}})
+				return err
+			},
+			"header name": func() error {
+				_, _, err := wsd.Dial(t.Context(), rawURL, &wsd.DialOptions{Header: http.Header{evil: {"x"}}})
+				return err
+			},
+			"host": func() error {
+				_, _, err := wsd.Dial(t.Context(), rawURL, &wsd.DialOptions{Header: http.Header{"Host": {evil}}})
+				return err
+			},
+			"path":  func() error { _, _, err := wsd.Dial(t.Context(), rawURL+evil, nil); return err },
+			"query": func() error { _, _, err := wsd.Dial(t.Context(), rawURL+"?"+evil, nil); return err },
+		} {
+			require.Error(t, dial(), "%s with %q", name, end)
+			require.False(t, reached, "%s with %q reached the server", name, end)
+		}
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "http://example.com/", nil)
+		r.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+		_, err := wsd.Accept(w, r, &wsd.AcceptOptions{Header: http.Header{"X-Mine": {evil}}})
+		require.Error(t, err)
+		require.NotContains(t, w.Header(), "X-Injected")
+	}
+}
+
+// Origins that only look like the server's own are refused (cross-site WebSocket hijacking).
+func TestOriginConfusion(t *testing.T) {
+	for _, origin := range []string{"http://example.com.evil.test", "http://evil.test/example.com", "http://evilexample.com", "http://example.com@evil.test",
+		"http://example.com:81", "http://example.com:8080", "null", "file://", "http://", "://example.com", "example.com", "http://example.com\x00.evil.test",
+		"http://example.com%2eevil.test", "http://example.com#@evil.test", "javascript://example.com", "http://sub.example.com", "http://example.com ", "http://example.com, http://evil.test"} {
+		r := httptest.NewRequest(http.MethodGet, "http://example.com/", nil)
+		r.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Origin": {origin}}
+		w := httptest.NewRecorder()
+		_, err := wsd.Accept(w, r, nil)
+		require.Error(t, err)
+		require.Contains(t, []int{http.StatusForbidden, http.StatusBadRequest}, w.Code, "the origin %q", origin)
+	}
+}
+
+// A redirect to another origin does not get the credentials that were meant for the first.
+func TestRedirectLeaksNoCredentials(t *testing.T) {
+	var got http.Header
+	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Clone()
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer thief.Close()
+	honest := httptest.NewServer(http.RedirectHandler(thief.URL, http.StatusTemporaryRedirect))
+	defer honest.Close()
+	u, err := url.Parse(honest.URL)
+	require.NoError(t, err)
+	u.Scheme, u.User = "ws", url.UserPassword("user", "secret")
+	_, _, err = wsd.Dial(t.Context(), u.String(), &wsd.DialOptions{Header: http.Header{
+		"Cookie": {"session=secret"}, "Proxy-Authorization": {"Basic secret"}, "Www-Authenticate": {"secret"}}})
+	require.Error(t, err)
+	require.NotNil(t, got, "the redirect was followed")
+	for name, values := range got {
+		require.NotContains(t, strings.Join(values, " "), "secret", name)
+		require.NotEqual(t, "Authorization", name)
+	}
+	require.NotContains(t, err.Error(), "secret")
+}
+
+// A peer that never answers a close frame does not keep the connection (CVE-2024-23672, Tomcat).
+func TestCVE_2024_23672_PeerThatNeverCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, p := servedConn(t, wsd.Config{CloseTimeout: 3 * time.Second})
+		go func() { // it does not close, but it talks
+			for {
+				select {
+				case <-conn.Closed():
+					return
+				case <-time.After(100 * time.Millisecond): // the bubble's time
+				}
+				if _, err := p.rwc.Write(p.encode(text("still here"), ping("?"))); err != nil {
+					return
+				}
+			}
+		}()
+		go func() { _, _ = io.Copy(io.Discard, p.rwc) }()
+		start := time.Now()
+		err := conn.Close(wsd.StatusNormalClosure, "")
+		require.ErrorIs(t, err, wsd.ErrCloseTimeout)
+		require.LessOrEqual(t, time.Since(start), 4*time.Second)
+		<-conn.Closed()
+		p.close()
+	})
+}
+
+// Reading a connection that has ended goes on returning the cause: no panic, however often (gorilla/websocket panics at
+// the thousandth read).
+func TestReadsOfAClosedConnection(t *testing.T) {
+	conn, p := servedConn(t, wsd.Config{})
+	p.close()
+	<-conn.Closed()
+	var first error
+	for i := range 10_000 {
+		_, err := conn.Receive(t.Context())
+		require.Error(t, err)
+		if i == 0 {
+			first = err
+		}
+		require.Equal(t, first.Error(), err.Error())
+		_, open := <-conn.Messages()
+		require.False(t, open)
+	}
+	require.ErrorIs(t, first, wsd.ErrClosed)
+	require.True(t, errors.Is(first, io.EOF) || errors.Is(first, io.ErrUnexpectedEOF) || errors.Is(first, io.ErrClosedPipe), "%v", first)
+}
+
+// A memoryListener hands out connections in memory, which no limit on open files bounds.
+type memoryListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// memoryConn makes a net.Conn of an end.
+type memoryConn struct{ *wsdtest.End }
+
+func (memoryConn) LocalAddr() net.Addr  { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+func (memoryConn) RemoteAddr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return memoryConn{}.LocalAddr() }
+
+func (l *memoryListener) dial(context.Context, string, string) (net.Conn, error) {
+	a, b := wsdtest.Transport()
+	select {
+	case l.conns <- memoryConn{b}:
+		return memoryConn{a}, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// 10,000 half-open handshakes and 10,000 half-sent frames leave the server answering others, cost no more each than the
+// first thousand did, and go when it ends.
+func TestSlowloris(t *testing.T) {
+	const few, many = 1000, 9000
+	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	ws := &wsd.Server{Handler: echo}
+	server := &http.Server{Handler: ws, ReadHeaderTimeout: time.Hour} // the attack outlasts it
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+
+	var slow []net.Conn
+	handshake := "GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	open := func(text string) net.Conn {
+		conn, err := l.dial(t.Context(), "", "")
+		require.NoError(t, err)
+		slow = append(slow, conn)
+		_, err = io.WriteString(conn, text)
+		require.NoError(t, err)
+		return conn
+	}
+	halfOpen := func(n int) {
+		for range n {
+			open(handshake) // lacks the line that ends it
+		}
+	}
+	answer := make([]byte, len("HTTP/1.1 101 Switching Protocols\r\n"))
+	halfSent := func(n int) {
+		for range n {
+			conn := open(handshake + "\r\n")
+			_, err := io.ReadFull(conn, answer)
+			require.NoError(t, err)
+			require.Contains(t, string(answer), " 101 ")
+			_, err = conn.Write(append(header(0x82, 1<<20, true), "a beginning"...))
+			require.NoError(t, err)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: l.dial}}
+	answers := func() {
+		conn, _, err := wsd.Dial(t.Context(), "ws://example.com/", &wsd.DialOptions{HTTPClient: client})
+		require.NoError(t, err)
+		require.NoError(t, conn.Send(t.Context(), wsd.Text("anyone there?")))
+		m, err := conn.Receive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "anyone there?", string(m.Data))
+		require.NoError(t, conn.Close(wsd.StatusNormalClosure, ""))
+	}
+	for _, attack := range []func(int){halfOpen, halfSent} {
+		start, goroutines := held(), runtime.NumGoroutine()
+		attack(few)
+		answers()
+		first, firstGoroutines := held()-start, runtime.NumGoroutine()-goroutines
+		attack(many)
+		answers()
+		all, allGoroutines := held()-start, runtime.NumGoroutine()-goroutines
+		require.Less(t, all, 2*first*(few+many)/few, "%d hold %d bytes, %d hold %d", few, first, few+many, all)
+		require.Less(t, allGoroutines, 2*(firstGoroutines+10)*(few+many)/few)
+	}
+	require.GreaterOrEqual(t, ws.Connections(), few+many)
+	for _, conn := range slow {
+		conn.Close()
+	}
+	require.NoError(t, ws.Shutdown(t.Context()))
+	require.Zero(t, ws.Connections())
+	require.NoError(t, server.Close())
+	require.ErrorIs(t, <-served, http.ErrServerClosed)
+}
