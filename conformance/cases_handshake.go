@@ -268,10 +268,11 @@ func clientHandshakes(c *catalogue) {
 
 	for _, first := range []string{"HTTP/1.1 200 OK", "HTTP/1.1 204 No Content", "HTTP/1.1 400 Bad Request", "HTTP/1.1 403 Forbidden", "HTTP/1.1 404 Not Found", "HTTP/1.1 426 Upgrade Required", "HTTP/1.1 500 Internal Server Error", "HTTP/1.1 503 Service Unavailable"} {
 		refused("RFC 6455, 4.1", "the answer "+first, first, func(_ *session, f fields) fields {
+			f = f.replace("Connection", "close") // or the client's HTTP keeps it for its next request
 			if strings.Contains(first, "204") {
 				return f
 			}
-			return f.with("Content-Length", "0").with("Connection", "close")
+			return f.with("Content-Length", "0")
 		})
 	}
 	for _, first := range []string{"HTTP/1.1 1010 Much", "HTTP/1.1 x01 Odd", "101 Switching Protocols", "HTTP/9 101 Switching Protocols", "ICY 101 Switching Protocols", ""} {
