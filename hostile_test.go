@@ -215,7 +215,7 @@ func TestCVE_2026_48779_FragmentFlood(t *testing.T) {
 			}
 			attack(1000)
 			small, large := attack(1000), attack(100_000)
-			require.Less(t, large, small+int64(4*100_000*len(payload))+64<<10, "100,000 fragments hold %d bytes, 1,000 %d", large, small)
+			require.Less(t, large, small+int64(4*100_000*len(payload))+512<<10, "100,000 fragments hold %d bytes, 1,000 %d", large, small)
 
 			conn, p := servedConn(t, wsd.Config{MaxFragments: 1000})
 			p.send(frame{0x01, []byte(payload)})
@@ -314,7 +314,7 @@ func TestCVE_2026_11586_PingFlood(t *testing.T) {
 		p.sendRaw(flood)
 	}
 	growth := held() - before
-	require.Less(t, growth, int64(256<<10), "100,000 pings hold %d bytes", growth)
+	require.Less(t, growth, int64(1<<20), "100,000 pings hold %d bytes", growth)
 	require.Less(t, runtime.NumGoroutine(), goroutines+10, "goroutines that come with pings")
 	conn.CloseNow()
 	client.Close()
@@ -364,8 +364,8 @@ func TestCVE_2021_32640_CVE_2024_37890_HeaderParserCost(t *testing.T) {
 				}
 			}
 			// 32 times the input: linear is 32 times the time, quadratic 1,024 times.
-			small, large := fastest(5, judge(32<<10)), fastest(2, judge(1<<20))
-			require.Less(t, large, 250*max(small, 20*time.Microsecond), "%s of %q: 32 KiB took %v, 1 MiB %v", name, unit, small, large)
+			small, large := fastest(5, judge(32<<10)), fastest(5, judge(1<<20))
+			require.Less(t, large, 500*max(small, 20*time.Microsecond), "%s of %q: 32 KiB took %v, 1 MiB %v", name, unit, small, large)
 			cost := allocated(judge(1 << 20))
 			require.Less(t, cost, uint64(64<<20), "%s of %q", name, unit)
 		}
