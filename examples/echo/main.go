@@ -90,6 +90,7 @@ func echo(conn *wsd.Conn) {
 		if conn.Send(conn.Context(), msg) != nil {
 			return // the connection has ended; CloseEvent says why
 		}
+		msg.Release() // not needed, but it saves garbage where large messages are many
 	}
 }
 
