@@ -40,6 +40,9 @@ type AcceptOptions struct {
 // defaultHandshakeTimeout bounds a handshake that a peer lets trickle.
 const defaultHandshakeTimeout = 10 * time.Second
 
+// alwaysRoom is how many bytes a TCP connection takes without waiting for its peer when it is new.
+const alwaysRoom = 2 << 10
+
 var defaultAcceptOptions AcceptOptions
 
 // IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket under one path.
@@ -180,12 +183,18 @@ func (o *AcceptOptions) answer(conn net.Conn, rw *bufio.ReadWriter, extra http.H
 	b = appendHeader(b, extra)
 	b = appendHeader(b, o.Header)
 	b = append(b, "\r\n"...)
-	if timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout); timeout > 0 {
+	timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout)
+	if _, socket := conn.(*net.TCPConn); socket && len(b) <= alwaysRoom {
+		timeout = 0 // nothing has been written before, so that there is room in the socket
+	}
+	if timeout > 0 {
 		_ = conn.SetWriteDeadline(time.Now().Add(timeout))
 	}
 	if _, err := conn.Write(b); err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Time{})
+	if timeout > 0 {
+		_ = conn.SetDeadline(time.Time{})
+	}
 	return buffered, nil
 }

@@ -7,12 +7,9 @@ import (
 	"unsafe"
 )
 
-// writeBoth writes head and body to fd, as much as there is room for. One of them at the least is not empty.
+// writeBoth writes head and body to fd, as much as there is room for. body is not empty.
 func writeBoth(fd int, head, body []byte) (int, error) {
-	switch {
-	case len(body) == 0:
-		return syscall.Write(fd, head)
-	case len(head) == 0:
+	if len(head) == 0 {
 		return syscall.Write(fd, body)
 	}
 	pieces := [2]syscall.Iovec{{Base: &head[0]}, {Base: &body[0]}}

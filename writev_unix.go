@@ -6,7 +6,7 @@ package wsd
 
 import "syscall"
 
-// writeBoth writes head, or body where head is empty, to fd, as much as there is room for.
+// writeBoth writes head, or body where head is empty, to fd, as much as there is room for. body is not empty.
 func writeBoth(fd int, head, body []byte) (int, error) {
 	if len(head) == 0 {
 		head = body
