@@ -193,8 +193,6 @@ func (o *AcceptOptions) answer(conn net.Conn, rw *bufio.ReadWriter, extra http.H
 	if _, err := conn.Write(b); err != nil {
 		return nil, err
 	}
-	if timeout > 0 {
-		_ = conn.SetDeadline(time.Time{})
-	}
+	_ = conn.SetDeadline(time.Time{}) // the server's own, too, where Hijack has left them
 	return buffered, nil
 }
