@@ -147,7 +147,7 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner
 		}
-		return nil, &HandshakeError{Problem: "expected a URL", Err: err}
+		return nil, &HandshakeError{Problem: "expected a URL: " + err.Error()}
 	}
 	problem := ""
 	switch scheme := httpScheme(target.Scheme); {

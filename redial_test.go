@@ -1,0 +1,464 @@
+// redial_test.go tests what Redial yields, how long it pauses, when it stops, and that nothing is left of it.
+
+package wsd_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+)
+
+// redialed is a server in memory for Redial, and the times of the handshakes that it got.
+type redialed struct {
+	opts  *wsd.RedialOptions
+	mu    sync.Mutex
+	tries []time.Time
+	fault error // what dials get instead of a connection
+}
+
+// redialing serves handler inside a synctest bubble.
+func redialing(t *testing.T, handler http.Handler, opts wsd.RedialOptions) *redialed {
+	r := &redialed{opts: &opts}
+	l := newPipeListener()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		handler.ServeHTTP(w, req)
+	})}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		require.NoError(t, server.Close())
+		<-served
+	})
+	opts.DialOptions.HTTPClient = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			r.mu.Lock()
+			r.tries = append(r.tries, time.Now())
+			fault := r.fault
+			r.mu.Unlock()
+			if fault != nil {
+				return nil, fault
+			}
+			return l.dial(ctx)
+		},
+	}}
+	return r
+}
+
+// pauses returns the times between the tries.
+func (r *redialed) pauses() (all []time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := 1; i < len(r.tries); i++ {
+		all = append(all, r.tries[i].Sub(r.tries[i-1]))
+	}
+	return all
+}
+
+func (r *redialed) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = err
+}
+
+// handled is a server whose connections are given to handler.
+func handled(t *testing.T, handler func(*wsd.Conn)) *wsd.Server {
+	s := &wsd.Server{Handler: handler}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		require.NoError(t, s.Shutdown(ctx))
+		require.Zero(t, s.Connections())
+	})
+	return s
+}
+
+func TestRedialYieldsFreshConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var count atomic.Int64
+		r := redialing(t, handled(t, func(c *wsd.Conn) {
+			_ = c.Send(context.Background(), wsd.Text(strconv.FormatInt(count.Add(1), 10)))
+			_ = c.Close(wsd.StatusServiceRestart, "")
+		}), wsd.RedialOptions{})
+		var got []string
+		seen := map[*wsd.Conn]bool{}
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.NoError(t, err)
+			require.False(t, seen[conn])
+			seen[conn] = true
+			for m := range conn.Messages() {
+				got = append(got, string(m.Data))
+			}
+			if len(got) == 4 {
+				break
+			}
+		}
+		require.Equal(t, []string{"1", "2", "3", "4"}, got)
+		for conn := range seen {
+			require.Equal(t, wsd.StateClosed, conn.State())
+		}
+	})
+}
+
+// The bound of the pauses doubles up to MaxBackoff, the pauses are spread under it, and what lived long enough resets it.
+func TestRedialBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var live time.Duration
+		r := redialing(t, handled(t, func(c *wsd.Conn) {
+			<-time.After(live)
+			c.CloseNow()
+		}), wsd.RedialOptions{MinBackoff: time.Second, MaxBackoff: 16 * time.Second, ResetAfter: time.Minute})
+		bounds := []time.Duration{1, 2, 4, 8, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16}
+		r.fail(syscall.ECONNREFUSED)
+		tries := 0
+		var slept time.Duration
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.Nil(t, conn)
+			require.ErrorIs(t, err, syscall.ECONNREFUSED)
+			require.ErrorAs(t, err, new(*wsd.HandshakeError))
+			if tries++; tries > len(bounds) {
+				break
+			}
+		}
+		distinct := map[time.Duration]bool{}
+		for i, pause := range r.pauses() {
+			require.Positive(t, pause)
+			require.LessOrEqual(t, pause, bounds[i]*time.Second, "pause %d", i)
+			distinct[pause] = true
+			slept += pause
+		}
+		require.Len(t, distinct, len(bounds))
+		// Half of the bounds' sum is expected; sixteen pauses do not miss it by half but once in a million.
+		require.Greater(t, slept, 40*time.Second)
+
+		// A server that accepts and closes at once is met with the same growing pauses,
+		r.fail(nil)
+		r.tries = nil
+		tries = 0
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.NoError(t, err)
+			<-conn.Closed()
+			if tries++; tries > len(bounds) {
+				break
+			}
+		}
+		slept = 0
+		for i, pause := range r.pauses() {
+			require.LessOrEqual(t, pause, bounds[i]*time.Second, "pause %d", i)
+			slept += pause
+		}
+		require.Greater(t, slept, 40*time.Second)
+
+		// and one whose connections live on with the shortest each time.
+		r.tries = nil
+		tries = 0
+		live = time.Minute
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.NoError(t, err)
+			<-conn.Closed()
+			if tries++; tries > len(bounds) {
+				break
+			}
+		}
+		for i, pause := range r.pauses() {
+			require.LessOrEqual(t, pause-live, time.Second, "pause %d", i)
+		}
+	})
+}
+
+func TestRedialHonoursRetryAfter(t *testing.T) {
+	for _, test := range []struct {
+		status      int
+		after       string // RFC 9110, section 10.2.3
+		least, most time.Duration
+	}{
+		{503, "60", time.Minute, time.Minute + time.Second},
+		{429, "60", time.Minute, time.Minute + time.Second},
+		{503, "date", 59 * time.Second, time.Minute + time.Second},
+		{503, "999999999999", 24 * time.Hour, 24*time.Hour + time.Second},
+		{503, "99999999999999999999999", 0, time.Second},
+		{503, "-60", 0, time.Second},
+		{503, "soon", 0, time.Second},
+		{503, "", 0, time.Second},
+		{503, "Sat, 01 Jan 1994 00:00:00 GMT", 0, time.Second},
+		{500, "60", 0, time.Second},
+		{425, "60", 0, time.Second},
+	} {
+		t.Run(strconv.Itoa(test.status)+" "+test.after, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := redialing(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					after := test.after
+					if after == "date" {
+						after = time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)
+					}
+					w.Header().Set("Retry-After", after)
+					w.WriteHeader(test.status)
+				}), wsd.RedialOptions{MinBackoff: time.Second, MaxBackoff: time.Second})
+				tries := 0
+				for _, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+					var handshake *wsd.HandshakeError
+					require.ErrorAs(t, err, &handshake)
+					require.Equal(t, test.status, handshake.StatusCode)
+					if tries++; tries == 3 {
+						break
+					}
+				}
+				for _, pause := range r.pauses() {
+					require.GreaterOrEqual(t, pause, test.least)
+					require.LessOrEqual(t, pause, test.most)
+				}
+			})
+		})
+	}
+}
+
+// What a new try cannot mend is yielded and is the last.
+func TestRedialStopsAtPermanentErrors(t *testing.T) {
+	for status, permanent := range map[int]bool{400: true, 401: true, 403: true, 404: true, 410: true, 426: true, 499: true,
+		408: false, 425: false, 429: false, 500: false, 502: false, 503: false, 200: false, 302: false} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := redialing(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }),
+					wsd.RedialOptions{})
+				tries := 0
+				for _, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+					require.Equal(t, permanent, wsd.Permanent(err))
+					if tries++; tries == 3 {
+						break
+					}
+				}
+				require.Equal(t, permanent, tries == 1)
+			})
+		})
+	}
+	for code, permanent := range map[wsd.StatusCode]bool{1002: true, 1003: true, 1007: true, 1008: true, 1009: true, 1010: true,
+		1000: false, 1001: false, 1011: false, 1012: false, 1013: false, 1014: false, 3000: false, 4000: false} {
+		t.Run(code.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := redialing(t, handled(t, func(c *wsd.Conn) { _ = c.Close(code, "why") }), wsd.RedialOptions{})
+				turns := 0
+				var last error
+				for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+					if err != nil {
+						last = err
+						continue
+					}
+					<-conn.Closed()
+					if turns++; turns == 3 {
+						break
+					}
+				}
+				if !permanent {
+					require.NoError(t, last)
+					require.Equal(t, 3, turns)
+					return
+				}
+				require.Equal(t, 1, turns)
+				var closed *wsd.CloseError
+				require.ErrorAs(t, last, &closed)
+				require.Equal(t, code, closed.Code)
+				require.ErrorIs(t, last, wsd.ErrClosed)
+			})
+		})
+	}
+}
+
+func TestRedialPermanentPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []error
+		end := errors.New("end of it")
+		r := redialing(t, http.NotFoundHandler(), wsd.RedialOptions{Permanent: func(err error) bool {
+			asked = append(asked, err)
+			return len(asked) == 3
+		}})
+		tries := 0
+		for _, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.Error(t, err)
+			tries++
+		}
+		require.Equal(t, 3, tries, "404 is retried where the policy says so")
+		require.Len(t, asked, 3)
+		require.False(t, wsd.Permanent(end))
+		require.False(t, wsd.Permanent(nil))
+	})
+}
+
+func TestRedialOfWhatCannotBeDialed(t *testing.T) {
+	for _, url := range []string{"", "server", "ftp://server", "ws://", "ws://server/#fragment", "ws://ser ver", "ws://server/%zz"} {
+		tries := 0
+		for conn, err := range wsd.Redial(t.Context(), url, nil) {
+			require.Nil(t, conn)
+			require.ErrorAs(t, err, new(*wsd.HandshakeError))
+			tries++
+		}
+		require.Equal(t, 1, tries, url)
+	}
+	var none context.Context
+	tries := 0
+	for _, err := range wsd.Redial(none, "ws://server", nil) {
+		require.ErrorIs(t, err, wsd.ErrNilContext)
+		tries++
+	}
+	require.Equal(t, 1, tries)
+}
+
+// Wherever the loop ends, nothing is left, which the bubble and the server's count of connections hold.
+func TestRedialLeavesNothing(t *testing.T) {
+	type end struct {
+		name string
+		at   func(cancel context.CancelFunc, conn *wsd.Conn, err error) (stop bool)
+	}
+	for _, end := range []end{
+		{"break at once", func(context.CancelFunc, *wsd.Conn, error) bool { return true }},
+		{"break after the end of the connection", func(_ context.CancelFunc, conn *wsd.Conn, _ error) bool {
+			conn.CloseNow()
+			return true
+		}},
+		{"break while it closes", func(_ context.CancelFunc, conn *wsd.Conn, _ error) bool {
+			go func() { _ = conn.Close(wsd.StatusNormalClosure, "") }()
+			return true
+		}},
+		{"cancel, then break", func(cancel context.CancelFunc, _ *wsd.Conn, _ error) bool {
+			cancel()
+			return true
+		}},
+		{"cancel in the body", func(cancel context.CancelFunc, _ *wsd.Conn, _ error) bool {
+			cancel()
+			return false
+		}},
+		{"cancel while the body receives", func(cancel context.CancelFunc, conn *wsd.Conn, _ error) bool {
+			time.AfterFunc(time.Second, cancel)
+			for range conn.Messages() {
+				panic("no message was sent")
+			}
+			event := conn.CloseEvent()
+			<-conn.Closed()
+			if event = conn.CloseEvent(); !event.Clean || event.Code != wsd.StatusGoingAway {
+				panic(event.Err)
+			}
+			return false
+		}},
+		{"cancel in a pause", func(cancel context.CancelFunc, _ *wsd.Conn, _ error) bool {
+			time.AfterFunc(time.Nanosecond, cancel)
+			return false
+		}},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := handled(t, echo)
+				r := redialing(t, server, wsd.RedialOptions{})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var last *wsd.Conn
+				turns := 0
+				for conn, err := range wsd.Redial(ctx, "ws://server/", r.opts) {
+					require.NoError(t, err)
+					last = conn
+					turns++
+					if end.at(cancel, conn, err) {
+						break
+					}
+				}
+				require.Equal(t, 1, turns)
+				require.Equal(t, wsd.StateClosed, last.State())
+				synctest.Wait()
+				require.Zero(t, server.Connections())
+			})
+		})
+	}
+	t.Run("panic", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := redialing(t, handled(t, echo), wsd.RedialOptions{})
+			var last *wsd.Conn
+			require.PanicsWithValue(t, "oops", func() {
+				for conn := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+					last = conn
+					panic("oops")
+				}
+			})
+			require.Equal(t, wsd.StateClosed, last.State())
+		})
+	})
+	t.Run("cancel in a dial", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			silent := make(chan struct{})
+			r := redialing(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-silent }), wsd.RedialOptions{})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			for range wsd.Redial(ctx, "ws://server/", r.opts) {
+				t.Fatal("there is nothing to yield")
+			}
+			require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+			close(silent)
+		})
+	})
+	t.Run("done beforehand", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range wsd.Redial(ctx, "ws://server/", nil) {
+			t.Fatal("there is nothing to yield")
+		}
+	})
+}
+
+// A turn that is over closes its connection in the polite way, whatever is still under way on it.
+func TestRedialClosesWhatTheBodyLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := make(chan wsd.CloseEvent, 2)
+		r := redialing(t, handled(t, func(c *wsd.Conn) {
+			for m := range c.Messages() {
+				for range 100 { // more than the client's Messages holds
+					_ = c.Send(context.Background(), m)
+				}
+			}
+			<-c.Closed()
+			events <- c.CloseEvent()
+		}), wsd.RedialOptions{})
+		turns := 0
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.NoError(t, err)
+			require.NoError(t, conn.Send(t.Context(), wsd.Text("hello")))
+			if turns++; turns == 2 {
+				break
+			}
+		}
+		for range 2 {
+			event := <-events
+			require.True(t, event.Clean)
+			require.Equal(t, wsd.StatusNormalClosure, event.Code)
+		}
+	})
+}
+
+// One sequence serves several loops.
+func TestRedialTwiceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := redialing(t, handled(t, echo), wsd.RedialOptions{})
+		sequence := wsd.Redial(t.Context(), "ws://server/", r.opts)
+		for a, err := range sequence {
+			require.NoError(t, err)
+			for b, err := range sequence {
+				require.NoError(t, err)
+				require.NotSame(t, a, b)
+				requireEcho(t, b, "b")
+				break
+			}
+			requireEcho(t, a, "a")
+			break
+		}
+	})
+}
