@@ -1,0 +1,164 @@
+// close.go closes connections, and pools.
+
+package pool
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed62836080/wsd"
+)
+
+// The ways to close a connection.
+const (
+	politely = true  // with the closing handshake
+	abruptly = false // without, for it may never come to an end
+)
+
+// discard closes a connection that nobody shall have again.
+func (p *Pool) discard(res *resource) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if res.Value().conn.State() == wsd.StateOpen {
+		p.counts.discarded++
+	}
+	p.retire(res, abruptly)
+}
+
+// retire closes a connection and then frees its place. Called with mu held.
+func (p *Pool) retire(res *resource, polite bool) {
+	l := res.Value()
+	if l.conn.State() != wsd.StateOpen {
+		p.noteEnd(l)
+	}
+	l.retiring = true
+	select {
+	case <-l.conn.Closed():
+		p.forget(res)
+		return
+	case <-p.ended: // it is being closed
+		p.forget(res)
+		return
+	default:
+	}
+	p.closing++
+	p.tasks.Go(func() {
+		if polite {
+			_ = l.conn.Close(wsd.StatusNormalClosure, "")
+		} else {
+			l.conn.CloseNow()
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.closing--
+		p.forget(res)
+	})
+}
+
+// forget frees the place of a connection that has ended. Called with mu held.
+func (p *Pool) forget(res *resource) {
+	l := res.Value()
+	delete(p.links, l)
+	l.endpoint.conns--
+	// Of puddle's ways to give a resource up this is the one that is done when it returns.
+	res.Hijack()
+	p.shrink()
+}
+
+// shrink counts one place less in use. Called with mu held.
+func (p *Pool) shrink() {
+	p.size--
+	if p.closed && p.size == 0 {
+		close(p.empty)
+	}
+	p.pump()
+}
+
+// Close closes the pool: Acquire and all who wait in it get ErrClosed at once, and all connections are closed with
+// StatusNormalClosure, those that are out as well, whose users see them end. It returns, always nil, when all have
+// ended, which takes wsd.Config.CloseTimeout at most, and nothing is left running. What is out may be released later,
+// or not at all. Calling it again, or during Shutdown, is fine.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.shut()
+	p.end(func(conn *wsd.Conn) { _ = conn.Close(wsd.StatusNormalClosure, "") })
+	p.mu.Unlock()
+	p.tasks.Wait()
+	return nil
+}
+
+// Shutdown closes the pool as Close does, but waits until the connections that are out have been released before it
+// closes them. When ctx is done before that, it ends the rest without closing handshakes and returns ctx's cause. Nothing
+// is left running in either case.
+func (p *Pool) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return wsd.ErrNilContext
+	}
+	p.mu.Lock()
+	p.shut()
+	p.mu.Unlock()
+	var err error
+	select {
+	case <-p.empty:
+	case <-p.ended: // a Close has come in between
+	case <-ctx.Done():
+		select {
+		case <-p.empty:
+		default:
+			err = fmt.Errorf("wsd: pool shutdown: %w", context.Cause(ctx))
+		}
+	}
+	p.mu.Lock()
+	p.end((*wsd.Conn).CloseNow)
+	p.mu.Unlock()
+	p.tasks.Wait()
+	return err
+}
+
+// end has what is still there closed, and the keeper end. Called with mu held, in a closed pool.
+func (p *Pool) end(closeConn func(*wsd.Conn)) {
+	if p.over() {
+		return
+	}
+	for l := range p.links {
+		l.retiring = true
+		p.tasks.Go(func() { closeConn(l.conn) })
+	}
+	close(p.ended)
+}
+
+// over reports whether end has been called: whatever is left is being closed, and no task may begin any more.
+func (p *Pool) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// shut ends the handing out. Called with mu held.
+func (p *Pool) shut() {
+	if p.closed {
+		return
+	}
+	p.closed = true
+	p.attention.Add(1)
+	p.cancel()
+	for w := p.queue.front; w != nil; w = p.queue.front {
+		p.serve(w, delivery{err: ErrClosed})
+	}
+	if p.size == 0 {
+		close(p.empty)
+	}
+	p.closeIdle()
+}
+
+// closeIdle closes what is idle in a closed pool. Called with mu held.
+func (p *Pool) closeIdle() {
+	all := p.puddle.AcquireAllIdle()
+	p.idle.Add(-int32(len(all)))
+	for _, res := range all {
+		p.retire(res, politely)
+	}
+}

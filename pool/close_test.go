@@ -1,0 +1,186 @@
+// close_test.go tests the end of a pool.
+
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/pool"
+)
+
+func TestCloseFreesWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 2})
+		out, idle := acquire(t, p), acquire(t, p)
+		conn, idleConn := unwrap(t, out), unwrap(t, idle)
+		hold := acquireLater(p)
+		synctest.Wait()
+		require.NoError(t, idle.Release()) // goes to hold
+		held := <-hold
+		require.NoError(t, held.err)
+		waiting := []chan acquired{acquireLater(p), acquireLater(p), acquireLater(p)}
+		synctest.Wait()
+		begun := time.Now()
+		require.NoError(t, p.Close())
+		require.Zero(t, time.Since(begun))
+		for _, w := range waiting {
+			require.ErrorIs(t, (<-w).err, pool.ErrClosed)
+		}
+		for _, c := range []*wsd.Conn{conn, idleConn} {
+			require.True(t, c.CloseEvent().Clean)
+			require.Equal(t, wsd.StatusNormalClosure, c.CloseEvent().Code)
+		}
+		_, err := p.Acquire(context.Background())
+		require.ErrorIs(t, err, pool.ErrClosed)
+		require.ErrorIs(t, p.Do(context.Background(), func(*wsd.Conn) error { return nil }), pool.ErrClosed)
+		require.ErrorIs(t, out.Send(context.Background(), wsd.Text("x")), wsd.ErrClosed)
+		require.NoError(t, out.Release())
+		require.NoError(t, held.conn.Destroy())
+		require.NoError(t, p.Close())
+		require.NoError(t, p.Shutdown(context.Background()))
+		s := p.Stats()
+		require.Zero(t, s.InUse+s.Idle+s.Dialing+s.Closing+s.Waiting)
+	})
+}
+
+type acquired struct {
+	conn *pool.Conn
+	err  error
+}
+
+func acquireLater(p *pool.Pool) chan acquired {
+	got := make(chan acquired, 1)
+	go func() {
+		c, err := p.Acquire(context.Background())
+		got <- acquired{c, err}
+	}()
+	return got
+}
+
+func TestCloseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := make(chan struct{})
+		h := newHost(t, func(*wsd.Conn) { <-silent })
+		p := newPool(t, h, pool.Options{MaxConns: 3, DialOptions: wsd.DialOptions{Config: wsd.Config{CloseTimeout: 3 * time.Second}}})
+		c := acquire(t, p)
+		for range 40 {
+			require.NoError(t, c.Send(context.Background(), wsd.Text("x")))
+		}
+		h.mu.Lock()
+		h.slow = time.Hour
+		h.mu.Unlock()
+		w := acquireLater(p)
+		synctest.Wait()
+		begun := time.Now()
+		require.NoError(t, p.Close())
+		require.LessOrEqual(t, time.Since(begun), 3*time.Second)
+		require.ErrorIs(t, (<-w).err, pool.ErrClosed)
+		close(silent)
+	})
+}
+
+func TestShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
+		out, idle := acquire(t, p), acquire(t, p)
+		outConn, idleConn := unwrap(t, out), unwrap(t, idle)
+		waiting := acquireLater(p)
+		synctest.Wait()
+		finished := make(chan error, 1)
+		go func() { finished <- p.Shutdown(context.Background()) }()
+		require.ErrorIs(t, (<-waiting).err, pool.ErrClosed)
+		require.NoError(t, idle.Release())
+		<-time.After(time.Minute)
+		require.Empty(t, finished)
+		require.True(t, idleConn.CloseEvent().Clean)
+		ask(t, out, "to the end")
+		require.NoError(t, out.Release())
+		require.NoError(t, <-finished)
+		require.True(t, outConn.CloseEvent().Clean)
+		require.Equal(t, wsd.StatusNormalClosure, outConn.CloseEvent().Code)
+		var none context.Context
+		require.ErrorIs(t, p.Shutdown(none), wsd.ErrNilContext)
+	})
+}
+
+func TestShutdownGivesUpWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
+		out := acquire(t, p)
+		conn := unwrap(t, out)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		begun := time.Now()
+		require.ErrorIs(t, p.Shutdown(ctx), context.DeadlineExceeded)
+		require.Equal(t, time.Minute, time.Since(begun))
+		require.Equal(t, wsd.StateClosed, conn.State())
+		require.NoError(t, out.Release())
+	})
+}
+
+func TestCloseDuringShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
+		out := acquire(t, p)
+		finished := make(chan error, 1)
+		go func() { finished <- p.Shutdown(context.Background()) }()
+		synctest.Wait()
+		require.NoError(t, p.Close())
+		require.NoError(t, <-finished)
+		require.NoError(t, out.Release())
+	})
+}
+
+func TestCloseUnderLoad(t *testing.T) {
+	for range 20 {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 3})
+		var users sync.WaitGroup
+		begun := make(chan struct{}, 100)
+		for i := range 12 {
+			users.Go(func() {
+				for {
+					c, err := p.Acquire(context.Background())
+					if err != nil {
+						if !errors.Is(err, pool.ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+					select {
+					case begun <- struct{}{}:
+					default:
+					}
+					if i%3 == 0 {
+						_ = c.Destroy()
+					} else {
+						_ = c.Release()
+					}
+				}
+			})
+		}
+		for range 50 {
+			<-begun
+		}
+		users.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := p.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		require.NoError(t, p.Close())
+		users.Wait()
+		s := p.Stats()
+		require.Zero(t, s.InUse+s.Idle+s.Dialing+s.Closing+s.Waiting, "%+v", s)
+	}
+}

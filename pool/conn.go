@@ -1,0 +1,94 @@
+// conn.go is what Acquire hands out: a connection for as long as it is not released.
+
+package pool
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/seed62836080/wsd"
+)
+
+// Conn is a pooled connection in the hands of one user, from Acquire to Release or Destroy. Afterwards its methods return
+// ErrReleased and touch nobody else's connection. All of them are safe for concurrent use.
+type Conn struct {
+	pool    *Pool
+	res     *resource
+	link    *link
+	state   atomic.Int32 // calls under way, and ended
+	spoiled atomic.Bool  // a Receive failed: the answer that it waited for may still come
+}
+
+// ended is the bit of Conn.state that Release sets.
+const ended = 1 << 30
+
+func (c *Conn) begin() error {
+	if c.state.Add(1)&ended != 0 {
+		c.state.Add(-1)
+		return ErrReleased
+	}
+	return nil
+}
+
+func (c *Conn) done() { c.state.Add(-1) }
+
+// Send is wsd.Conn.Send.
+func (c *Conn) Send(ctx context.Context, m wsd.Message) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.done()
+	return c.link.conn.Send(ctx, m)
+}
+
+// Receive is wsd.Conn.Receive. Once it has failed, Release closes the connection: what was waited for could still come,
+// and the next user would take it for the answer to something else.
+func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
+	if err := c.begin(); err != nil {
+		return wsd.Message{}, err
+	}
+	defer c.done()
+	m, err := c.link.conn.Receive(ctx)
+	if err != nil {
+		c.spoiled.Store(true)
+	}
+	return m, err
+}
+
+// Unwrap returns the connection itself, for all that Send and Receive are not enough for. The pool cannot guard it: use
+// neither it nor its channels after Release.
+func (c *Conn) Unwrap() (*wsd.Conn, error) {
+	if c.state.Load()&ended != 0 {
+		return nil, ErrReleased
+	}
+	return c.link.conn, nil
+}
+
+// Release gives the connection back. The pool closes it where it could harm its next user: it has ended or is closing, a
+// message has been left unread, a Receive failed, or a Send or Receive is still under way. An answer that has not arrived
+// yet cannot be seen: whoever leaves without one calls Destroy.
+//
+// Release does not block. It returns ErrReleased where the connection has been released or destroyed before.
+func (c *Conn) Release() error {
+	old := c.state.Or(ended)
+	if old&ended != 0 {
+		return ErrReleased
+	}
+	if old != 0 || c.spoiled.Load() || !c.link.reusable() {
+		c.pool.discard(c.res)
+		return nil
+	}
+	c.pool.giveBack(c.res)
+	return nil
+}
+
+// Destroy closes the connection without a closing handshake and frees its place for a new one. It is for a connection in
+// an unknown state, such as one with an answer under way. It does not block, and returns ErrReleased where the connection
+// has been released or destroyed before.
+func (c *Conn) Destroy() error {
+	if c.state.Or(ended)&ended != 0 {
+		return ErrReleased
+	}
+	c.pool.discard(c.res)
+	return nil
+}

@@ -1,0 +1,456 @@
+// endpoint_test.go tests servers that fail, lose, refuse and ignore the pool, and several of them.
+
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/pool"
+)
+
+func TestLossOfAllConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const conns = 10
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: conns})
+		var all []*pool.Conn
+		for range conns {
+			all = append(all, acquire(t, p))
+		}
+		for _, c := range all {
+			require.NoError(t, c.Release())
+		}
+		h.drop()
+		for i := range conns {
+			all[i] = acquire(t, p)
+			ask(t, all[i], "again")
+		}
+		for _, c := range all {
+			require.NoError(t, c.Release())
+		}
+		require.Equal(t, 2*conns, h.dials())
+		require.Equal(t, uint64(conns), p.Stats().Lost)
+	})
+}
+
+func TestOutageShorterThanRetryFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 4, RetryFor: time.Minute})
+		var users sync.WaitGroup
+		failures := make(chan error, 1000)
+		stop := make(chan struct{})
+		for i := range 16 {
+			users.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(50 * time.Millisecond):
+					}
+					c, err := p.Acquire(context.Background())
+					if err != nil {
+						failures <- err
+						continue
+					}
+					want := fmt.Sprint(i, " ", n)
+					if c.Send(context.Background(), wsd.Text(want)) != nil {
+						_ = c.Destroy()
+						continue
+					}
+					m, err := c.Receive(context.Background())
+					if err == nil && string(m.Data) != want {
+						failures <- errors.New("crossed")
+					}
+					_ = c.Release()
+				}
+			})
+		}
+		<-time.After(time.Second)
+		h.fail(errRefused)
+		h.drop()
+		<-time.After(20 * time.Second)
+		h.fail(nil)
+		<-time.After(20 * time.Second)
+		close(stop)
+		users.Wait()
+		close(failures)
+		for err := range failures {
+			require.NoError(t, err)
+		}
+		require.Positive(t, p.Stats().Idle)
+		require.Zero(t, p.Stats().InUse)
+	})
+}
+
+func TestOutageLongerThanRetryFor(t *testing.T) {
+	for name, retryFor := range map[string]time.Duration{"default": 0, "ten seconds": 10 * time.Second, "off": -1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, nil)
+				h.fail(errRefused)
+				p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: retryFor})
+				var users sync.WaitGroup
+				for range 50 {
+					users.Go(func() {
+						begun := time.Now()
+						_, err := p.Acquire(context.Background())
+						var failure *pool.DialError
+						if !errors.As(err, &failure) {
+							t.Errorf("expected a DialError, got %v", err)
+							return
+						}
+						switch {
+						case failure.URL != "ws://server/":
+							t.Errorf("URL %q", failure.URL)
+						case !errors.Is(err, syscall.ECONNREFUSED):
+							t.Errorf("the cause is not in %v", err)
+						case time.Since(begun) < retryFor:
+							t.Errorf("gave up after %v", time.Since(begun))
+						}
+					})
+				}
+				users.Wait()
+				require.Equal(t, uint64(50), p.Stats().Refused)
+				require.NotEmpty(t, p.Stats().Endpoints[0].LastError)
+				h.fail(nil)
+				<-time.After(time.Minute)
+				c := acquire(t, p)
+				require.NoError(t, c.Release())
+				require.Empty(t, p.Stats().Endpoints[0].LastError)
+			})
+		})
+	}
+}
+
+func TestContextEndsDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		h.fail(errRefused)
+		p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: time.Hour})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := p.Acquire(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorAs(t, err, new(*pool.DialError))
+		require.Equal(t, 1, strings.Count(err.Error(), "wsd: "), err.Error())
+	})
+}
+
+func TestNoStampede(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const waiters, conns = 1000, 100
+		h := newHost(t, nil)
+		h.fail(errRefused)
+		p := newPool(t, h, pool.Options{MaxConns: conns, RetryFor: time.Hour, MaxBackoff: 10 * time.Second})
+		var users sync.WaitGroup
+		for range waiters {
+			users.Go(func() {
+				c, err := p.Acquire(context.Background())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				<-time.After(10 * time.Millisecond)
+				if err := c.Release(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		const outage = 10 * time.Minute
+		<-time.After(outage)
+		// The pauses are half of MaxBackoff on average.
+		tries := h.dials()
+		require.Greater(t, tries, 20)
+		require.Less(t, tries, 300)
+		require.Equal(t, waiters, p.Stats().Waiting)
+		h.mu.Lock()
+		h.fault, h.dialed, h.peak, h.slow = nil, nil, 0, 100*time.Millisecond
+		h.mu.Unlock()
+		users.Wait()
+		// One dial to begin with; what is seen at a time doubles from there.
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		waves := map[time.Time]int{}
+		var order []time.Time
+		for _, at := range h.dialed {
+			if waves[at] == 0 {
+				order = append(order, at)
+			}
+			waves[at]++
+		}
+		require.GreaterOrEqual(t, len(order), 4)
+		for i, at := range order {
+			require.LessOrEqual(t, waves[at], 1<<i, "wave %d", i)
+		}
+		require.LessOrEqual(t, len(h.dialed), conns)
+	})
+}
+
+func TestServerThatClosesAtOnce(t *testing.T) {
+	for name, o := range map[string]pool.Options{"waiting users": {MaxConns: 4}, "kept warm": {MaxConns: 4, MinIdle: 2}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, func(*wsd.Conn) {})
+				p := newPool(t, h, o)
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+				defer cancel()
+				var users sync.WaitGroup
+				if o.MinIdle == 0 {
+					for range 10 {
+						users.Go(func() {
+							for ctx.Err() == nil {
+								if c, err := p.Acquire(ctx); err == nil {
+									_, _ = c.Receive(ctx)
+									_ = c.Release()
+								}
+							}
+						})
+					}
+				}
+				<-ctx.Done()
+				users.Wait()
+				require.Greater(t, h.dials(), 10)
+				// About 45 rests of 15 s on average, with up to MaxConns dials behind each.
+				require.Less(t, h.dials(), 400)
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		// A Setup that ends its connection is no better, and the error says how it ended.
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 1, Setup: func(ctx context.Context, conn *wsd.Conn) error {
+			conn.CloseNow()
+			return nil
+		}})
+		_, err := p.Acquire(context.Background())
+		require.ErrorAs(t, err, new(*pool.DialError))
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.Less(t, h.dials(), 50)
+	})
+}
+
+func TestServerThatNeverAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{incoming: make(chan net.Conn, 1000), closed: make(chan struct{})} // nobody serves
+		p := newPool(t, h, pool.Options{MaxConns: 2, DialTimeout: 2 * time.Second, RetryFor: -1})
+		begun := time.Now()
+		_, err := p.Acquire(context.Background())
+		require.ErrorAs(t, err, new(*pool.DialError))
+		require.ErrorAs(t, err, new(*wsd.HandshakeError))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 2*time.Second, time.Since(begun))
+		<-time.After(time.Minute)
+		// The context of an Acquire bounds its waiting, too.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err = p.Acquire(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 1, p.Stats().Dialing)
+	})
+}
+
+func TestReleaseServesWhoeverWaitsForADial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 2, DialTimeout: time.Hour})
+		a := acquire(t, p)
+		conn := unwrap(t, a)
+		h.mu.Lock()
+		h.slow = 5 * time.Second
+		h.mu.Unlock()
+		got := make(chan *pool.Conn)
+		go func() {
+			c, _ := p.Acquire(context.Background())
+			got <- c
+		}()
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Dialing)
+		require.NoError(t, a.Release())
+		b := <-got
+		require.Same(t, conn, unwrap(t, b))
+		require.NoError(t, b.Release())
+		<-time.After(time.Minute)
+		require.Equal(t, 2, p.Stats().Idle, "the dial went on, and its connection waits for the next user")
+	})
+}
+
+func TestErrorsThatDoNotMend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		status := http.StatusNotFound
+		h := &host{incoming: make(chan net.Conn), closed: make(chan struct{})}
+		h.serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", status) }))
+		p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: time.Hour})
+		begun := time.Now()
+		for range 3 {
+			_, err := p.Acquire(context.Background())
+			var handshake *wsd.HandshakeError
+			require.ErrorAs(t, err, &handshake)
+			require.Equal(t, status, handshake.StatusCode)
+		}
+		require.Zero(t, time.Since(begun))
+		require.Equal(t, 1, h.dials(), "while the endpoint is rested, the answer is known")
+
+		none, err := pool.New("ws://nowhere/", options(nil, pool.Options{MaxConns: 1, RetryFor: time.Hour}))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, none.Close()) }()
+		_, err = none.Acquire(context.Background())
+		var dns *net.DNSError
+		require.ErrorAs(t, err, &dns)
+		require.ErrorAs(t, err, new(*pool.DialError))
+		require.Zero(t, time.Since(begun))
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var busy sync.Mutex
+		down := true
+		h := &host{incoming: make(chan net.Conn), closed: make(chan struct{}), server: &wsd.Server{Handler: echo}}
+		h.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			busy.Lock()
+			defer busy.Unlock()
+			if down {
+				down = false
+				w.Header().Set("Retry-After", "120")
+				http.Error(w, "later", http.StatusServiceUnavailable)
+				return
+			}
+			h.server.ServeHTTP(w, r)
+		}))
+		p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: time.Hour})
+		begun := time.Now()
+		c := acquire(t, p)
+		require.GreaterOrEqual(t, time.Since(begun), 2*time.Minute)
+		require.Less(t, time.Since(begun), 3*time.Minute)
+		require.Equal(t, 2, h.dials())
+		require.NoError(t, c.Release())
+	})
+}
+
+func TestSetup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, func(c *wsd.Conn) {
+			_ = c.Send(context.Background(), wsd.Text("welcome"))
+			echo(c)
+		})
+		denied := errors.New("denied")
+		var tries int
+		p := newPool(t, h, pool.Options{MaxConns: 1, Setup: func(ctx context.Context, conn *wsd.Conn) error {
+			if tries++; tries == 1 {
+				return denied
+			}
+			m, err := conn.Receive(ctx)
+			if err == nil && string(m.Data) != "welcome" {
+				return errors.New("no welcome")
+			}
+			return err
+		}, RetryFor: -1})
+		_, err := p.Acquire(context.Background())
+		require.ErrorIs(t, err, denied)
+		require.ErrorAs(t, err, new(*pool.DialError))
+		<-time.After(time.Second)
+		for range 2 {
+			c := acquire(t, p)
+			ask(t, c, "hello")
+			require.NoError(t, c.Release())
+		}
+		require.Equal(t, 2, h.dials())
+		require.Equal(t, 1, h.open())
+	})
+}
+
+func TestEndpoints(t *testing.T) {
+	for name, balance := range map[string]pool.Balance{"least loaded": pool.LeastLoaded, "round robin": pool.RoundRobin} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b, c := newHost(t, nil), newHost(t, nil), newHost(t, nil)
+				p, err := pool.New("ws://user:secret@a/x?token=secret", options(map[string]*host{"a": a, "b": b, "c": c},
+					pool.Options{MaxConns: 9, MoreURLs: []string{"ws://b", "ws://c"}, Balance: balance}))
+				require.NoError(t, err)
+				defer func() { require.NoError(t, p.Close()) }()
+				conns := make([]*pool.Conn, 9)
+				for i := range conns {
+					conns[i] = acquire(t, p)
+				}
+				synctest.Wait()
+				require.Equal(t, []int{3, 3, 3}, []int{a.open(), b.open(), c.open()})
+				where := make(map[*wsd.Conn]int)
+				for i, c := range conns {
+					where[unwrap(t, c)] = i % 3
+					require.NoError(t, c.Release())
+				}
+				// What is idle is taken evenly too.
+				for range 3 {
+					got := map[int]int{}
+					for i := range 3 {
+						conns[i] = acquire(t, p)
+						got[where[unwrap(t, conns[i])]]++
+					}
+					require.Equal(t, map[int]int{0: 1, 1: 1, 2: 1}, got)
+					for _, c := range conns[:3] {
+						require.NoError(t, c.Release())
+					}
+				}
+				require.Equal(t, "ws://a/x", p.Stats().Endpoints[0].URL)
+
+				// One of them fails: the others do its work, and it gets its share when it is back.
+				b.fail(errRefused)
+				b.drop()
+				for i := range conns {
+					conns[i] = acquire(t, p)
+					ask(t, conns[i], "hello")
+				}
+				require.Zero(t, b.open())
+				require.Equal(t, 9, a.open()+c.open())
+				require.Less(t, b.dials(), 7, "it is rested")
+				require.NotEmpty(t, p.Stats().Endpoints[1].LastError)
+				b.fail(nil)
+				<-time.After(time.Minute)
+				for _, c := range conns {
+					require.NoError(t, c.Destroy())
+				}
+				synctest.Wait()
+				for i := range conns {
+					conns[i] = acquire(t, p)
+				}
+				synctest.Wait()
+				require.Equal(t, []int{3, 3, 3}, []int{a.open(), b.open(), c.open()})
+				for _, c := range conns {
+					require.NoError(t, c.Release())
+				}
+			})
+		})
+	}
+}
+
+func TestLossInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		c := acquire(t, p)
+		h.drop()
+		_, err := c.Receive(context.Background())
+		require.ErrorIs(t, err, wsd.ErrClosed)
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, c.Release())
+		c = acquire(t, p)
+		ask(t, c, "healed")
+		require.NoError(t, c.Release())
+	})
+}

@@ -1,0 +1,48 @@
+// errors.go holds the errors that callers of a pool can tell apart.
+
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Sentinel errors, to be matched with errors.Is.
+var (
+	// ErrClosed is returned by Acquire and Do once Close or Shutdown has been called, to those who wait too.
+	ErrClosed = errors.New("wsd: pool closed")
+	// ErrReleased is returned by the methods of a Conn that has gone back to its pool.
+	ErrReleased = errors.New("wsd: pooled connection used after Release")
+)
+
+// DialError is why there is no connection: the last failure of an endpoint.
+type DialError struct {
+	// URL is the endpoint's, without user info and query, for they hold secrets.
+	URL string
+	// Err is the error of wsd.Dial (a *wsd.HandshakeError), of Options.Setup, or, of a connection that ended as soon as
+	// it was open, the cause of that.
+	Err error
+}
+
+// Error says which endpoint failed and why.
+func (e *DialError) Error() string { return "wsd: no connection to " + e.URL + ": " + plain(e.Err) }
+
+// Unwrap returns the cause.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// OptionError is returned by New for what cannot be.
+type OptionError struct {
+	Option  string // the name of the field of Options, or "url"
+	Problem string // what was expected and what came
+}
+
+// Error says which option is wrong.
+func (e *OptionError) Error() string { return "wsd: pool option " + e.Option + ": " + e.Problem }
+
+func optionError(option, format string, args ...any) error {
+	return &OptionError{option, fmt.Sprintf(format, args...)}
+}
+
+// plain is err's text without the prefix that the text around it has already.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }

@@ -1,0 +1,136 @@
+// options.go holds what a pool can be told, the defaults, and what is refused.
+
+package pool
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/seed62836080/wsd"
+)
+
+// Options holds what a pool is told. MaxConns must be given; for the rest zero takes the default, and a negative
+// duration turns a limit off. It is only read, and copied by New.
+type Options struct {
+	// MaxConns is how many connections there are at most, at least 1. Those being dialed and those whose closing is under
+	// way count. Nil Options have 8.
+	MaxConns int
+	// MinIdle is how many idle connections are kept ready in the background, as far as MaxConns allows. Default 0: all are
+	// dialed when needed.
+	MinIdle int
+	// MoreURLs holds further endpoints, equal to the first. Each connection is to one of them.
+	MoreURLs []string
+	// Balance says how connections and work are spread over several endpoints. Default LeastLoaded.
+	Balance Balance
+	// DialOptions are those of every wsd.Dial.
+	DialOptions wsd.DialOptions
+	// Setup, where it is set, readies a new connection before its first user gets it: logs in, reads a greeting. An error
+	// counts as a failed dial. ctx ends with DialTimeout and with the pool, and Setup must heed it.
+	Setup func(ctx context.Context, conn *wsd.Conn) error
+	// DialTimeout bounds one dial with its Setup, besides DialOptions.HandshakeTimeout. Default 10 s.
+	DialTimeout time.Duration
+	// RetryFor is how long an Acquire goes on while dials fail, from its beginning, before it returns their error: outages
+	// shorter than that it just takes longer. Its context may end it earlier. Default 3 s; negative for no second try.
+	RetryFor time.Duration
+	// MinBackoff bounds the random time for which an endpoint is rested after a failed dial; the bound doubles with every
+	// failure behind it, to MaxBackoff. Retry-After on 429 and 503 adds to it. Default 100 ms.
+	MinBackoff time.Duration
+	// MaxBackoff is where the doubling ends. Default 30 s.
+	MaxBackoff time.Duration
+	// MaxIdleTime is after how long without use a connection is closed, MinIdle of them excepted. Default 5 min.
+	MaxIdleTime time.Duration
+	// MaxLifetime is how long after its dial a connection is closed, when nobody uses it, less a random part of up to a
+	// tenth, so that connections dialed together do not end together. Default 1 h.
+	MaxLifetime time.Duration
+	// CheckAfter is from how long without use on a connection must answer a ping before it is handed out. Default: none
+	// must. The keepalive (wsd.Config.PingInterval) finds dead ones too, but later.
+	CheckAfter time.Duration
+	// CheckTimeout is how long the answer to that ping may take. Default 1 s.
+	CheckTimeout time.Duration
+}
+
+// Balance says how a pool uses several endpoints. An endpoint whose dials fail is rested, and the others take its place.
+type Balance uint8
+
+// The ways.
+const (
+	// LeastLoaded dials the endpoint with the fewest connections, and of idle connections takes one to the endpoint with
+	// the fewest in use.
+	LeastLoaded Balance = iota
+	// RoundRobin dials one endpoint after the other, and takes idle connections so too.
+	RoundRobin
+)
+
+const (
+	defaultMaxConns     = 8
+	defaultDialTimeout  = 10 * time.Second
+	defaultRetryFor     = 3 * time.Second
+	defaultMinBackoff   = 100 * time.Millisecond
+	defaultMaxBackoff   = 30 * time.Second
+	defaultMaxIdleTime  = 5 * time.Minute
+	defaultMaxLifetime  = time.Hour
+	defaultCheckTimeout = time.Second
+)
+
+// settle checks the options and puts in the defaults. Off is 0 from then on.
+func (o *Options) settle() error {
+	switch {
+	case o.MaxConns < 1:
+		return optionError("MaxConns", "expected at least 1, got %d", o.MaxConns)
+	case o.MaxConns > 1<<31-1:
+		return optionError("MaxConns", "expected at most %d, got %d", 1<<31-1, o.MaxConns)
+	case o.MinIdle < 0 || o.MinIdle > o.MaxConns:
+		return optionError("MinIdle", "expected 0 to MaxConns, which is %d, got %d", o.MaxConns, o.MinIdle)
+	case o.MinBackoff < 0:
+		// Without it a pool whose server is down, or closes at once, would go round and round.
+		return optionError("MinBackoff", "expected a time above 0, got %v", o.MinBackoff)
+	case o.Balance > RoundRobin:
+		return optionError("Balance", "expected LeastLoaded or RoundRobin, got %d", o.Balance)
+	}
+	for _, d := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{&o.DialTimeout, defaultDialTimeout},
+		{&o.RetryFor, defaultRetryFor},
+		{&o.MinBackoff, defaultMinBackoff},
+		{&o.MaxBackoff, defaultMaxBackoff},
+		{&o.MaxIdleTime, defaultMaxIdleTime},
+		{&o.MaxLifetime, defaultMaxLifetime},
+		{&o.CheckAfter, 0},
+		{&o.CheckTimeout, defaultCheckTimeout},
+	} {
+		switch {
+		case *d.value == 0:
+			*d.value = d.standard
+		case *d.value < 0:
+			*d.value = 0
+		}
+	}
+	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	return nil
+}
+
+// checkURL refuses what can never be dialed, and returns what may be shown of the rest.
+func checkURL(option, raw string) (shown string, err error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		// The error has the whole URL in it, with its secrets.
+		return "", optionError(option, "expected a URL, got one that cannot be parsed")
+	}
+	shown = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	switch u.Scheme {
+	case "ws", "wss", "http", "https":
+	default:
+		return "", optionError(option, "expected the scheme ws, wss, http or https, got %q", u.Scheme)
+	}
+	switch {
+	case u.Opaque != "" || u.Hostname() == "":
+		return "", optionError(option, "expected a host in %q", shown)
+	case strings.Contains(raw, "#"):
+		return "", optionError(option, "expected no fragment behind %q (RFC 6455, section 3)", shown)
+	}
+	return shown, nil
+}

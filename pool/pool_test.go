@@ -1,0 +1,363 @@
+// pool_test.go tests what is handed out, to whom, and what never is.
+
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/pool"
+)
+
+func TestIdleConnectionsFirstTheLastUsedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 3})
+		a, b := acquire(t, p), acquire(t, p)
+		first, second := unwrap(t, a), unwrap(t, b)
+		require.NotSame(t, first, second)
+		require.NoError(t, a.Release())
+		require.NoError(t, b.Release())
+		c, d := acquire(t, p), acquire(t, p)
+		require.Same(t, second, unwrap(t, c))
+		require.Same(t, first, unwrap(t, d))
+		require.Equal(t, 2, h.dials())
+		ask(t, c, "still open")
+		ask(t, d, "so is this")
+		require.NoError(t, c.Release())
+		require.NoError(t, d.Release())
+	})
+}
+
+func TestWaitingIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const users = 20
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 2})
+		a, b := acquire(t, p), acquire(t, p)
+		served := make(chan int, users)
+		for i := range users {
+			go func() {
+				c, err := p.Acquire(context.Background())
+				if err != nil {
+					served <- -1
+					return
+				}
+				served <- i
+				_ = c.Release()
+			}()
+			synctest.Wait() // it is in the queue
+		}
+		require.Equal(t, users, p.Stats().Waiting)
+		require.Equal(t, 2, p.Stats().InUse)
+		require.NoError(t, a.Release())
+		for i := range users {
+			require.Equal(t, i, <-served)
+		}
+		require.NoError(t, b.Release())
+		synctest.Wait()
+		require.Equal(t, 2, h.dials())
+		require.Equal(t, 2, p.Stats().Idle)
+		require.Equal(t, uint64(users+2), p.Stats().Acquired)
+	})
+}
+
+// A wait that is given up takes nothing away from those behind it.
+
+func TestWaitingEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
+		a := acquire(t, p)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errors.New("enough"))
+		defer cancel()
+		_, err := p.Acquire(ctx)
+		require.EqualError(t, err, "wsd: acquire: enough")
+		require.ErrorIs(t, err, context.Cause(ctx))
+		_, err = p.Acquire(ctx) // it is done beforehand
+		require.ErrorIs(t, err, context.Cause(ctx))
+		require.Equal(t, uint64(1), p.Stats().Canceled)
+		require.Zero(t, p.Stats().Waiting)
+		require.NoError(t, a.Release())
+		b := acquire(t, p)
+		ask(t, b, "hello")
+		require.NoError(t, b.Release())
+		var none context.Context
+		_, err = p.Acquire(none)
+		require.ErrorIs(t, err, wsd.ErrNilContext)
+	})
+}
+
+// Contexts that end at the very moment at which connections are handed to their waiters lose none of them.
+
+func TestNoConnectionIsLostToACanceledWait(t *testing.T) {
+	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
+	var users sync.WaitGroup
+	for range 8 {
+		users.Go(func() {
+			for range 300 {
+				ctx, cancel := context.WithCancel(context.Background())
+				go cancel()
+				if c, err := p.Acquire(ctx); err == nil {
+					_ = c.Release()
+				}
+			}
+		})
+	}
+	users.Wait()
+	require.Zero(t, p.Stats().InUse)
+	a, b := acquire(t, p), acquire(t, p) // both places are there
+	require.NoError(t, a.Release())
+	require.NoError(t, b.Release())
+}
+
+func TestUseAfterRelease(t *testing.T) {
+	for name, end := range map[string]func(*pool.Conn) error{"Release": (*pool.Conn).Release, "Destroy": (*pool.Conn).Destroy} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
+				old := acquire(t, p)
+				require.NoError(t, end(old))
+				other := acquire(t, p) // the same connection, where it was released
+				require.ErrorIs(t, old.Send(context.Background(), wsd.Text("mine?")), pool.ErrReleased)
+				_, err := old.Receive(context.Background())
+				require.ErrorIs(t, err, pool.ErrReleased)
+				_, err = old.Unwrap()
+				require.ErrorIs(t, err, pool.ErrReleased)
+				require.ErrorIs(t, old.Release(), pool.ErrReleased)
+				require.ErrorIs(t, old.Destroy(), pool.ErrReleased)
+				ask(t, other, "mine")
+				require.Equal(t, 1, p.Stats().InUse)
+				require.NoError(t, other.Release())
+			})
+		})
+	}
+}
+
+// What the last user has left behind is not for the next.
+
+func TestSpoiledConnectionsAreNotReused(t *testing.T) {
+	ctx := context.Background()
+	for name, spoil := range map[string]func(*testing.T, *pool.Conn){
+		"unread message": func(t *testing.T, c *pool.Conn) {
+			require.NoError(t, c.Send(ctx, wsd.Text("a")))
+			synctest.Wait() // the answer is there
+		},
+		"Receive given up": func(t *testing.T, c *pool.Conn) {
+			timeout, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			_, err := c.Receive(timeout)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		},
+		"Receive under way": func(t *testing.T, c *pool.Conn) {
+			go func() {
+				m, err := c.Receive(ctx)
+				if err == nil {
+					panic(fmt.Sprintf("received %q, which is for the next user", m.Data))
+				}
+			}()
+			synctest.Wait()
+		},
+		"closed by its user": func(t *testing.T, c *pool.Conn) {
+			require.NoError(t, unwrap(t, c).Close(wsd.StatusNormalClosure, ""))
+		},
+		"closed by the server": func(t *testing.T, c *pool.Conn) {
+			require.NoError(t, c.Send(ctx, wsd.Text("bye")))
+			<-unwrap(t, c).Closed()
+		},
+		"being closed": func(t *testing.T, c *pool.Conn) {
+			go func() { _ = unwrap(t, c).Close(wsd.StatusNormalClosure, "") }()
+			<-unwrap(t, c).Messages()
+		},
+	} {
+		for _, buffer := range []int{0, -1} { // with and without room for unread messages in the channel
+			t.Run(fmt.Sprint(name, ", buffer ", buffer), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHost(t, func(c *wsd.Conn) {
+						for m := range c.Messages() {
+							if string(m.Data) == "bye" {
+								return
+							}
+							_ = c.Send(ctx, m)
+						}
+					})
+					p := newPool(t, h, pool.Options{MaxConns: 1,
+						DialOptions: wsd.DialOptions{Config: wsd.Config{MessageBuffer: buffer}}})
+					c := acquire(t, p)
+					old := unwrap(t, c)
+					spoil(t, c)
+					require.NoError(t, c.Release())
+					next := acquire(t, p)
+					require.NotSame(t, old, unwrap(t, next))
+					ask(t, next, "b")
+					require.NoError(t, next.Release())
+					require.Equal(t, wsd.StateClosed, old.State())
+					require.Equal(t, 2, h.dials())
+				})
+			})
+		}
+	}
+}
+
+// An answer that comes late finds its connection idle, which is then no longer fit.
+
+func TestLateAnswerToAnIdleConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, func(c *wsd.Conn) {
+			for m := range c.Messages() {
+				if string(m.Data) == "slow" {
+					<-time.After(time.Second)
+				}
+				_ = c.Send(context.Background(), m)
+			}
+		})
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		c := acquire(t, p)
+		require.NoError(t, c.Send(context.Background(), wsd.Text("slow")))
+		require.NoError(t, c.Release()) // against the rules
+		<-time.After(2 * time.Second)
+		c = acquire(t, p)
+		ask(t, c, "fast")
+		require.NoError(t, c.Release())
+		require.Equal(t, uint64(1), p.Stats().Discarded)
+	})
+}
+
+func TestDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		request := func(ctx context.Context, text string) (answer string, err error) {
+			err = p.Do(ctx, func(conn *wsd.Conn) error {
+				if err := conn.Send(ctx, wsd.Text(text)); err != nil {
+					return err
+				}
+				m, err := conn.Receive(ctx)
+				answer = string(m.Data)
+				return err
+			})
+			return answer, err
+		}
+		for _, text := range []string{"one", "two"} {
+			answer, err := request(context.Background(), text)
+			require.NoError(t, err)
+			require.Equal(t, text, answer)
+		}
+		require.Equal(t, 1, h.dials())
+
+		mine := errors.New("mine")
+		require.ErrorIs(t, p.Do(context.Background(), func(*wsd.Conn) error { return mine }), mine)
+		_, err := request(context.Background(), "three")
+		require.NoError(t, err)
+		require.Equal(t, 2, h.dials(), "an error destroys the connection")
+
+		ctx, cancel := context.WithCancel(context.Background())
+		require.NoError(t, p.Do(ctx, func(*wsd.Conn) error { cancel(); return nil }))
+		_, err = request(context.Background(), "four")
+		require.NoError(t, err)
+		require.Equal(t, 3, h.dials(), "a context that ends in the middle destroys the connection")
+
+		require.PanicsWithValue(t, "oops", func() { _ = p.Do(context.Background(), func(*wsd.Conn) error { panic("oops") }) })
+		_, err = request(context.Background(), "five")
+		require.NoError(t, err)
+		require.Equal(t, 4, h.dials(), "a panic destroys the connection")
+		require.Equal(t, uint64(3), p.Stats().Discarded)
+	})
+}
+
+// The server comes back at once: nobody sees an error.
+
+// The server is gone for a while, with all connections, under load: RetryFor hides that.
+
+// A server that is gone for longer is reported, after RetryFor, once to each.
+
+// A context that ends during an outage tells of both.
+
+// 1,000 waiters, a server that is down for ten minutes: few tries meanwhile, and no stampede when it is back.
+
+// A server that accepts every connection and closes it at once does not make the pool go round and round.
+
+// A user whose dial hangs gets what others release meanwhile, before those who came later.
+
+// A connection whose peer has gone silent is found by the ping ahead of the hand-out.
+
+// The first user of a connection gets what the server says unasked; it is theirs to read.
+
+func TestGreetingIsForTheFirstUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, func(c *wsd.Conn) {
+			_ = c.Send(context.Background(), wsd.Text("welcome"))
+			echo(c)
+		})
+		p := newPool(t, h, pool.Options{MaxConns: 1, MinIdle: 1})
+		synctest.Wait()
+		c := acquire(t, p)
+		m, err := c.Receive(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, "welcome", string(m.Data))
+		require.NoError(t, c.Release())
+		require.Equal(t, 1, h.dials())
+	})
+}
+
+// Close does not wait for dials that hang, nor for a peer that does not answer, longer than CloseTimeout.
+
+// A Close in the middle ends a Shutdown that waits.
+
+// Acquire, Release, Close and Shutdown at the same time end, whatever comes first.
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	good := pool.Options{MaxConns: 2}
+	for _, test := range []struct {
+		url    string
+		change func(*pool.Options)
+		option string
+	}{
+		{"ws://host", func(o *pool.Options) { o.MaxConns = 0 }, "MaxConns"},
+		{"ws://host", func(o *pool.Options) { o.MaxConns = -1 }, "MaxConns"},
+		{"ws://host", func(o *pool.Options) { o.MaxConns = 1 << 40 }, "MaxConns"},
+		{"ws://host", func(o *pool.Options) { o.MinIdle = -1 }, "MinIdle"},
+		{"ws://host", func(o *pool.Options) { o.MinIdle = 3 }, "MinIdle"},
+		{"ws://host", func(o *pool.Options) { o.MinBackoff = -1 }, "MinBackoff"},
+		{"ws://host", func(o *pool.Options) { o.Balance = 2 }, "Balance"},
+		{"ws://host", func(o *pool.Options) { o.MoreURLs = []string{"ws://other", "other"} }, "MoreURLs"},
+		{"", nil, "url"},
+		{"host", nil, "url"},
+		{"ftp://host", nil, "url"},
+		{"ws:host", nil, "url"},
+		{"ws://", nil, "url"},
+		{"ws://:80", nil, "url"},
+		{"ws://host/#fragment", nil, "url"},
+		{"ws://user:secret@ho st", nil, "url"},
+		{"ws://host:secret", nil, "url"},
+		{"ws://host/%zz", nil, "url"},
+	} {
+		o := good
+		if test.change != nil {
+			test.change(&o)
+		}
+		p, err := pool.New(test.url, &o)
+		require.Nil(t, p)
+		var problem *pool.OptionError
+		require.ErrorAs(t, err, &problem, test.url)
+		require.Equal(t, test.option, problem.Option)
+		require.NotContains(t, err.Error(), "secret")
+		require.True(t, strings.HasPrefix(err.Error(), "wsd: pool option "), err.Error())
+	}
+	for _, url := range []string{"ws://host", "wss://[::1]:1/path?query", "http://host", "https://host", "ws://host/%23"} {
+		p, err := pool.New(url, nil)
+		require.NoError(t, err)
+		require.Equal(t, 8, p.Stats().MaxConns)
+		require.NoError(t, p.Close())
+	}
+}
+
+// A Send on a connection that has just been lost fails, and says why.

@@ -1,0 +1,85 @@
+// stats.go is what a pool tells of itself.
+
+package pool
+
+import "time"
+
+// Stats is the state of a pool and what it has done. It is plain data, fit for expvar and encoding/json.
+type Stats struct {
+	MaxConns int // the limit
+	InUse    int // connections that are out
+	Idle     int // connections that wait for a user
+	Dialing  int // dials under way
+	Closing  int // connections whose closing is under way
+	Waiting  int // calls of Acquire that wait
+
+	Acquired     uint64        // connections handed out
+	Waits        uint64        // calls of Acquire that found none idle
+	WaitTime     time.Duration // of those that then got one, altogether, in nanoseconds
+	Canceled     uint64        // calls of Acquire whose context ended while they waited
+	Refused      uint64        // calls of Acquire that returned a *DialError
+	Dials        uint64        // dials begun
+	DialErrors   uint64        // dials, with their Setup, that failed
+	Lost         uint64        // connections that ended by themselves
+	Discarded    uint64        // open connections closed because of what their user left: Destroy, unread messages
+	ChecksFailed uint64        // connections closed because no pong came within Options.CheckTimeout; Discarded too
+	Expired      uint64        // connections closed after Options.MaxLifetime
+	IdleTooLong  uint64        // connections closed after Options.MaxIdleTime
+
+	Endpoints []EndpointStats // in the order in which New got them
+}
+
+// EndpointStats is the state of one server of a pool.
+type EndpointStats struct {
+	URL       string        // without user info and query
+	Conns     int           // connections, idle or not
+	Dialing   int           // dials under way
+	Failures  int           // in a row
+	Resting   time.Duration // how long until the next dial may begin, 0 where it may now; in nanoseconds
+	LastError string        // the last failure, empty where the endpoint is not down
+}
+
+// counts are the counters of Stats that Pool.mu guards.
+type counts struct {
+	waits, canceled, refused                            uint64
+	dials, dialErrors                                   uint64
+	lost, discarded, checksFailed, expired, idleTooLong uint64
+}
+
+// Stats returns the pool's state and counts. It does not block.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// What the pool closes or dials is acquired, or constructed, for puddle.
+	accounts := p.puddle.Stat()
+	s := Stats{
+		MaxConns:     p.opts.MaxConns,
+		InUse:        max(0, int(accounts.AcquiredResources())-p.closing),
+		Idle:         int(accounts.IdleResources()),
+		Dialing:      p.dialing,
+		Closing:      p.closing,
+		Waiting:      p.queue.length,
+		Acquired:     p.acquired.Load(),
+		Waits:        p.counts.waits,
+		WaitTime:     time.Duration(p.waited.Load()),
+		Canceled:     p.counts.canceled,
+		Refused:      p.counts.refused,
+		Dials:        p.counts.dials,
+		DialErrors:   p.counts.dialErrors,
+		Lost:         p.counts.lost,
+		Discarded:    p.counts.discarded,
+		ChecksFailed: p.counts.checksFailed,
+		Expired:      p.counts.expired,
+		IdleTooLong:  p.counts.idleTooLong,
+	}
+	now := time.Now()
+	for _, e := range p.endpoints {
+		stats := EndpointStats{URL: e.shown, Conns: e.conns, Dialing: e.dialing, Failures: e.failures}
+		stats.Resting = max(0, e.restTill.Sub(now))
+		if e.down {
+			stats.LastError = e.err.Error()
+		}
+		s.Endpoints = append(s.Endpoints, stats)
+	}
+	return s
+}
