@@ -190,7 +190,7 @@ func TestRedialHonoursRetryAfter(t *testing.T) {
 		{429, "60", time.Minute, time.Minute + time.Second},
 		{503, "date", 59 * time.Second, time.Minute + time.Second},
 		{503, "999999999999", 24 * time.Hour, 24*time.Hour + time.Second},
-		{503, "99999999999999999999999", 0, time.Second},
+		{503, "99999999999999999999999", 24 * time.Hour, 24*time.Hour + time.Second},
 		{503, "-60", 0, time.Second},
 		{503, "soon", 0, time.Second},
 		{503, "", 0, time.Second},
@@ -224,6 +224,23 @@ func TestRedialHonoursRetryAfter(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRedialWithoutPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := redialing(t, http.NotFoundHandler(), wsd.RedialOptions{MinBackoff: -1, MaxBackoff: -1})
+		r.fail(syscall.ECONNREFUSED)
+		tries := 0
+		for _, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.ErrorIs(t, err, syscall.ECONNREFUSED)
+			if tries++; tries == 10 {
+				break
+			}
+		}
+		for _, pause := range r.pauses() {
+			require.Zero(t, pause)
+		}
+	})
 }
 
 // What a new try cannot mend is yielded and is the last.

@@ -65,6 +65,7 @@ const (
 
 const (
 	defaultMaxConns     = 8
+	maxMaxConns         = 1 << 30 // puddle counts in 32 bits
 	defaultDialTimeout  = 10 * time.Second
 	defaultRetryFor     = 3 * time.Second
 	defaultMinBackoff   = 100 * time.Millisecond
@@ -79,8 +80,8 @@ func (o *Options) settle() error {
 	switch {
 	case o.MaxConns < 1:
 		return optionError("MaxConns", "expected at least 1, got %d", o.MaxConns)
-	case o.MaxConns > 1<<31-1:
-		return optionError("MaxConns", "expected at most %d, got %d", 1<<31-1, o.MaxConns)
+	case o.MaxConns > maxMaxConns:
+		return optionError("MaxConns", "expected at most %d, got %d", maxMaxConns, o.MaxConns)
 	case o.MinIdle < 0 || o.MinIdle > o.MaxConns:
 		return optionError("MinIdle", "expected 0 to MaxConns, which is %d, got %d", o.MaxConns, o.MinIdle)
 	case o.MinBackoff < 0:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -323,7 +324,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	}{
 		{"ws://host", func(o *pool.Options) { o.MaxConns = 0 }, "MaxConns"},
 		{"ws://host", func(o *pool.Options) { o.MaxConns = -1 }, "MaxConns"},
-		{"ws://host", func(o *pool.Options) { o.MaxConns = 1 << 40 }, "MaxConns"},
+		{"ws://host", func(o *pool.Options) { o.MaxConns = math.MaxInt }, "MaxConns"},
 		{"ws://host", func(o *pool.Options) { o.MinIdle = -1 }, "MinIdle"},
 		{"ws://host", func(o *pool.Options) { o.MinIdle = 3 }, "MinIdle"},
 		{"ws://host", func(o *pool.Options) { o.MinBackoff = -1 }, "MinBackoff"},

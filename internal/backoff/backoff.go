@@ -3,6 +3,7 @@
 package backoff
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -17,6 +18,9 @@ const maxRetryAfter = 24 * time.Hour
 // do not come back together.
 func Delay(failures int, base, limit time.Duration) time.Duration {
 	span := min(base, limit)
+	if span <= 0 {
+		return 0
+	}
 	for ; failures > 1 && span < limit; failures-- {
 		// Halving the limit instead of doubling the span cannot overflow.
 		if span > limit/2 {
@@ -24,9 +28,6 @@ func Delay(failures int, base, limit time.Duration) time.Duration {
 			break
 		}
 		span *= 2
-	}
-	if span <= 0 {
-		return 0
 	}
 	return rand.N(span) + 1
 }
@@ -42,7 +43,7 @@ func RetryAfter(resp *http.Response) time.Duration {
 		return min(max(time.Until(at), 0), maxRetryAfter)
 	}
 	seconds, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // beyond its range ParseUint returns the greatest number
 		return 0
 	}
 	return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
