@@ -290,7 +290,9 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 			}), wsd.ClientRole, wsd.Config{})
 			server := wsd.NewConn(b, wsd.ServerRole, wsd.Config{})
 			for _, m := range whole {
-				require.NoError(t, server.Send(t.Context(), wsd.Text(m)))
+				if server.Send(t.Context(), wsd.Text(m)) != nil {
+					break // the cut has been told already
+				}
 			}
 			var got []string
 			for m := range client.Messages() {
