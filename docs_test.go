@@ -44,18 +44,21 @@ func TestDocumentedGoCompiles(t *testing.T) {
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"net/http"
 	"time"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/pool"
 )
 var _ = errors.Is
+var _ expvar.Var
 var _ fmt.Stringer
 var _ log.Logger
 var _ http.Handler
-func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message)) error {
+func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), p *pool.Pool) error {
 	{
 //line %s:%d
 %s
@@ -65,7 +68,8 @@ func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd
 `
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 	found := 0
-	imports := exportData(t, "context", "errors", "fmt", "log", "net/http", "time", "github.com/seed62836080/wsd")
+	imports := exportData(t, "context", "errors", "expvar", "fmt", "log", "net/http", "time",
+		"github.com/seed62836080/wsd", "github.com/seed62836080/wsd/pool")
 	for path, text := range documents(t) {
 		for _, block := range blocks.FindAllStringSubmatchIndex(text, -1) {
 			source := text[block[2]:block[3]]
