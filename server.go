@@ -24,7 +24,7 @@ type Server struct {
 	// closed with StatusNormalClosure, and with StatusInternalError when it panics; the panic is logged by log/slog.
 	Handler func(*Conn)
 	// AcceptOptions are those of Accept.
-	AcceptOptions AcceptOptions
+	AcceptOptions
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // whose handlers run or whose closing is under way

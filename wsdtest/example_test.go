@@ -18,7 +18,7 @@ func ExamplePipe() {
 			conn.Send(conn.Context(), wsd.Text(string(msg.Data)+"!"))
 		}
 	}
-	client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	client, server := wsdtest.Pipe()
 	go shout(server)
 
 	ctx := context.Background()

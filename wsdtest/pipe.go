@@ -16,10 +16,22 @@ import (
 const pipeBuffer = 64 << 10
 
 // Pipe returns the two ends of a connection in memory, which have shaken hands already. Each direction buffers 64 KiB.
-// Inside a testing/synctest bubble all of its waiting is durable, so that time moves on.
-func Pipe(client, server wsd.Config) (*wsd.Conn, *wsd.Conn) {
+// Without a Config both ends have the defaults, with one both have that, and with two the first is the client's and the
+// second the server's; more make it panic. Inside a testing/synctest bubble all of its waiting is durable, so that time
+// moves on.
+func Pipe(configs ...wsd.Config) (client, server *wsd.Conn) {
+	var of [2]wsd.Config
+	switch len(configs) {
+	case 0:
+	case 1:
+		of = [2]wsd.Config{configs[0], configs[0]}
+	case 2:
+		of = [2]wsd.Config(configs)
+	default:
+		panic("wsdtest: Pipe takes at most two Configs, the client's and the server's")
+	}
 	a, b := Transport()
-	return wsd.NewConn(a, wsd.ClientRole, client), wsd.NewConn(b, wsd.ServerRole, server)
+	return wsd.NewConn(a, wsd.ClientRole, of[0]), wsd.NewConn(b, wsd.ServerRole, of[1])
 }
 
 // Transport returns the two ends of a byte stream in memory, as a TCP connection is one: buffered, with deadlines,
