@@ -123,3 +123,13 @@ func (e *closedError) Error() string {
 }
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 func (e *closedError) Unwrap() error        { return e.cause }
+
+// causeError is a cause of the end that wraps what the transport said. Its text is made when somebody asks: most ends are
+// never looked at.
+type causeError struct {
+	problem string
+	err     error
+}
+
+func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + e.err.Error() }
+func (e *causeError) Unwrap() error { return e.err }

@@ -4,7 +4,6 @@ package wsd
 
 import (
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -220,7 +219,7 @@ func (c *Conn) endOnReadError(err error) {
 	case c.sentClose:
 		problem = "the connection ended before the peer's close frame"
 	}
-	c.setCause(fmt.Errorf("wsd: %s: %w", problem, err), StatusAbnormalClosure, "")
+	c.setCause(&causeError{problem, err}, StatusAbnormalClosure, "")
 	c.mu.Unlock()
 	close(c.messages)
 }

@@ -3,7 +3,6 @@
 package wsd
 
 import (
-	"fmt"
 	"math"
 	"runtime"
 	"slices"
@@ -383,7 +382,7 @@ func (c *Conn) wrote(upTo uint64, err error) {
 	case o.failed == nil && !o.stopped:
 		o.failed = err
 		// The peer may have sent a close frame before it stopped reading: the reader gets a moment to find it.
-		cause := fmt.Errorf("wsd: write: %w", err)
+		cause := &causeError{"write", err}
 		c.failTimer = time.AfterFunc(writeFailedGrace, func() { c.abort(cause) })
 		c.refuseSends()
 	}
