@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -33,10 +34,11 @@ var (
 )
 
 const (
-	shortSoak    = 250              // conversations of the short form
-	soakSessions = 8                // conversations at a time
-	soakPatience = time.Minute      // how long anything in a conversation over sockets may take
-	bubblePeace  = 10 * time.Minute // the same in a bubble: longer than all timers of a connection together
+	shortSoak      = 250              // conversations of the short form
+	shortSoakRaced = 50               // the same under the race detector
+	soakSessions   = 8                // conversations at a time, where the machine has so many processors
+	soakPatience   = 30 * time.Second // how long nothing may happen in a conversation over sockets
+	bubblePatience = 10 * time.Minute // the same in a bubble: longer than all timers of a connection together
 )
 
 // soakBytes is what messages are made of. It is ASCII, so that each part of it is a text.
@@ -61,16 +63,20 @@ func TestSoak(t *testing.T) {
 	var next atomic.Uint64
 	var heap atomic.Uint64
 	start := time.Now()
+	conversations := uint64(shortSoak)
+	if raceEnabled {
+		conversations = shortSoakRaced
+	}
 	t.Run("conversations", func(t *testing.T) {
 		for range soakSessions {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
 				for !t.Failed() {
 					n := next.Add(1) - 1
-					if *soakFor == 0 && n >= shortSoak || *soakFor > 0 && time.Since(start) > *soakFor {
+					if *soakFor == 0 && n >= conversations || *soakFor > 0 && time.Since(start) > *soakFor {
 						return
 					}
-					if n == shortSoak {
+					if n == conversations {
 						heap.Store(liveHeap()) // pools and the like are filled by now
 					}
 					soakConversation(t, *soakSeed+n, &totals)
@@ -89,7 +95,7 @@ func TestSoak(t *testing.T) {
 	require.NotZero(t, totals.unclean.Load())
 	if before := heap.Load(); before > 0 {
 		after := liveHeap()
-		t.Logf("live heap %d KiB after the first %d conversations, %d KiB at the end", before>>10, shortSoak, after>>10)
+		t.Logf("live heap %d KiB after the first %d conversations, %d KiB at the end", before>>10, conversations, after>>10)
 		require.Less(t, after, before+64<<20, "memory is kept")
 	}
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
@@ -117,7 +123,7 @@ func soakConversation(t *testing.T, seed uint64, totals *soakTotals) {
 		s.run(t)
 	default:
 		// The bubble gives time away, so that stalls of minutes and the patience of timers cost nothing.
-		s.patience = bubblePeace
+		s.patience = bubblePatience
 		synctest.Test(t, func(t *testing.T) { s.run(t) })
 	}
 	totals.conversations.Add(1)
@@ -310,6 +316,12 @@ func (s *soak) transports(t *testing.T) (client, server io.ReadWriteCloser) {
 	s.sound, s.healthy = kind == 0, kind < 2
 	if s.overSockets {
 		dialed, accepted := tcpPair(t)
+		if chance(s.random, 2) {
+			// Writes find no room, and end in the middle.
+			for _, socket := range []*net.TCPConn{dialed, accepted} {
+				_ = socket.SetWriteBuffer(8 << 10)
+			}
+		}
 		if kind == 0 {
 			return dialed, accepted
 		}
