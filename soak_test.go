@@ -567,6 +567,9 @@ func (side *soakSide) take(m wsd.Message) {
 	}
 	side.got[id] = sequence
 	side.arrived.Add(1)
+	if chance(side.random, 2) {
+		m.Release()
+	}
 }
 
 // accepted counts the messages that this side's senders got accepted.
