@@ -1,0 +1,21 @@
+module github.com/seed62836080/wsd/interop
+
+go 1.26.0
+
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/gobwas/httphead v0.1.0
+	github.com/gobwas/ws v1.5.0
+	github.com/gorilla/websocket v1.5.3
+	github.com/lxzan/gws v1.9.1
+	github.com/seed62836080/wsd v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	github.com/klauspost/compress v1.20.3 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sync v0.22.0 // indirect
+)
+
+replace github.com/seed62836080/wsd => ../

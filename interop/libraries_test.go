@@ -1,0 +1,54 @@
+// libraries_test.go runs every case with every library, as a server and as a client, over ws and wss.
+
+package interop
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestServers(t *testing.T) {
+	for _, p := range peers {
+		if !p.server {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			run := p.start(t, "server")
+			results.took(run)
+			for scheme, port := range map[string]int{"ws": run.ready.WS, "wss": run.ready.WSS} {
+				t.Run(scheme, func(t *testing.T) {
+					runCases(t, "server", p, dialing(run, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)))
+				})
+			}
+		})
+	}
+}
+
+func TestClients(t *testing.T) {
+	for _, p := range peers {
+		if !p.client {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			run := p.start(t, "client")
+			results.took(run)
+			for scheme, secure := range map[string]bool{"ws": false, "wss": true} {
+				t.Run(scheme, func(t *testing.T) {
+					s := startServer(t, secure)
+					runCases(t, "client", p, accepting(run, s, s.base))
+				})
+			}
+		})
+	}
+}
+
+func runCases(t *testing.T, role string, p peer, with opener) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			defer func() { results.add(role, c.name, p.name, outcomeOf(t)) }()
+			c.run(t, with)
+		})
+	}
+}
