@@ -137,6 +137,7 @@ var cases = []testCase{
 		with.needs(t, "compression with a window of 1 KiB")
 		opts := deflate(wsd.Compression{ServerMaxWindowBits: 10, ClientMaxWindowBits: 10})
 		l := with.open(t, opts)
+		require.Contains(t, l.Extensions(), "permessage-deflate")
 		for range 3 {
 			echo(l, wsd.Text(strings.Repeat(letters(700), 100)))
 			echo(l, wsd.Binary(noise(100_000)))

@@ -97,7 +97,7 @@ asyncio.run(
             "fragments received": "sends every message in one frame",
             "absence of a code": "tells of no code where none came, rather than of 1005",
             "absence of a close": "tells of no code where no close frame came, rather than of 1006",
-            "server: compression without takeover": "agrees to compression, but not to server_no_context_takeover",
+            "compression without takeover": "does not see extension parameters that have no value",
         },
     )
 )

@@ -11,6 +11,11 @@ import (
 
 var gorilla = library{
 	module: "github.com/gorilla/websocket",
+	cannot: map[string]string{
+		"takeover sent":     "inflates every message on its own",
+		"takeover received": "compresses every message on its own",
+		"server: compression with a window of 1 KiB": "does not agree to server_max_window_bits",
+	},
 	serve: func(w http.ResponseWriter, r *http.Request) {
 		upgrader := websocket.Upgrader{Subprotocols: subprotocols, EnableCompression: true}
 		conn, err := upgrader.Upgrade(w, r, nil)
