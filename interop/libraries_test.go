@@ -18,7 +18,7 @@ func TestServers(t *testing.T) {
 			results.took(run)
 			for scheme, port := range map[string]int{"ws": run.ready.WS, "wss": run.ready.WSS} {
 				t.Run(scheme, func(t *testing.T) {
-					runCases(t, "server", p, dialing(run, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)))
+					runCases(t, "server", p.name, dialing(run, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)))
 				})
 			}
 		})
@@ -37,17 +37,18 @@ func TestClients(t *testing.T) {
 			for scheme, secure := range map[string]bool{"ws": false, "wss": true} {
 				t.Run(scheme, func(t *testing.T) {
 					s := startServer(t, secure)
-					runCases(t, "client", p, accepting(run, s, s.base))
+					runCases(t, "client", p.name, accepting(run, s, s.base))
 				})
 			}
 		})
 	}
 }
 
-func runCases(t *testing.T, role string, p peer, with opener) {
+// runCases runs all cases and notes their outcomes in the table of the role and the column of the peer.
+func runCases(t *testing.T, role, name string, with opener) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			defer func() { results.add(role, c.name, p.name, outcomeOf(t)) }()
+			defer func() { results.add(role, c.name, name, outcomeOf(t)) }()
 			c.run(t, with)
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,13 +82,16 @@ func (w *wire) Write(b []byte) (int, error) {
 }
 
 // dialing is an opener that has wsd dial the peer's server at base, a URL without a path.
-func dialing(p *process, base string) opener {
+func dialing(p *process, base string) opener { return dialingThrough(p, base, nil) }
+
+// dialingThrough is dialing by an HTTP proxy, where proxy is one.
+func dialingThrough(p *process, base string, proxy *url.URL) opener {
 	return opener{p, func(t *testing.T, opts options) *link {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		t.Cleanup(cancel)
 		l := &link{t: t, ctx: ctx, peer: p, id: newID()}
-		transport := &http.Transport{TLSClientConfig: clientTLS(t)}
+		transport := &http.Transport{TLSClientConfig: clientTLS(t), Proxy: http.ProxyURL(proxy)}
 		if opts.counting {
 			transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				conn, err := new(net.Dialer).DialContext(ctx, network, addr)

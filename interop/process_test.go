@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -101,28 +100,10 @@ type process struct {
 	role   string
 	ready  event
 	stdin  io.WriteCloser
-	stderr *lockedBuilder
+	stderr *output
 
 	mu     sync.Mutex
 	events map[string]chan event // by the connection's id; "" has those of the process
-}
-
-// lockedBuilder collects what a process writes while others look.
-type lockedBuilder struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuilder) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuilder) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start starts a peer in a role, "server" or "client", until the test ends.
@@ -131,7 +112,7 @@ func (p peer) start(t *testing.T, role string) *process {
 	command := append(p.command(t), role)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), "WSD_CERT="+certificateFile(), "WSD_KEY="+keyFile(), "WSD_CA="+authorityFile())
-	run := &process{peer: p, role: role, stderr: new(lockedBuilder), events: map[string]chan event{}}
+	run := &process{peer: p, role: role, stderr: new(output), events: map[string]chan event{}}
 	cmd.Stderr = run.stderr
 	var err error
 	run.stdin, err = cmd.StdinPipe()

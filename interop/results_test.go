@@ -103,6 +103,7 @@ func (c *collected) addExtra(t *testing.T, peer, what, scheme string) {
 var titles = []struct{ role, title string }{
 	{"server", "wsd's client with the servers of others"},
 	{"client", "wsd's server with the clients of others"},
+	{"proxy", "wsd's client and server with a proxy in between"},
 }
 
 // write writes the document.
