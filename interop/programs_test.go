@@ -249,9 +249,11 @@ func TestLibwebsocketsClient(t *testing.T) {
 			}}
 			ws.AcceptOptions.Subprotocols = []string{increment, mirror}
 			ws.AcceptOptions.Compression = &wsd.Compression{Threshold: -1}
+			// Over TLS too it names an origin of http.
+			ws.AcceptOptions.Origins = []string{"http://127.0.0.1"}
 			httpServer := &http.Server{Handler: ws}
 			served := make(chan struct{})
-			args := []string{"127.0.0.1", "--port=" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)}
+			args := []string{"127.0.0.1", "-d", "15", "--port=" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)}
 			go func() {
 				defer close(served)
 				if scheme == "wss" {
@@ -286,7 +288,10 @@ func TestLibwebsocketsClient(t *testing.T) {
 				require.NoError(t, err)
 				switch conn.Subprotocol() {
 				case increment:
-					require.NoError(t, conn.Send(ctx, wsd.Text("number 42")))
+					// It has agreed to compression here, and then finds that it has too small a buffer for it.
+					number := wsd.Text("number 42")
+					number.Compress = wsd.CompressNever
+					require.NoError(t, conn.Send(ctx, number))
 					require.NoError(t, lws.output.wait(ctx, 0, "'number 42'"))
 				case mirror:
 					msg, err := conn.Receive(ctx)
