@@ -141,6 +141,7 @@ type soak struct {
 	sides       [2]*soakSide
 	faults      []wsdtest.Faults
 	settled     bool // all that was sent has arrived before anything was closed
+	heavy       bool // many of the messages are large
 	gentle      bool // one side closes, and that is all
 	relayed     []io.ReadWriteCloser
 	relays      sync.WaitGroup
@@ -205,6 +206,7 @@ func (s *soak) run(t *testing.T) {
 	default:
 		quota = s.random.IntN(10000)
 	}
+	s.heavy = chance(s.random, 10)
 	var compression *wsd.Compression
 	if chance(s.random, 3) {
 		compression = &wsd.Compression{
@@ -217,6 +219,9 @@ func (s *soak) run(t *testing.T) {
 		quota /= 4
 	}
 	a, b := s.transports(t)
+	if s.heavy {
+		quota /= 4
+	}
 	for i, rwc := range []io.ReadWriteCloser{a, b} {
 		side := &soakSide{
 			soak:   s,
@@ -316,7 +321,8 @@ func (s *soak) transports(t *testing.T) (client, server io.ReadWriteCloser) {
 	s.sound, s.healthy = kind == 0, kind < 2
 	if s.overSockets {
 		dialed, accepted := tcpPair(t)
-		if chance(s.random, 2) {
+		if chance(s.random, 3) {
+			s.heavy = true
 			// Writes find no room, and end in the middle.
 			for _, socket := range []*net.TCPConn{dialed, accepted} {
 				_ = socket.SetWriteBuffer(8 << 10)
@@ -423,7 +429,11 @@ func (x *soakSender) run() {
 // step makes one call.
 func (x *soakSender) step() {
 	c, ctx := x.side.conn, context.Background()
-	switch n := x.random.IntN(1000); {
+	n := x.random.IntN(1000)
+	if x.side.soak.heavy && n < 100 {
+		n = 940
+	}
+	switch {
 	case n < 900:
 		x.settle(ctx, c.Send(ctx, x.next(x.random.IntN(200))))
 	case n < 940:
@@ -432,6 +442,14 @@ func (x *soakSender) step() {
 		size := 32<<10 + x.random.IntN(100<<10)
 		if chance(x.random, 20) {
 			size = x.random.IntN(3 << 20)
+		}
+		if chance(x.random, 2) {
+			// With nothing else to write, a sender writes itself.
+			soon, cancel := x.soon()
+			defer cancel()
+			if err := c.Flush(soon); err != nil {
+				x.expect(soon, "Flush", err)
+			}
 		}
 		x.settle(ctx, c.Send(ctx, x.next(size)))
 	case n < 960:
