@@ -384,8 +384,10 @@ func (s *soak) drawFaults(longest time.Duration) wsdtest.Faults {
 		Read:       at(),
 		Write:      at(),
 	}
-	if faults.MaxRead|faults.MaxWrite < 1000 {
-		faults.DelayOneIn *= 100 // for so much more calls it takes
+	for _, most := range []int{faults.MaxRead, faults.MaxWrite} {
+		if most > 0 {
+			faults.DelayOneIn *= 1 + 2000/most // for so many more calls it takes
+		}
 	}
 	s.faults = append(s.faults, faults)
 	return faults
