@@ -384,11 +384,13 @@ func (s *soak) drawFaults(longest time.Duration) wsdtest.Faults {
 		Read:       at(),
 		Write:      at(),
 	}
+	least := 10000
 	for _, most := range []int{faults.MaxRead, faults.MaxWrite} {
 		if most > 0 {
-			faults.DelayOneIn *= 1 + 2000/most // for so many more calls it takes
+			least = min(least, most)
 		}
 	}
+	faults.DelayOneIn *= 1 + 2000/least // for so many more calls it takes
 	s.faults = append(s.faults, faults)
 	return faults
 }
