@@ -35,7 +35,7 @@ var (
 
 const (
 	shortSoak      = 250              // conversations of the short form
-	shortSoakRaced = 50               // the same under the race detector
+	shortSoakRaced = 50               // the same under the race detector, or with -short
 	soakSessions   = 8                // conversations at a time, where the machine has so many processors
 	soakPatience   = 30 * time.Second // how long nothing may happen in a conversation over sockets
 	bubblePatience = 10 * time.Minute // the same in a bubble: longer than all timers of a connection together
@@ -64,7 +64,7 @@ func TestSoak(t *testing.T) {
 	var heap atomic.Uint64
 	start := time.Now()
 	conversations := uint64(shortSoak)
-	if raceEnabled {
+	if raceEnabled || testing.Short() {
 		conversations = shortSoakRaced
 	}
 	t.Run("conversations", func(t *testing.T) {
