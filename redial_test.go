@@ -32,9 +32,7 @@ type redialed struct {
 func redialing(t *testing.T, handler http.Handler, opts wsd.RedialOptions) *redialed {
 	r := &redialed{opts: &opts}
 	l := newPipeListener()
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		handler.ServeHTTP(w, req)
-	})}
+	server := &http.Server{Handler: handler}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

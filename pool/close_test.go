@@ -66,6 +66,7 @@ func acquireLater(p *pool.Pool) chan acquired {
 	return got
 }
 
+// Close does not wait for dials that hang, nor for a peer that does not answer, longer than CloseTimeout.
 func TestCloseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silent := make(chan struct{})
@@ -127,6 +128,7 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
+// A Close in the middle ends a Shutdown that waits.
 func TestCloseDuringShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
@@ -140,6 +142,7 @@ func TestCloseDuringShutdown(t *testing.T) {
 	})
 }
 
+// Acquire, Release, Close and Shutdown at the same time end, whatever comes first.
 func TestCloseUnderLoad(t *testing.T) {
 	for range 20 {
 		h := newHost(t, nil)

@@ -22,6 +22,7 @@ import (
 	"github.com/seed62836080/wsd/pool"
 )
 
+// The server comes back at once: nobody sees an error.
 func TestLossOfAllConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const conns = 10
@@ -47,6 +48,7 @@ func TestLossOfAllConnections(t *testing.T) {
 	})
 }
 
+// The server is gone for a while, with all connections, under load: RetryFor hides that.
 func TestOutageShorterThanRetryFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)
@@ -97,6 +99,7 @@ func TestOutageShorterThanRetryFor(t *testing.T) {
 	})
 }
 
+// A server that is gone for longer is reported, after RetryFor, once to each.
 func TestOutageLongerThanRetryFor(t *testing.T) {
 	for name, retryFor := range map[string]time.Duration{"default": 0, "ten seconds": 10 * time.Second, "off": -1} {
 		t.Run(name, func(t *testing.T) {
@@ -137,6 +140,7 @@ func TestOutageLongerThanRetryFor(t *testing.T) {
 	}
 }
 
+// A context that ends during an outage tells of both.
 func TestContextEndsDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)
@@ -152,6 +156,7 @@ func TestContextEndsDuringAnOutage(t *testing.T) {
 	})
 }
 
+// 1,000 waiters, a server that is down for ten minutes: few tries meanwhile, and no stampede when it is back.
 func TestNoStampede(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const waiters, conns = 1000, 100
@@ -180,7 +185,7 @@ func TestNoStampede(t *testing.T) {
 		require.Less(t, tries, 300)
 		require.Equal(t, waiters, p.Stats().Waiting)
 		h.mu.Lock()
-		h.fault, h.dialed, h.peak, h.slow = nil, nil, 0, 100*time.Millisecond
+		h.fault, h.dialed, h.slow = nil, nil, 100*time.Millisecond
 		h.mu.Unlock()
 		users.Wait()
 		// One dial to begin with; what is seen at a time doubles from there.
@@ -202,6 +207,7 @@ func TestNoStampede(t *testing.T) {
 	})
 }
 
+// A server that accepts every connection and closes it at once does not make the pool go round and round.
 func TestServerThatClosesAtOnce(t *testing.T) {
 	for name, o := range map[string]pool.Options{"waiting users": {MaxConns: 4}, "kept warm": {MaxConns: 4, MinIdle: 2}} {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +271,7 @@ func TestServerThatNeverAnswers(t *testing.T) {
 	})
 }
 
+// A user whose dial hangs gets what others release meanwhile.
 func TestReleaseServesWhoeverWaitsForADial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)
@@ -439,6 +446,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// A Receive on a connection that has just been lost fails, and says why.
 func TestLossInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)

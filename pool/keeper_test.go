@@ -99,6 +99,7 @@ func TestMaxLifetime(t *testing.T) {
 	})
 }
 
+// A connection whose peer has gone silent is found by the ping ahead of the hand-out.
 func TestCheckAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)

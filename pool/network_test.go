@@ -41,9 +41,6 @@ type host struct {
 	fault  error              // what dials get instead of a connection
 	dialed []time.Time        // when dials came, refused ones too
 	conns  map[*wsd.Conn]bool // open ones, on the server's side
-	busy   int                // dials that wait on slow
-	peak   int                // the most of them at a time
-	total  int                // connections there have ever been
 	slow   time.Duration      // what a dial takes
 }
 
@@ -56,7 +53,6 @@ func newHost(t testing.TB, handler func(*wsd.Conn)) *host {
 	h.server = &wsd.Server{Handler: func(c *wsd.Conn) {
 		h.mu.Lock()
 		h.conns[c] = true
-		h.total++
 		h.mu.Unlock()
 		defer func() {
 			h.mu.Lock()
@@ -115,14 +111,7 @@ func (h *host) dial(ctx context.Context) (net.Conn, error) {
 	h.mu.Lock()
 	h.dialed = append(h.dialed, time.Now())
 	fault, slow := h.fault, h.slow
-	h.busy++
-	h.peak = max(h.peak, h.busy)
 	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.busy--
-	}()
 	if slow > 0 {
 		select {
 		case <-time.After(slow):
@@ -205,10 +194,7 @@ func newPool(t testing.TB, h *host, o pool.Options) *pool.Pool {
 	settled := options(map[string]*host{"server": h}, o)
 	p, err := pool.New("ws://server/", settled)
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		require.NoError(t, p.Close())
-		// net/http goes on with a dial that nobody waits for any more.
-	})
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
 }
 

@@ -73,7 +73,6 @@ func TestWaitingIsFair(t *testing.T) {
 }
 
 // A wait that is given up takes nothing away from those behind it.
-
 func TestWaitingEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
@@ -98,7 +97,6 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 }
 
 // Contexts that end at the very moment at which connections are handed to their waiters lose none of them.
-
 func TestNoConnectionIsLostToACanceledWait(t *testing.T) {
 	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
 	var users sync.WaitGroup
@@ -144,7 +142,6 @@ func TestUseAfterRelease(t *testing.T) {
 }
 
 // What the last user has left behind is not for the next.
-
 func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 	ctx := context.Background()
 	for name, spoil := range map[string]func(*testing.T, *pool.Conn){
@@ -209,7 +206,6 @@ func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 }
 
 // An answer that comes late finds its connection idle, which is then no longer fit.
-
 func TestLateAnswerToAnIdleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, func(c *wsd.Conn) {
@@ -274,24 +270,7 @@ func TestDo(t *testing.T) {
 	})
 }
 
-// The server comes back at once: nobody sees an error.
-
-// The server is gone for a while, with all connections, under load: RetryFor hides that.
-
-// A server that is gone for longer is reported, after RetryFor, once to each.
-
-// A context that ends during an outage tells of both.
-
-// 1,000 waiters, a server that is down for ten minutes: few tries meanwhile, and no stampede when it is back.
-
-// A server that accepts every connection and closes it at once does not make the pool go round and round.
-
-// A user whose dial hangs gets what others release meanwhile, before those who came later.
-
-// A connection whose peer has gone silent is found by the ping ahead of the hand-out.
-
 // The first user of a connection gets what the server says unasked; it is theirs to read.
-
 func TestGreetingIsForTheFirstUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, func(c *wsd.Conn) {
@@ -308,12 +287,6 @@ func TestGreetingIsForTheFirstUser(t *testing.T) {
 		require.Equal(t, 1, h.dials())
 	})
 }
-
-// Close does not wait for dials that hang, nor for a peer that does not answer, longer than CloseTimeout.
-
-// A Close in the middle ends a Shutdown that waits.
-
-// Acquire, Release, Close and Shutdown at the same time end, whatever comes first.
 
 func TestOptionsThatCannotBe(t *testing.T) {
 	good := pool.Options{MaxConns: 2}
@@ -360,5 +333,3 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		require.NoError(t, p.Close())
 	}
 }
-
-// A Send on a connection that has just been lost fails, and says why.
