@@ -40,9 +40,6 @@ type AcceptOptions struct {
 // defaultHandshakeTimeout bounds a handshake that a peer lets trickle.
 const defaultHandshakeTimeout = 10 * time.Second
 
-// alwaysRoom is how many bytes a TCP connection takes without waiting for its peer when it is new.
-const alwaysRoom = 2 << 10
-
 var defaultAcceptOptions AcceptOptions
 
 // IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket under one path.
@@ -183,11 +180,8 @@ func (o *AcceptOptions) answer(conn net.Conn, rw *bufio.ReadWriter, extra http.H
 	b = appendHeader(b, extra)
 	b = appendHeader(b, o.Header)
 	b = append(b, "\r\n"...)
-	timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout)
-	if _, socket := conn.(*net.TCPConn); socket && len(b) <= alwaysRoom {
-		timeout = 0 // nothing has been written before, so that there is room in the socket
-	}
-	if timeout > 0 {
+	// For the shortest answer too: the client may have left the answers to earlier requests in the socket, unread.
+	if timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout); timeout > 0 {
 		_ = conn.SetWriteDeadline(time.Now().Add(timeout))
 	}
 	if _, err := conn.Write(b); err != nil {

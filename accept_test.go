@@ -411,6 +411,33 @@ func TestAcceptGivesUpOnAClientThatDoesNotRead(t *testing.T) {
 	})
 }
 
+// Answers to earlier requests may have filled the socket of a client that asks and does not read, so that there is no room
+// for the shortest 101 either.
+func TestAcceptGivesUpOnAFullSocket(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = client.Close() }()
+	server, err := listener.Accept()
+	require.NoError(t, err)
+	// Without room for a single byte, after buffers have grown as far as they do.
+	const patience = 50 * time.Millisecond
+	for page, size := make([]byte, 64<<10), 64<<10; size > 0; {
+		require.NoError(t, server.SetWriteDeadline(time.Now().Add(patience)))
+		n, err := server.Write(page[:size])
+		if err != nil && n == 0 {
+			size /= 2
+		}
+	}
+	require.NoError(t, server.SetWriteDeadline(time.Time{}))
+	_, err = wsd.Accept(hijacked{httptest.NewRecorder(), server, nil}, handshakeRequest(),
+		&wsd.AcceptOptions{HandshakeTimeout: patience})
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.ErrorAs(t, err, new(*wsd.HandshakeError))
+}
+
 func TestAcceptClearsTheDeadlineOfTheHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
