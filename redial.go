@@ -39,7 +39,8 @@ const (
 // Permanent reports whether trying again cannot mend err, an error of Dial or the cause of a connection's end: an HTTP
 // status from 400 to 499 except 408, 425 and 429; arguments of which Dial can make no request; and the status codes by
 // which a peer says that it does not take what this side sends, which are 1002, 1003, 1007, 1008, 1009 and 1010
-// (RFC 6455, section 7.4.1).
+// (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so that a Close of this side with one of these
+// counts as well.
 func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {

@@ -288,6 +288,20 @@ func TestGreetingIsForTheFirstUser(t *testing.T) {
 	})
 }
 
+// Lending costs the handle and nothing else.
+func TestLendingAllocatesTheHandleAlone(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates too")
+	}
+	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
+	require.NoError(t, acquire(t, p).Release())
+	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() {
+		if c, err := p.Acquire(context.Background()); err == nil {
+			_ = c.Release()
+		}
+	}), 1.0)
+}
+
 func TestOptionsThatCannotBe(t *testing.T) {
 	good := pool.Options{MaxConns: 2}
 	for _, test := range []struct {

@@ -20,7 +20,7 @@ type Stats struct {
 	Refused      uint64        // calls of Acquire that returned a *DialError
 	Dials        uint64        // dials begun
 	DialErrors   uint64        // dials, with their Setup, that failed
-	Lost         uint64        // connections that ended by themselves
+	Lost         uint64        // connections that neither the pool nor Destroy has ended
 	Discarded    uint64        // open connections closed because of what their user left: Destroy, unread messages
 	ChecksFailed uint64        // connections closed because no pong came within Options.CheckTimeout; Discarded too
 	Expired      uint64        // connections closed after Options.MaxLifetime

@@ -30,6 +30,10 @@ func main() {
 	requests := flag.Int("requests", 20000, "how many requests to do")
 	outage := flag.Duration("outage", 500*time.Millisecond, "how long the server is away")
 	flag.Parse()
+	if *requests < 1 {
+		fmt.Fprintln(os.Stderr, "pool: -requests: expected at least 1, got", *requests)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Stdout, *requests, *outage); err != nil {
@@ -93,7 +97,7 @@ func run(ctx context.Context, out io.Writer, requests int, outage time.Duration)
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d of %d requests answered, %d of them at a second try\n\n", answered.Load(), requests, repeated.Load())
+	fmt.Fprintf(out, "%d of %d requests answered, %d tries were repeated\n\n", answered.Load(), requests, repeated.Load())
 	table(out, p.Stats())
 	return p.Shutdown(context.Background())
 }
