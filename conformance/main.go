@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -103,9 +104,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil && len(results) == 0 {
 		return fail(err)
 	}
-	failures := 0
 	if *asJSON != "-" {
-		failures = printReport(stdout, results, *verbose)
+		printReport(stdout, results, *verbose)
 	}
 	if *asJSON != "" {
 		out := stdout
@@ -121,12 +121,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return fail(err)
 		}
 	}
-	for _, r := range results {
-		if r.Verdict == failed {
-			failures++
-		}
-	}
-	if failures > 0 {
+	if slices.ContainsFunc(results, func(r result) bool { return r.Verdict == failed }) {
 		return 1
 	}
 	return 0

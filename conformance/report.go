@@ -27,8 +27,8 @@ func (t tally) row(w io.Writer, name string) {
 	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t\n", name, t.passed, t.failed, t.notApplicable, t.passed+t.failed+t.notApplicable)
 }
 
-// printReport writes what failed, with verbose every case, and the table. It returns how many failed.
-func printReport(w io.Writer, results []result, verbose bool) int {
+// printReport writes what failed, with verbose every case, and the table.
+func printReport(w io.Writer, results []result, verbose bool) {
 	byTopic := make(map[string]*tally)
 	var all tally
 	for _, r := range results {
@@ -58,7 +58,6 @@ func printReport(w io.Writer, results []result, verbose bool) int {
 	}
 	all.row(t, "all")
 	t.Flush()
-	return all.failed
 }
 
 func writeJSON(w io.Writer, results []result) error {

@@ -180,8 +180,8 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 }
 
 // Do calls f with a connection, between an Acquire and a Release. Where f fails or panics, or ctx is done by then, the
-// connection is destroyed instead, as it may have an answer under way. f must not keep the connection, nor close it; and it has to fail where
-// a Receive of its has failed, even by a context of its own. Do returns Acquire's error or f's.
+// connection is destroyed instead, as it may have an answer under way. f must not keep the connection, nor close it, and
+// it has to fail where a Receive in it has failed, by a shorter context of its own too. Do returns Acquire's error or f's.
 func (p *Pool) Do(ctx context.Context, f func(conn *wsd.Conn) error) error {
 	c, err := p.Acquire(ctx)
 	if err != nil {
