@@ -446,6 +446,36 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// Where one server has lost its connections, LeastLoaded makes up for that, and RoundRobin goes on in its order.
+func TestBalanceOfAnUnevenLoad(t *testing.T) {
+	for _, test := range []struct {
+		balance pool.Balance
+		open    []int // connections to each server in the end
+	}{{pool.LeastLoaded, []int{2, 2}}, {pool.RoundRobin, []int{3, 1}}} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := newHost(t, nil), newHost(t, nil)
+			p, err := pool.New("ws://a", options(map[string]*host{"a": a, "b": b},
+				pool.Options{MaxConns: 4, MoreURLs: []string{"ws://b"}, Balance: test.balance}))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, p.Close()) }()
+			conns := make([]*pool.Conn, 4) // to a, b, a, b
+			for i := range conns {
+				conns[i] = acquire(t, p)
+			}
+			require.NoError(t, conns[1].Destroy())
+			require.NoError(t, conns[3].Destroy())
+			synctest.Wait()
+			require.Equal(t, []int{2, 0}, []int{a.open(), b.open()})
+			conns[1], conns[3] = acquire(t, p), acquire(t, p)
+			synctest.Wait()
+			require.Equal(t, test.open, []int{a.open(), b.open()})
+			for _, c := range conns {
+				require.NoError(t, c.Release())
+			}
+		})
+	}
+}
+
 // A Receive on a connection that has just been lost fails, and says why.
 func TestLossInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
