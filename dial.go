@@ -53,9 +53,10 @@ var errRedirects = errors.New("stopped after 10 redirects")
 // info in it becomes basic authorization, unless Header has another. nil options are the defaults. On success the
 // response is the server's answer, without a body.
 //
-// Redirects are followed as HTTPClient.CheckRedirect has it, but never from wss to ws, and Authorization, Cookie and
-// other credentials of the caller stay behind where a redirect leaves the origin, which is scheme, host and port. A
-// cookie jar goes by its own rules.
+// Redirects are followed as HTTPClient.CheckRedirect has it, but never from wss to ws, and Authorization, Cookie and the
+// other header fields that HTTP has for credentials stay behind where a redirect leaves the origin, which is scheme, host
+// and port. A secret in a field of another name goes along: only CheckRedirect can know of it. A cookie jar goes by its
+// own rules.
 //
 // ctx bounds the handshake alone: that it is done later does not touch the connection. An error is a *HandshakeError, or
 // ErrNilContext; it matches ctx's error where that ended the handshake, and context.DeadlineExceeded where
