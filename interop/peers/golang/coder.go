@@ -1,4 +1,5 @@
 // coder.go is github.com/coder/websocket as a peer.
+
 package main
 
 import (

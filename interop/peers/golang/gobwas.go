@@ -1,4 +1,5 @@
 // gobwas.go is github.com/gobwas/ws as a peer: frames by hand, as that library is used.
+
 package main
 
 import (

@@ -1,4 +1,5 @@
 // gorilla.go is github.com/gorilla/websocket as a peer.
+
 package main
 
 import (

@@ -1,4 +1,5 @@
 // gws.go is github.com/lxzan/gws as a peer.
+
 package main
 
 import (

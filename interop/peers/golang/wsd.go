@@ -1,4 +1,5 @@
 // wsd.go is wsd itself as a peer: what the others are compared with, and what is behind the proxies.
+
 package main
 
 import (
