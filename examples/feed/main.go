@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/seed62836080/wsd"
@@ -38,15 +39,15 @@ func main() {
 	if len(topics) == 0 {
 		topics = []string{"tea", "coffee"}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for connections to be closed
 	if *url == "" {
 		server := httptest.NewServer(demo(300*time.Millisecond, 10))
 		defer server.Close()
 		*url = server.URL
 	}
 	if err := follow(ctx, os.Stdout, *url, topics, 2*time.Second); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "feed:", err)
 		os.Exit(1)
 	}
 }

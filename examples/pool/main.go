@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -34,10 +35,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "pool: -requests: expected at least 1, got", *requests)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for connections to be closed
 	if err := run(ctx, os.Stdout, *requests, *outage); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "pool:", err)
 		os.Exit(1)
 	}
 }
