@@ -375,10 +375,14 @@ func (s *soak) drawFaults(longest time.Duration) wsdtest.Faults {
 			For:   time.Duration(s.random.Int64N(int64(10*longest)) + 1),
 		}
 	}
+	small := 1 + s.random.IntN(100)
+	if s.overSockets {
+		small *= 30 // a system call for each byte is the machine's business, not the connection's
+	}
 	faults := wsdtest.Faults{
 		Seed:       s.seed,
-		MaxRead:    anyOf(s.random, 0, 0, 1+s.random.IntN(100), 1+s.random.IntN(10000)),
-		MaxWrite:   anyOf(s.random, 0, 0, 1+s.random.IntN(100), 1+s.random.IntN(10000)),
+		MaxRead:    anyOf(s.random, 0, 0, small, 1+s.random.IntN(10000)),
+		MaxWrite:   anyOf(s.random, 0, 0, small, 1+s.random.IntN(10000)),
 		Delay:      anyOf(s.random, 0, longest),
 		DelayOneIn: 100 + s.random.IntN(1000),
 		Read:       at(),
