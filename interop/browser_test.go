@@ -169,10 +169,10 @@ func TestBrowser(t *testing.T) {
 			require.Contains(t, tab.text("#agreed-extensions"), "permessage-deflate")
 
 			// A message is typed and sent with Enter, and again as binary, with a click.
-			tab.do(chromedp.Clear(text), chromedp.SendKeys(text, "Gr\u00fc\u00dfe, \u4e16\u754c\r"))
-			tab.awaitLine("\u2190", "Gr\u00fc\u00dfe, \u4e16\u754c", "text, 15 bytes")
+			tab.do(chromedp.Clear(text), chromedp.SendKeys(text, "Gr\u00fc\u00dfe, \u03ba\u03cc\u03c3\u03bc\u03b5\r"))
+			tab.awaitLine("\u2190", "Gr\u00fc\u00dfe, \u03ba\u03cc\u03c3\u03bc\u03b5", "text, 19 bytes")
 			tab.do(chromedp.Click(chromedp.CSS("input[value=binary]")), chromedp.Click(send))
-			tab.awaitLine("\u2190", "47 72 c3 bc c3 9f", "binary, 15 bytes")
+			tab.awaitLine("\u2190", "47 72 c3 bc c3 9f", "binary, 19 bytes")
 			tab.screenshot(page.name + "-2-messages")
 
 			// As much as nobody types, pasted.

@@ -233,8 +233,14 @@ func accepting(p *process, s *server, base string) opener {
 	}}
 }
 
-// cannot returns why the peer cannot take part in something, empty where it can.
-func (l *link) cannot(what string) string { return l.peer.cannot(what) }
+// can reports whether the peer can take part in something, and notes where it cannot.
+func (l *link) can(what string) bool {
+	if l.peer.cannot(what) == "" {
+		return true
+	}
+	results.lacks(l.t.Name())
+	return false
+}
 
 // order has the peer do something.
 func (l *link) order(do string, details map[string]any) {

@@ -27,7 +27,7 @@ import (
 var writeTable = flag.Bool("write-table", false, "write docs/interop.md from what has been run")
 
 // patience bounds whatever waits for a peer. It decides when a test has failed, never whether one succeeds.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // shared is a directory with certificates and built peers, for the time of the run.
 var shared string

@@ -59,6 +59,15 @@ func (p *proxy) reload(t *testing.T) {
 	require.NoError(t, p.output.wait(bounded(t), from, p.renewed))
 }
 
+// stop ends the proxy. Killed, its master process would leave its workers behind.
+func (p *proxy) stop() {
+	_ = p.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+	}
+}
+
 func startNginx(t *testing.T, backend int) *proxy {
 	t.Helper()
 	path := program(t, "nginx")
@@ -109,11 +118,7 @@ http {
 	}
 	p.write(t, false)
 	p.running = runProgram(t, path, "-p", dir, "-e", "stderr", "-c", p.config)
-	// Killed, the master process leaves its workers behind.
-	t.Cleanup(func() {
-		_ = p.Process.Signal(syscall.SIGTERM)
-		<-p.exited
-	})
+	t.Cleanup(p.stop)
 	p.reachable(t, p.wss)
 	return p
 }
@@ -175,10 +180,7 @@ backend idle
 	}
 	p.write(t, false)
 	p.running = runProgram(t, path, "-W", "-S", control, "-f", p.config)
-	t.Cleanup(func() {
-		_ = p.Process.Signal(syscall.SIGTERM)
-		<-p.exited
-	})
+	t.Cleanup(p.stop)
 	p.reachable(t, p.wss)
 	return p
 }

@@ -18,7 +18,8 @@ type outcome string
 
 const (
 	passed  outcome = "yes"
-	unable  outcome = "–" // the peer cannot take part in it
+	partly  outcome = "part" // all that the peer can
+	unable  outcome = "–"    // the peer cannot take part in it
 	failure outcome = "NO"
 )
 
@@ -29,6 +30,8 @@ func outcomeOf(t *testing.T) outcome {
 		return failure
 	case t.Skipped():
 		return unable
+	case results.partial(t.Name()):
+		return partly
 	}
 	return passed
 }
@@ -40,6 +43,7 @@ type collected struct {
 	extra  []extraResult
 	peers  map[string]string            // versions by name
 	cannot map[string]map[string]string // by peer: what, and why
+	parts  map[string]bool              // by test: a peer could not do all of it
 }
 
 // extraResult is one of the tests that only one peer has.
@@ -84,9 +88,24 @@ func (c *collected) add(role, name, peer string, o outcome) {
 	defer c.mu.Unlock()
 	byPeer := setDefault(&c.matrix, role, map[string]map[string]outcome{})
 	row := setDefault(&byPeer, name, map[string]outcome{})
-	if old, ok := row[peer]; !ok || old == passed || o == failure {
+	// The worst counts.
+	rank := []outcome{passed, partly, unable, failure}
+	if old, ok := row[peer]; !ok || slices.Index(rank, o) > slices.Index(rank, old) {
 		row[peer] = o
 	}
+}
+
+// lacks notes that the peer cannot do a part of a test.
+func (c *collected) lacks(test string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	setDefault(&c.parts, test, true)
+}
+
+func (c *collected) partial(test string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.parts[test]
 }
 
 // addExtra notes the outcome of a test that only one peer has, when it ends.
@@ -121,8 +140,9 @@ cd interop && WSD_INTEROP=required go test -write-table
 ` + "```" + `
 
 Every peer runs as a process of its own and talks to wsd over loopback. A cell says **yes** where the case passed over ws
-and over wss, **–** where the peer cannot take part in it (why is [below](#what-the-peers-cannot-do)), **NO** where it
-failed. Sections are RFC 6455's where no other RFC is named. The peer "wsd" is wsd on both ends.
+and over wss, **part** where it passed but for what the peer cannot do and **–** where the peer cannot take part in it
+(what and why is [below](#what-the-peers-cannot-do)), **NO** where it failed. Sections are RFC 6455's where no other RFC
+is named. The peer "wsd" is wsd on both ends.
 
 `)
 	names := slices.SortedFunc(maps.Keys(c.peers), order)
@@ -157,7 +177,7 @@ failed. Sections are RFC 6455's where no other RFC is named. The peer "wsd" is w
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.peer, r.what, r.scheme, r.outcome)
 		}
 	}
-	b.WriteString("\n## What the peers cannot do\n\n")
+	b.WriteString("\n## What the peers cannot do\n\nWhere a role is named, in that role alone.\n\n")
 	for _, name := range names {
 		for _, what := range slices.Sorted(maps.Keys(c.cannot[name])) {
 			fmt.Fprintf(&b, "- %s, %s: %s\n", name, what, c.cannot[name][what])

@@ -12,6 +12,9 @@ import (
 
 var coder = library{
 	module: "github.com/coder/websocket",
+	cannot: map[string]string{
+		"server: compression with a window of 1 KiB": "declines an offer with server_max_window_bits",
+	},
 	serve: func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 			Subprotocols:    subprotocols,

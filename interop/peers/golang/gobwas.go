@@ -21,8 +21,9 @@ var alone = wsflate.Parameters{ServerNoContextTakeover: true, ClientNoContextTak
 var gobwas = library{
 	module: "github.com/gobwas/ws",
 	cannot: map[string]string{
-		"takeover received": "compresses every message on its own",
-		"takeover sent":     "inflates every message on its own",
+		"takeover received":                          "compresses every message on its own",
+		"server: compression with a window of 1 KiB": "declines an offer with server_max_window_bits",
+		"takeover sent":                              "inflates every message on its own",
 	},
 	serve: func(w http.ResponseWriter, r *http.Request) {
 		extension := wsflate.Extension{Parameters: alone}
