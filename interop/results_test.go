@@ -112,9 +112,10 @@ func (c *collected) partial(test string) bool {
 func (c *collected) addExtra(t *testing.T, peer, what, scheme string) {
 	t.Helper()
 	t.Cleanup(func() {
+		result := extraResult{peer, what, scheme, outcomeOf(t)}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.extra = append(c.extra, extraResult{peer, what, scheme, outcomeOf(t)})
+		c.extra = append(c.extra, result)
 	})
 }
 
