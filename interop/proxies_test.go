@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,10 +33,23 @@ type proxy struct {
 	configure func(backend int, cuts bool) string
 	config    string
 	backend   int
-	// renew has it take the configuration anew, and renewed is what it prints when what runs by the old one takes no
-	// more connections.
+	// renew has it take the configuration anew, and renewed is all that it has printed when what runs by the new one
+	// takes connections and what runs by the old one takes no more.
 	renew   func() error
-	renewed string
+	renewed []string
+	// cannot is what peers cannot do through it, and why.
+	cannot map[string]string
+}
+
+// between tells a peer what it cannot do because the proxy is in between.
+func (p *proxy) between(run *process) {
+	results.lacking(p.name, p.cannot)
+	cannot := maps.Clone(run.ready.Cannot)
+	if cannot == nil {
+		cannot = map[string]string{}
+	}
+	maps.Copy(cannot, p.cannot)
+	run.ready.Cannot = cannot
 }
 
 func (p *proxy) base(scheme string) string {
@@ -56,7 +70,9 @@ func (p *proxy) reload(t *testing.T) {
 	t.Helper()
 	from := p.output.len()
 	require.NoError(t, p.renew())
-	require.NoError(t, p.output.wait(bounded(t), from, p.renewed))
+	for _, text := range p.renewed {
+		require.NoError(t, p.output.wait(bounded(t), from, text))
+	}
 }
 
 // stop ends the proxy. Killed, its master process would leave its workers behind.
@@ -76,7 +92,7 @@ func startNginx(t *testing.T, backend int) *proxy {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	p := &proxy{name: "nginx", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "nginx.conf"),
-		renewed: "gracefully shutting down"}
+		renewed: []string{"gracefully shutting down"}}
 	p.renew = func() error { return p.Process.Signal(syscall.SIGHUP) }
 	p.configure = func(backend int, cuts bool) string {
 		shutdown := ""
@@ -131,7 +147,10 @@ func startHaproxy(t *testing.T, backend int) *proxy {
 	// A signal that reaches its master process while that starts is lost at times, an order over its socket is not.
 	control := filepath.Join(dir, "control")
 	p := &proxy{name: "haproxy", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "haproxy.cfg"),
-		renewed: "Loading success"}
+		renewed: []string{"Loading success", "Proxy websockets stopped"},
+		cannot: map[string]string{
+			"code of a failure": "resets a client that goes on sending behind the end of the server's bytes, which can take the close frame with it",
+		}}
 	p.renew = func() error {
 		conn, err := net.Dial("unix", control)
 		for again := time.NewTicker(20 * time.Millisecond); errors.Is(err, syscall.ECONNREFUSED) && t.Context().Err() == nil; {
@@ -194,6 +213,7 @@ func TestReverseProxies(t *testing.T) {
 			t.Parallel()
 			run := peerNamed(t, "wsd").start(t, "server")
 			p := start(t, run.ready.WS)
+			p.between(run)
 			for _, scheme := range []string{"ws", "wss"} {
 				t.Run(scheme, func(t *testing.T) { runCases(t, "proxy", name, dialing(run, p.base(scheme))) })
 			}
@@ -210,6 +230,7 @@ func TestClientsThroughReverseProxies(t *testing.T) {
 				run := peerNamed(t, client).start(t, "client")
 				s := startServer(t, false)
 				p := start(t, portOf(t, s.base))
+				p.between(run)
 				for _, scheme := range []string{"ws", "wss"} {
 					t.Run(scheme, func(t *testing.T) {
 						results.addExtra(t, name, client+"'s client to wsd's server, every case", scheme)

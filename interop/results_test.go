@@ -68,10 +68,15 @@ func setDefault[M ~map[K]V, K comparable, V any](m *M, k K, v V) V {
 // took notes that a peer took part.
 func (c *collected) took(p *process) {
 	c.version(p.name, p.ready.Version)
+	c.lacking(p.name, p.ready.Cannot)
+}
+
+// lacking notes what a peer cannot do, and why.
+func (c *collected) lacking(name string, cannot map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for what, why := range p.ready.Cannot {
-		setDefault(&c.cannot, p.name, map[string]string{})[what] = why
+	for what, why := range cannot {
+		setDefault(&c.cannot, name, map[string]string{})[what] = why
 	}
 }
 
