@@ -41,6 +41,11 @@ type proxy struct {
 	cannot map[string]string
 }
 
+// resetsClients is what both proxies do to the client of a server that ends the connection.
+var resetsClients = map[string]string{
+	"code of a failure": "a client that goes on sending behind the end of the server's bytes is reset, and loses the close frame",
+}
+
 // between tells a peer what it cannot do because the proxy is in between.
 func (p *proxy) between(run *process) {
 	results.lacking(p.name, p.cannot)
@@ -92,7 +97,7 @@ func startNginx(t *testing.T, backend int) *proxy {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	p := &proxy{name: "nginx", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "nginx.conf"),
-		renewed: []string{"gracefully shutting down"}}
+		renewed: []string{"gracefully shutting down"}, cannot: resetsClients}
 	p.renew = func() error { return p.Process.Signal(syscall.SIGHUP) }
 	p.configure = func(backend int, cuts bool) string {
 		shutdown := ""
@@ -148,9 +153,7 @@ func startHaproxy(t *testing.T, backend int) *proxy {
 	control := filepath.Join(dir, "control")
 	p := &proxy{name: "haproxy", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "haproxy.cfg"),
 		renewed: []string{"Loading success", "Proxy websockets stopped"},
-		cannot: map[string]string{
-			"code of a failure": "resets a client that goes on sending behind the end of the server's bytes, which can take the close frame with it",
-		}}
+		cannot: resetsClients}
 	p.renew = func() error {
 		conn, err := net.Dial("unix", control)
 		for again := time.NewTicker(20 * time.Millisecond); errors.Is(err, syscall.ECONNREFUSED) && t.Context().Err() == nil; {
