@@ -153,7 +153,7 @@ func startHaproxy(t *testing.T, backend int) *proxy {
 	control := filepath.Join(dir, "control")
 	p := &proxy{name: "haproxy", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "haproxy.cfg"),
 		renewed: []string{"Loading success", "Proxy websockets stopped"},
-		cannot: resetsClients}
+		cannot:  resetsClients}
 	p.renew = func() error {
 		conn, err := net.Dial("unix", control)
 		for again := time.NewTicker(20 * time.Millisecond); errors.Is(err, syscall.ECONNREFUSED) && t.Context().Err() == nil; {
