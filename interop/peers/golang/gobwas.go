@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/gobwas/httphead"
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsflate"
+	"github.com/gobwas/ws/wsutil"
 )
 
 // alone is the compression that the library has: without context takeover.
@@ -92,11 +94,18 @@ func (s *gobwasSession) run(shaken ws.Handshake) {
 
 // step takes one frame. A code other than 0 is that of a close frame.
 func (s *gobwasSession) step() (ws.StatusCode, string, error) {
-	f, err := ws.ReadFrame(s.reader)
+	header, err := ws.ReadHeader(s.reader)
 	if err != nil {
 		return 0, "", err
 	}
-	if err := ws.CheckHeader(f.Header, s.state); err != nil {
+	if err := ws.CheckHeader(header, s.state); err != nil {
+		return 0, "", err
+	}
+	if header.Length > maxMessage {
+		return 0, "", wsutil.ErrFrameTooLarge
+	}
+	f := ws.Frame{Header: header, Payload: make([]byte, header.Length)}
+	if _, err := io.ReadFull(s.reader, f.Payload); err != nil {
 		return 0, "", err
 	}
 	if f.Header.Masked {
