@@ -235,11 +235,13 @@ func (c *Conn) endError() error {
 }
 
 func (c *Conn) endErrorLocked() error {
-	cause := c.event.Err
-	if cause == nil {
-		cause = errClosedHere
+	switch {
+	case c.event.Err != nil:
+		return &closedError{c.event.Err}
+	case c.out.failed != nil:
+		return &closedError{c.out.failed}
 	}
-	return &closedError{cause}
+	return &closedError{errClosedHere}
 }
 
 // errClosedHere is the cause that a Close by this side gives to calls until the handshake has decided how it ends.

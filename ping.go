@@ -113,11 +113,11 @@ func (c *Conn) answerPing(payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
-	if o.refused || o.stopped {
-		return
-	}
-	if len(o.pongs) > maxWaiting {
+	if len(o.pongs) > maxWaiting && !o.refused {
 		c.relievePongs()
+	}
+	if o.refused {
+		return // a close frame may be on its way, and nothing follows that
 	}
 	o.pongs = o.appendFrame(o.pongs, finBit|byte(OpPong), payload)
 	o.waitingPongs++

@@ -211,15 +211,16 @@ func (c *Conn) endOnViolation(err error) {
 
 // endOnReadError ends a connection whose transport gives no more.
 func (c *Conn) endOnReadError(err error) {
-	problem := "the connection ended without a close frame"
 	c.mu.Lock()
 	switch {
 	case c.out.failed != nil:
-		problem, err = "write", c.out.failed
+		err = c.out.failed
 	case c.sentClose:
-		problem = "the connection ended before the peer's close frame"
+		err = &causeError{"the connection ended before the peer's close frame", err}
+	default:
+		err = &causeError{"the connection ended without a close frame", err}
 	}
-	c.setCause(&causeError{problem, err}, StatusAbnormalClosure, "")
+	c.setCause(err, StatusAbnormalClosure, "")
 	c.mu.Unlock()
 	close(c.messages)
 }

@@ -340,6 +340,35 @@ func TestRule6PingsAreAnswered(t *testing.T) {
 	})
 }
 
+// A ping that is looked at while the close frame leaves gets no pong behind it (RFC 6455, section 5.5.1).
+func TestRule6NoPongFollowsTheCloseFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{SendQueue: -1})
+		for range 100 {
+			require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+		}
+		synctest.Wait() // the writer waits for the peer
+		flood := p.encode(ping(strings.Repeat("p", 125)))
+		for len(flood) < 1<<20 {
+			flood = append(flood, flood...)
+		}
+		go func() { _, _ = p.rwc.Write(flood) }()
+		synctest.Wait() // the reader waits for the pongs to be written
+		go func() { _ = c.Close(wsd.StatusNormalClosure, "") }()
+		synctest.Wait()
+		f := p.receive()
+		for f.first != 0x88 {
+			f = p.receive()
+		}
+		synctest.Wait()
+		p.send(closeFrame(1000))
+		p.expectEOF()
+		<-c.Closed()
+		require.True(t, c.CloseEvent().Clean)
+		p.close()
+	})
+}
+
 func TestRule7DeclaredLengthsAllocateNothing(t *testing.T) {
 	for name, header := range map[string][]byte{
 		"2^62 bytes":              {0x82, 0xFF, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
@@ -460,6 +489,28 @@ func TestRule8CallsAfterTheEnd(t *testing.T) {
 		require.NoError(t, c.Close(wsd.StatusNormalClosure, ""), "the handshake was completed")
 		c.CloseNow()
 		p.close()
+	})
+}
+
+// Between a write that failed and the end the reader looks for the peer's close frame, and calls say what failed.
+func TestRule8CallsAfterAFailedWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := wsdtest.Transport()
+		defer a.Close()
+		c := wsd.NewConn(&brokenWriter{ReadWriteCloser: b}, wsd.ServerRole, wsd.Config{})
+		require.ErrorIs(t, c.Send(t.Context(), wsd.Binary(make([]byte, 1<<20))), errBroken, "the one that failed")
+		require.Equal(t, wsd.StateClosing, c.State())
+		_, pingErr := c.Ping(t.Context(), nil)
+		for call, err := range map[string]error{
+			"Send":  c.Send(t.Context(), wsd.Text("x")),
+			"Flush": c.Flush(t.Context()),
+			"Ping":  pingErr,
+		} {
+			require.ErrorIs(t, err, wsd.ErrClosed, call)
+			require.ErrorIs(t, err, errBroken, call)
+			require.EqualError(t, err, "wsd: connection closed: write: broken", call)
+		}
+		<-c.Closed()
 	})
 }
 

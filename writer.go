@@ -54,7 +54,7 @@ type outgoing struct {
 	admission    admission
 	refused      bool  // no message is taken any more
 	stopped      bool  // nothing is written any more
-	failed       error // what a write failed with
+	failed       error // the cause of the end that a failed write is, unless the reader finds another
 	closeWritten bool
 
 	writing  bool          // somebody writes, with mu given up
@@ -380,9 +380,9 @@ func (c *Conn) wrote(upTo uint64, err error) {
 	case err == nil:
 		o.written = max(o.written, upTo)
 	case o.failed == nil && !o.stopped:
-		o.failed = err
-		// The peer may have sent a close frame before it stopped reading: the reader gets a moment to find it.
 		cause := &causeError{"write", err}
+		o.failed = cause
+		// The peer may have sent a close frame before it stopped reading: the reader gets a moment to find it.
 		c.failTimer = time.AfterFunc(writeFailedGrace, func() { c.abort(cause) })
 		c.refuseSends()
 	}
