@@ -40,11 +40,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	accepted := false
+	defer func() {
+		if !accepted { // or CheckOrigin panicked, from which net/http recovers
+			s.active.Done()
+		}
+	}()
 	conn, err := Accept(w, r, &s.AcceptOptions)
 	if err != nil {
-		s.active.Done()
 		return
 	}
+	accepted = true
 	s.mu.Lock()
 	if s.conns == nil {
 		s.conns = make(map[*Conn]struct{})

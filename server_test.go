@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -78,6 +79,18 @@ func TestServerSurvivesAPanic(t *testing.T) {
 	require.NoError(t, ws.Shutdown(t.Context()))
 	require.Contains(t, log.String(), "a handler's own")
 	require.Contains(t, log.String(), "server_test.go")
+}
+
+// net/http recovers from a panic in a handshake, and such a handshake is not waited for.
+func TestServerShutdownAfterAPanicInAHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws := &wsd.Server{Handler: echo}
+		ws.CheckOrigin = func(*http.Request) bool { panic("a check's own") }
+		require.PanicsWithValue(t, "a check's own", func() { ws.ServeHTTP(httptest.NewRecorder(), handshakeRequest()) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, ws.Shutdown(ctx))
+	})
 }
 
 func TestServerShutdown(t *testing.T) {
