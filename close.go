@@ -146,15 +146,15 @@ func (s State) String() string {
 
 // CloseEvent tells how a connection ended, the CloseEvent of browsers.
 type CloseEvent struct {
-	// Code is the status code of the peer's close frame, StatusNoStatus where that had none. Where no close frame came
-	// it is the code with which this side failed the connection (StatusProtocolError, say), and StatusAbnormalClosure
-	// where there was no such reason either (RFC 6455, section 7.1.5).
+	// Code is the status code of the peer's close frame, StatusNoStatus where that had none. Where no close frame was
+	// the cause it is the code with which this side failed the connection (StatusProtocolError, say), and
+	// StatusAbnormalClosure where there was no such reason either (RFC 6455, section 7.1.5).
 	Code StatusCode
 	// Reason is the text that came with Code, UTF-8, at most 123 bytes, often empty.
 	Reason string
 	// Clean is true where both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
-	// Err is the cause of the end: a *CloseError where the closing handshake completed, whoever began it, otherwise
-	// what went wrong. It is never nil once the connection has ended.
+	// Err is the cause of the end: what went wrong, if anything did, and a *CloseError where the closing handshake was
+	// all there was, whoever began it. It is never nil once the connection has ended.
 	Err error
 }

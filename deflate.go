@@ -140,7 +140,8 @@ func (s *scratch) free() {
 	}
 }
 
-// deflater compresses the messages of one connection. It is used under the connection's lock for sending.
+// deflater compresses the messages of one connection. With context takeover the sender whose turn it is uses it; without,
+// any number may at a time, for it does not change.
 type deflater struct {
 	pool      *sync.Pool
 	level     int // as newCompressor takes it

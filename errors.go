@@ -21,7 +21,7 @@ var (
 	// ErrSlowConsumer ends a connection under CloseSlow, and is reported once on Errors under DropSlow, when Messages
 	// has been full for too long.
 	ErrSlowConsumer = errors.New("wsd: messages are not being received")
-	// ErrMessageTooBig is matched by the error of a Send whose message the connection cannot take.
+	// ErrMessageTooBig is matched by the error of a Ping whose payload does not fit a control frame.
 	ErrMessageTooBig = errors.New("wsd: message too big")
 	// ErrInvalidMessage is matched by the error of a Send whose message may not be sent: neither text nor binary, or
 	// text that is not UTF-8.
@@ -32,7 +32,7 @@ var (
 	ErrServerClosed = errors.New("wsd: server closed")
 )
 
-// CloseError is the end of a connection by a close frame, the peer's or this side's.
+// CloseError is the end of a connection by the peer's close frame, be it the first or the answer to this side's.
 type CloseError struct {
 	Code   StatusCode // what the frame carried, StatusNoStatus where it had no code
 	Reason string     // UTF-8, often empty

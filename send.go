@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -366,7 +365,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 	if w.text {
 		state := w.utf8.check(p)
 		if state == utf8Reject {
-			return 0, fmt.Errorf("%w: text is not UTF-8 at byte %s or later", ErrInvalidMessage, strconv.Itoa(w.size))
+			return 0, fmt.Errorf("%w: text is not UTF-8 at byte %d or later", ErrInvalidMessage, w.size)
 		}
 		w.utf8 = state
 	}
