@@ -213,7 +213,9 @@ func (p *Parser) allocate(size, rest int) []byte {
 		p.shared = make([]byte, max(size, min(rest, sharedChunk)))
 	}
 	data := p.shared[:size:size]
-	p.shared = p.shared[size:]
+	if p.shared = p.shared[size:]; size == rest {
+		p.shared = nil // the connection may be idle for long now
+	}
 	return data
 }
 

@@ -219,6 +219,7 @@ func TestParserAllocations(t *testing.T) {
 			left = left[n:]
 		}
 	}), 2.0, "80 small messages in one read")
+	require.Nil(t, parser.shared, "nothing of it is kept until more comes")
 
 	control := concat(wire(ClientRole, 0x89, "ping"), wire(ClientRole, 0x8A, "pong"))
 	require.Zero(t, testing.AllocsPerRun(100, func() {
