@@ -213,7 +213,13 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	case m, ok := <-c.messages:
 		return c.taken(m, ok)
 	case <-ctx.Done():
-		return Message{}, fmt.Errorf("wsd: receive: %w", context.Cause(ctx))
+	}
+	select {
+	case m, ok := <-c.messages:
+		// Both were ready. ctx may be the connection's own: what there is, or how it ended, says more.
+		return c.taken(m, ok)
+	default:
+		return Message{}, canceled("receive", ctx)
 	}
 }
 

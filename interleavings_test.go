@@ -47,6 +47,36 @@ func (w *watchedContext) AfterFunc(watch func()) func() bool {
 	}
 }
 
+// endingContext is done from the moment at which somebody waits for it, and something else has happened by then.
+type endingContext struct {
+	context.Context
+	meanwhile func()
+}
+
+func (e endingContext) Done() <-chan struct{} {
+	e.meanwhile()
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func (e endingContext) Err() error { return nil }
+
+// The connection's own context ends with it: Receive has the message, or the cause, whichever of them select picks.
+func TestReceiveWhoseContextEndsBesideIt(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			defer p.close()
+			m, err := c.Receive(endingContext{t.Context(), func() { p.send(text("last")); synctest.Wait() }})
+			require.NoError(t, err)
+			require.Equal(t, "last", string(m.Data))
+			_, err = c.Receive(endingContext{t.Context(), c.CloseNow})
+			require.ErrorIs(t, err, wsd.ErrClosed)
+		})
+	}
+}
+
 func TestFlushAfterAWriterWhoseEndIsWrittenBeforeCloseReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{PingInterval: -1})
