@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 )
 
@@ -110,12 +112,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.down = true
-	open := make([]*Conn, 0, len(s.conns))
-	for conn := range s.conns {
-		open = append(open, conn)
-	}
 	s.mu.Unlock()
-	for _, conn := range open {
+	for _, conn := range s.open() {
 		conn.startClose(StatusGoingAway, "")
 	}
 	ended := make(chan struct{})
@@ -128,10 +126,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.conns {
+	for _, conn := range s.open() {
 		conn.abort(errAborted)
 	}
-	return fmt.Errorf("wsd: shutdown: %w", context.Cause(ctx))
+	return canceled("shutdown", ctx)
+}
+
+// open returns the connections there are.
+func (s *Server) open() []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
 }
