@@ -123,8 +123,8 @@ func (c *Conn) checkCall(call string, ctx context.Context) error {
 	return canceled(call, ctx)
 }
 
-// Send queues a message and returns; the writer goroutine sends it with whatever else is queued by then. m.Data
-// belongs to the caller again when Send returns. Send blocks while the queue is full (Config.SendQueue), and for a
+// Send queues a message and returns; it is written with whatever else is queued by then. m.Data belongs to the caller
+// again when Send returns. Send blocks while the queue is full (Config.SendQueue), and for a
 // message of 32 KiB or more, which is not copied, until it is written.
 //
 // When ctx is done before the message has been queued, Send returns ctx's cause and nothing has happened. Only where a
@@ -329,6 +329,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 
 // Writer returns a writer for one message that is produced piece by piece. Every Write sends its bytes as a fragment
 // and Close sends the last, empty one (RFC 6455, section 5.4); wrap it in a bufio.Writer where the pieces are tiny.
+// They are not compressed.
 //
 // From the first Write to Close the message has the connection's queue for itself: other senders wait, control frames
 // do not. Write and Close block while the queue is full. ctx bounds the whole message: when it is done in the middle,
