@@ -179,7 +179,7 @@ func (c *Conn) endOnClose() {
 	c.queueClose(StatusNoStatus, "")
 	c.mu.Unlock()
 	if c.awaitCloseWritten() && c.role == ClientRole {
-		c.drain()
+		c.drain(func() {})
 	}
 }
 
@@ -203,9 +203,16 @@ func (c *Conn) endOnViolation(err error) {
 	c.mu.Lock()
 	c.queueClose(code, reason)
 	c.mu.Unlock()
-	if c.awaitCloseWritten() && c.transport.closeWrite() {
-		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame.
-		c.drain()
+	if c.awaitCloseWritten() && c.transport.halfCloses() {
+		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame. The end
+		// of this side's bytes waits for a pause: proxies take it for the end of both, and reset a peer that goes on.
+		pause := time.AfterFunc(failPause, func() {
+			if !c.transport.closeWrite() {
+				c.transport.abort()
+			}
+		})
+		defer pause.Stop()
+		c.drain(func() { pause.Reset(failPause) })
 	}
 }
 
@@ -275,13 +282,14 @@ func (c *Conn) awaitCloseWritten() bool {
 	return c.out.closeWritten
 }
 
-// drain reads and forgets until the peer ends its bytes, for at most lingerTime.
-func (c *Conn) drain() {
+// drain reads and forgets until the peer ends its bytes, for at most lingerTime. more is called when some have come.
+func (c *Conn) drain(more func()) {
 	timer := time.AfterFunc(lingerTime, c.transport.abort)
 	defer timer.Stop()
 	for {
 		if _, err := c.transport.read(nil); err != nil {
 			return
 		}
+		more()
 	}
 }

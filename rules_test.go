@@ -646,8 +646,27 @@ func TestRule10ViolationEndsReadingAtOnce(t *testing.T) {
 			_, err = c.Receive(t.Context())
 			var violation *wsd.ProtocolError
 			require.ErrorAs(t, err, &violation)
-			p.expectClose(1002)
+			require.Equal(t, byte(0x88), p.receive().first)
 			require.Zero(t, time.Since(start))
+			p.close()
+			<-c.Closed()
+		})
+	})
+	t.Run("this side's bytes do not end while the peer goes on, which proxies would reset it for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			p.send(frame{0x8F, nil})
+			require.Equal(t, byte(0x88), p.receive().first)
+			start, ended := time.Now(), make(chan time.Duration, 1)
+			go func() {
+				p.expectEOF()
+				ended <- time.Since(start)
+			}()
+			for range 6 {
+				time.Sleep(50 * time.Millisecond)
+				p.send(text("more"))
+			}
+			require.Equal(t, 400*time.Millisecond, <-ended, "a pause of 100 ms behind the last of them")
 			p.close()
 			<-c.Closed()
 		})

@@ -143,6 +143,12 @@ func (t *transport) writeAll(b []byte) error {
 	return nil
 }
 
+// halfCloses reports whether the transport has a CloseWrite.
+func (t *transport) halfCloses() bool {
+	_, ok := t.rwc.(interface{ CloseWrite() error })
+	return ok
+}
+
 // closeWrite tells the peer that nothing more comes, and reports whether the transport can do that.
 func (t *transport) closeWrite() bool {
 	half, ok := t.rwc.(interface{ CloseWrite() error })

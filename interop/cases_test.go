@@ -253,9 +253,7 @@ func fails(l *link, code wsd.StatusCode) {
 	var violation *wsd.ProtocolError
 	require.ErrorAs(l.t, event.Err, &violation)
 	require.Equal(l.t, code, violation.Code)
-	if l.can("code of a failure") {
-		require.Equal(l.t, code, wsd.StatusCode(l.told("closed").Code))
-	}
+	require.Equal(l.t, code, wsd.StatusCode(l.told("closed").Code))
 }
 
 // errorsOf returns what Errors has at the end.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -37,24 +36,6 @@ type proxy struct {
 	// takes connections and what runs by the old one takes no more.
 	renew   func() error
 	renewed []string
-	// cannot is what peers cannot do through it, and why.
-	cannot map[string]string
-}
-
-// resetsClients is what both proxies do to the client of a server that ends the connection.
-var resetsClients = map[string]string{
-	"code of a failure": "a client that goes on sending behind the end of the server's bytes is reset, and loses the close frame",
-}
-
-// between tells a peer what it cannot do because the proxy is in between.
-func (p *proxy) between(run *process) {
-	results.lacking(p.name, p.cannot)
-	cannot := maps.Clone(run.ready.Cannot)
-	if cannot == nil {
-		cannot = map[string]string{}
-	}
-	maps.Copy(cannot, p.cannot)
-	run.ready.Cannot = cannot
 }
 
 func (p *proxy) base(scheme string) string {
@@ -97,7 +78,7 @@ func startNginx(t *testing.T, backend int) *proxy {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	p := &proxy{name: "nginx", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "nginx.conf"),
-		renewed: []string{"gracefully shutting down"}, cannot: resetsClients}
+		renewed: []string{"gracefully shutting down"}}
 	p.renew = func() error { return p.Process.Signal(syscall.SIGHUP) }
 	p.configure = func(backend int, cuts bool) string {
 		shutdown := ""
@@ -152,8 +133,7 @@ func startHaproxy(t *testing.T, backend int) *proxy {
 	// A signal that reaches its master process while that starts is lost at times, an order over its socket is not.
 	control := filepath.Join(dir, "control")
 	p := &proxy{name: "haproxy", ws: freePort(t), wss: freePort(t), backend: backend, config: filepath.Join(dir, "haproxy.cfg"),
-		renewed: []string{"Loading success", "Proxy websockets stopped"},
-		cannot:  resetsClients}
+		renewed: []string{"Loading success", "Proxy websockets stopped"}}
 	p.renew = func() error {
 		conn, err := net.Dial("unix", control)
 		for again := time.NewTicker(20 * time.Millisecond); errors.Is(err, syscall.ECONNREFUSED) && t.Context().Err() == nil; {
@@ -216,7 +196,6 @@ func TestReverseProxies(t *testing.T) {
 			t.Parallel()
 			run := peerNamed(t, "wsd").start(t, "server")
 			p := start(t, run.ready.WS)
-			p.between(run)
 			for _, scheme := range []string{"ws", "wss"} {
 				t.Run(scheme, func(t *testing.T) { runCases(t, "proxy", name, dialing(run, p.base(scheme))) })
 			}
@@ -233,7 +212,6 @@ func TestClientsThroughReverseProxies(t *testing.T) {
 				run := peerNamed(t, client).start(t, "client")
 				s := startServer(t, false)
 				p := start(t, portOf(t, s.base))
-				p.between(run)
 				for _, scheme := range []string{"ws", "wss"} {
 					t.Run(scheme, func(t *testing.T) {
 						results.addExtra(t, name, client+"'s client to wsd's server, every case", scheme)

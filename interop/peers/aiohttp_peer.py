@@ -89,7 +89,6 @@ asyncio.run(
             "fragments received": "sends every message in one frame",
             "close by the peer without a code": "always sends a code",
             "absence of a code": "tells of code 0 where none came, rather than of 1005",
-            "code of a failure": "tells of 1006 where the connection ends right behind the close frame",
         },
     )
 )
