@@ -79,7 +79,9 @@ const (
 	silentGrace = 100 * time.Millisecond
 	// lingerTime is how long a connection waits for the end of the peer's bytes when nothing but that is left to do.
 	lingerTime = time.Second
-	// failPause is how long a peer whose connection has been failed has to send nothing before this side ends its bytes.
+	// failQuiet is how long a peer whose connection has been failed has to send nothing before this side ends its bytes,
+	// and failPause the same once it has been seen to go on.
+	failQuiet = 20 * time.Millisecond
 	failPause = 100 * time.Millisecond
 	// writeFailedGrace is how long a reader may look for the peer's close frame after a write has failed.
 	writeFailedGrace = 250 * time.Millisecond

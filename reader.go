@@ -206,7 +206,7 @@ func (c *Conn) endOnViolation(err error) {
 	if c.awaitCloseWritten() && c.transport.halfCloses() {
 		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame. The end
 		// of this side's bytes waits for a pause: proxies take it for the end of both, and reset a peer that goes on.
-		pause := time.AfterFunc(failPause, func() {
+		pause := time.AfterFunc(failQuiet, func() {
 			if !c.transport.closeWrite() {
 				c.transport.abort()
 			}

@@ -662,11 +662,22 @@ func TestRule10ViolationEndsReadingAtOnce(t *testing.T) {
 				p.expectEOF()
 				ended <- time.Since(start)
 			}()
-			for range 6 {
-				time.Sleep(50 * time.Millisecond)
+			for pause := range 7 {
+				time.Sleep(time.Duration(10+pause*10) * time.Millisecond)
 				p.send(text("more"))
 			}
-			require.Equal(t, 400*time.Millisecond, <-ended, "a pause of 100 ms behind the last of them")
+			require.Equal(t, 380*time.Millisecond, <-ended, "a pause of 100 ms behind the last of them")
+			p.close()
+			<-c.Closed()
+		})
+	})
+	t.Run("they end soon where the peer does not go on", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{})
+			start := time.Now()
+			p.send(frame{0x8F, nil})
+			p.expectClose(1002)
+			require.Equal(t, 20*time.Millisecond, time.Since(start))
 			p.close()
 			<-c.Closed()
 		})
