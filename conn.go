@@ -81,7 +81,7 @@ const (
 	lingerTime = time.Second
 	// failQuiet is how long a peer whose connection has been failed has to send nothing before this side ends its bytes,
 	// and failPause the same once it has been seen to go on.
-	failQuiet = 20 * time.Millisecond
+	failQuiet = 10 * time.Millisecond
 	failPause = 100 * time.Millisecond
 	// writeFailedGrace is how long a reader may look for the peer's close frame after a write has failed.
 	writeFailedGrace = 250 * time.Millisecond

@@ -206,7 +206,11 @@ func (c *Conn) endOnViolation(err error) {
 	if c.awaitCloseWritten() && c.transport.halfCloses() {
 		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame. The end
 		// of this side's bytes waits for a pause: proxies take it for the end of both, and reset a peer that goes on.
-		pause := time.AfterFunc(failQuiet, func() {
+		quiet := failQuiet
+		if c.parser.frame.opcode == OpClose {
+			quiet = 0 // nothing follows a close frame, not even one that breaks the rules
+		}
+		pause := time.AfterFunc(quiet, func() {
 			if !c.transport.closeWrite() {
 				c.transport.abort()
 			}
