@@ -160,7 +160,8 @@ func (c *Conn) keepAlive() {
 	defer c.mu.Unlock()
 	if c.pinged && c.pongWithin > 0 {
 		// A consumer that does not receive keeps pongs from being read, and a ping that is not written yet because
-		// the peer reads slowly cannot have been answered.
+		// the peer reads slowly cannot have been answered. Pings go on while nothing is read, for only a write that
+		// fails tells then that the peer is gone.
 		stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
 		unsent := len(o.pings) > 0 && c.transport.progress.Load() != c.writesSeen
 		if c.bytesRead.Load() == c.bytesSeen && !stalled && !unsent {
@@ -169,7 +170,7 @@ func (c *Conn) keepAlive() {
 			c.mu.Lock()
 			return
 		}
-		if stalled || unsent {
+		if unsent {
 			c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
 			c.keepalive.Reset(c.pongWithin)
 			return

@@ -340,6 +340,34 @@ func TestRule6PingsAreAnswered(t *testing.T) {
 	})
 }
 
+// A connection that was dropped with Messages full ends with its peer: nobody reads, but pings find out.
+func TestRule5KeepaliveFindsTheEndOfAStalledConnection(t *testing.T) {
+	for _, interval := range []time.Duration{time.Second, 30 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{PingInterval: interval})
+			for range 20 {
+				p.send(text("nobody receives this"))
+			}
+			start := time.Now()
+			noPings := time.AfterFunc(10*time.Minute, p.close)
+			for range 3 {
+				require.Equal(t, byte(0x89), p.receive().first)
+			}
+			noPings.Stop()
+			require.LessOrEqual(t, time.Since(start), 3*max(interval, 20*time.Second))
+			require.Equal(t, wsd.StateOpen, c.State())
+			p.close()
+			select {
+			case <-c.Closed():
+			case <-time.After(2 * time.Minute):
+				c.CloseNow()
+				require.Fail(t, "the connection outlived its peer")
+			}
+			require.ErrorIs(t, c.CloseEvent().Err, io.ErrClosedPipe)
+		})
+	}
+}
+
 // A ping that is looked at while the close frame leaves gets no pong behind it (RFC 6455, section 5.5.1).
 func TestRule6NoPongFollowsTheCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
