@@ -235,7 +235,7 @@ func (d *decoder) result() []byte {
 	if spare := len(d.out) - d.n; &d.out[0] != &d.outSpace[0] && spare <= d.n/8 {
 		return d.out[:d.n:d.n]
 	}
-	data := make([]byte, d.n)
+	data := newPayload(d.n)[:d.n]
 	copy(data, d.out)
 	return data
 }

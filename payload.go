@@ -1,4 +1,4 @@
-// payload.go has the memory of large messages go round, for those who give it back.
+// payload.go has the memory of messages go round, for those who give it back.
 
 package wsd
 
@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	minPooled = 14 // 16 KiB, as powers of two: below, allocating costs less than it saves
+	minPooled = 10 // 1 KiB, as powers of two: what is half as large shares an allocation with others
 	maxPooled = 26 // 64 MiB
 )
 
 // payloads holds released memory in pieces of 2^(minPooled+i) bytes. What is not used again soon is garbage.
 var payloads [maxPooled - minPooled + 1]sync.Pool
 
-// releasing is set once somebody releases: from then on large payloads are allocated in sizes that can go round.
+// releasing is set once somebody releases: from then on payloads are allocated in sizes that can go round.
 var releasing atomic.Bool
 
 // Release gives the memory of a received message that is not needed any more back, for messages to come. Nobody has to:
-// it saves garbage where messages of 16 KiB and more are many, and does nothing for smaller ones. m.Data, and all that
-// shares its memory, must not be used afterwards, nor released again.
+// it saves garbage where messages of more than 512 bytes are many, and does nothing for smaller ones. m.Data, and all
+// that shares its memory, must not be used afterwards, nor released again.
 func (m Message) Release() {
-	if cap(m.Data) < 1<<minPooled {
+	if cap(m.Data) <= maxShared {
 		return
 	}
 	if !releasing.Load() {
@@ -44,7 +44,7 @@ func releasePayload(data []byte) {
 
 // newPayload returns an empty slice with room for size bytes, or up to twice that many.
 func newPayload(size int) []byte {
-	if size <= 1<<(minPooled-1) || size > 1<<maxPooled || !releasing.Load() {
+	if size <= maxShared || size > 1<<maxPooled || !releasing.Load() {
 		return make([]byte, 0, size)
 	}
 	class := max(bits.Len(uint(size-1)), minPooled)

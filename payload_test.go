@@ -12,11 +12,14 @@ import (
 func TestReleasedMemoryGoesRound(t *testing.T) {
 	defer releasing.Store(false)
 	require.Equal(t, 100000, cap(newPayload(100000)), "nobody releases, so nothing is rounded up")
-	Message{Data: make([]byte, 100)}.Release()
+	Message{Data: make([]byte, maxShared)}.Release()
 	Message{}.Release()
 	require.False(t, releasing.Load(), "small messages are not worth it")
 
-	for _, size := range []int{8<<10 + 1, 16 << 10, 16<<10 + 1, 100000, 1 << 20, 64 << 20} {
+	Message{Data: make([]byte, maxShared+1)}.Release()
+	require.True(t, releasing.Load(), "of a size that would go round")
+
+	for _, size := range []int{maxShared + 1, 1 << 10, 1<<10 + 1, 8<<10 + 1, 16 << 10, 16<<10 + 1, 100000, 1 << 20, 64 << 20} {
 		first := newPayload(size)
 		Message{Data: first[:size]}.Release()
 		releasing.Store(true)
