@@ -23,33 +23,36 @@ import (
 type Conn struct {
 	role        Role
 	policy      SlowConsumerPolicy
-	agreed      agreement
+	agreed      *agreement    // nil where nothing was agreed on that anybody may ask for
 	closeAfter  time.Duration // CloseTimeout, 0 for none
 	stallAfter  time.Duration // StallTimeout, 0 for none
 	pingEvery   time.Duration // PingInterval, 0 for none
 	pongWithin  time.Duration // PongTimeout, 0 for none
 	transport   transport
 	group       *errgroup.Group
-	ctx         context.Context // the group's
-	messages    chan Message    // closed by the reader alone
-	errors      chan error      // closed by finish alone
-	closed      chan struct{}   // closed by finish alone
-	parser      Parser          // the reader's
-	discarding  bool            // the reader's: a message was discarded, and so are all behind it
-	dropReport  bool            // the reader's: Errors has been told that messages are dropped
-	delivered   atomic.Uint64   // messages that went into Messages, counted by the reader
-	answered    atomic.Uint64   // those of them that a Send has followed; changed with mu held
-	dropped     atomic.Uint64   // messages that did not, counted by the reader
-	dataRead    atomic.Uint64   // bytes of messages
-	bytesRead   atomic.Uint64   // bytes that came from the transport
-	batchLeft   atomic.Bool     // the reader has bytes that it has not parsed
-	stalled     atomic.Bool     // the reader waits for the consumer
-	stallSeen   atomic.Bool     // it has waited since the keepalive looked
-	deliveredAt time.Time       // the reader's: when the last read with a message in it came, or that was delivered
-	settledAt   time.Time       // the reader's: when it last found all messages answered
-	stamped     bool            // the reader's: deliveredAt fits the present read
+	messages    chan Message  // closed by the reader alone
+	parser      Parser        // the reader's
+	discarding  bool          // the reader's: a message was discarded, and so are all behind it
+	dropReport  bool          // the reader's: Errors has been told that messages are dropped
+	delivered   atomic.Uint64 // messages that went into Messages, counted by the reader
+	answered    atomic.Uint64 // those of them that a Send has followed; changed with mu held
+	dropped     atomic.Uint64 // messages that did not, counted by the reader
+	dataRead    atomic.Uint64 // bytes of messages
+	bytesRead   atomic.Uint64 // bytes that came from the transport
+	batchLeft   atomic.Bool   // the reader has bytes that it has not parsed
+	stalled     atomic.Bool   // the reader waits for the consumer
+	stallSeen   atomic.Bool   // it has waited since the keepalive looked
+	deliveredAt time.Duration // the reader's, on clock: when the last read with a message in it came, or that was delivered
+	settledAt   time.Duration // the reader's, on clock: when it last found all messages answered
+	stamped     bool          // the reader's: deliveredAt fits the present read
 
-	mu    sync.Mutex // guards all below, and is held for appends and swaps only
+	mu sync.Mutex // guards all below, and is held for appends and swaps only
+	// What follows is made when somebody asks for it, as most who only receive and send do not.
+	errors chan error    // closed by finish alone
+	closed chan struct{} // closed by finish alone
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
 	event CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
 	state State
 	// sentClose and gotClose say that the close frame of this side is on its way, and that the peer's has come.
@@ -101,20 +104,20 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, b
 	c := &Conn{
 		role:       role,
 		policy:     cfg.SlowConsumer,
-		agreed:     agreed,
 		closeAfter: durationOr(cfg.CloseTimeout, defaultCloseTimeout),
 		stallAfter: durationOr(cfg.StallTimeout, defaultStallTimeout),
 		pingEvery:  durationOr(cfg.PingInterval, defaultPingInterval),
 		pongWithin: durationOr(cfg.PongTimeout, defaultPongTimeout),
 		messages:   make(chan Message, messageBuffer(cfg)),
-		errors:     make(chan error, errorBuffer),
-		closed:     make(chan struct{}),
+		group:      new(errgroup.Group),
 		state:      StateOpen,
+	}
+	if agreed.subprotocol != "" || agreed.extensions != "" {
+		c.agreed = &agreed
 	}
 	c.parser.init(role, &settled)
 	c.out.init(role, &settled)
 	c.transport.init(rwc)
-	c.group, c.ctx = errgroup.WithContext(context.Background())
 	if c.pingEvery > 0 {
 		c.mu.Lock()
 		c.keepalive = time.AfterFunc(c.pingEvery, c.keepAlive)
@@ -142,14 +145,48 @@ func (c *Conn) Messages() <-chan Message { return c.messages }
 // Errors returns a channel of what goes wrong: the cause of an end that is not clean, as its last value, and before it
 // ErrSlowConsumer, once, where messages are dropped. It need not be read. It is closed at the end, without a value
 // where the end is clean and nothing went wrong.
-func (c *Conn) Errors() <-chan error { return c.errors }
+func (c *Conn) Errors() <-chan error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.errorsLocked()
+}
+
+func (c *Conn) errorsLocked() chan error {
+	if c.errors == nil {
+		c.errors = make(chan error, errorBuffer)
+		if c.state == StateClosed {
+			close(c.errors)
+		}
+	}
+	return c.errors
+}
 
 // Closed returns a channel that is closed when the connection has ended and all it held is released. It is the last
 // to be closed: Messages can be drained without waiting then, and CloseEvent is complete.
-func (c *Conn) Closed() <-chan struct{} { return c.closed }
+func (c *Conn) Closed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed == nil {
+		c.closed = make(chan struct{})
+		if c.state == StateClosed {
+			close(c.closed)
+		}
+	}
+	return c.closed
+}
 
 // Context returns a context that is cancelled when the connection ends. Its context.Cause is the cause of the end.
-func (c *Conn) Context() context.Context { return c.ctx }
+func (c *Conn) Context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil {
+		c.ctx, c.cancel = context.WithCancelCause(context.Background())
+		if c.state == StateClosed {
+			c.cancel(c.event.Err)
+		}
+	}
+	return c.ctx
+}
 
 // CloseEvent tells how the connection ended. Before Closed is closed it is not complete: it holds the cause as far as
 // that is known, and is zero on an open connection.
@@ -170,11 +207,21 @@ func (c *Conn) State() State {
 func (c *Conn) Version() string { return "hybi-13" }
 
 // Subprotocol returns the subprotocol agreed on, empty where there is none (RFC 6455, section 1.9).
-func (c *Conn) Subprotocol() string { return c.agreed.subprotocol }
+func (c *Conn) Subprotocol() string {
+	if c.agreed == nil {
+		return ""
+	}
+	return c.agreed.subprotocol
+}
 
 // Extensions returns the extensions agreed on, as the server's Sec-WebSocket-Extensions header has them, empty where
 // there are none (RFC 6455, section 9).
-func (c *Conn) Extensions() string { return c.agreed.extensions }
+func (c *Conn) Extensions() string {
+	if c.agreed == nil {
+		return ""
+	}
+	return c.agreed.extensions
+}
 
 // Stats counts what a connection has done. Bytes are those of payloads, uncompressed.
 type Stats struct {
@@ -269,7 +316,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		return err
 	}
 	c.startClose(code, reason)
-	<-c.closed
+	<-c.Closed()
 	if event := c.CloseEvent(); !event.Clean {
 		return &closedError{event.Err}
 	}
@@ -288,7 +335,7 @@ func (c *Conn) startClose(code StatusCode, reason string) {
 // lost. The cause of the end is then net.ErrClosed, unless there was another before.
 func (c *Conn) CloseNow() {
 	c.abort(errAborted)
-	<-c.closed
+	<-c.Closed()
 }
 
 var errAborted = fmt.Errorf("wsd: closed by CloseNow: %w", net.ErrClosed)
@@ -372,28 +419,35 @@ func (c *Conn) abort(cause error) {
 
 // report puts err into Errors, if there is more room than is to be kept. Called with mu held, before the end.
 func (c *Conn) report(err error, room int) {
-	if len(c.errors) < errorBuffer-room {
-		c.errors <- err
+	if errors := c.errorsLocked(); len(errors) < errorBuffer-room {
+		errors <- err
 	}
 }
 
 // finish is started by the reader when it ends, so that nobody has to wait for that before. It waits for reader and
 // writer and tells the world.
 func (c *Conn) finish() {
-	_ = c.group.Wait()
+	cause := c.group.Wait()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, timer := range []*time.Timer{c.keepalive, c.closeTimer, c.failTimer} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
 	c.event.Clean = c.out.closeWritten && c.gotClose
-	c.state = StateClosed
 	if !c.event.Clean && !c.reported {
-		c.report(c.event.Err, 0)
+		c.report(cause, 0)
 	}
-	close(c.errors)
+	c.state = StateClosed
+	if c.errors != nil {
+		close(c.errors)
+	}
 	c.failPings()
-	c.mu.Unlock()
-	close(c.closed)
+	if c.cancel != nil {
+		c.cancel(cause)
+	}
+	if c.closed != nil {
+		close(c.closed)
+	}
 }

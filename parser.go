@@ -40,10 +40,9 @@ type Parser struct {
 	shared  []byte // what is left of the allocation that small messages share
 	proven  int    // the length of the longest message that has come in pieces: so much is allocated for the next at once
 
-	headerSize  int                  // how much of header has arrived
-	controlSize int                  // how much of control has arrived
-	header      [maxFrameHeader]byte // a header cut by the end of the bytes
-	control     [maxControlPayload]byte
+	control    []byte               // what has arrived of the payload of a control frame
+	headerSize int                  // how much of header has arrived
+	header     [maxFrameHeader]byte // a header cut by the end of the bytes
 }
 
 // NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
@@ -103,8 +102,8 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 		n += size
 		var dst []byte
 		if p.frame.opcode.control() {
-			dst = p.control[p.controlSize : p.controlSize+size]
-			p.controlSize += size
+			p.control = p.control[:len(p.control)+size]
+			dst = p.control[len(p.control)-size:]
 		} else {
 			dst = p.extend(size)
 		}
@@ -138,7 +137,6 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 	p.headerSize = 0
 	p.frame, p.remaining, p.key = frame, frame.length, frame.key
 	p.inPayload = true
-	p.controlSize = 0
 	switch frame.opcode {
 	case OpText, OpBinary:
 		if frame.length > p.limit && !frame.rsv1 {
@@ -154,6 +152,11 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 		if p.message.fragments > p.maxFragments {
 			return 0, &ProtocolError{Code: StatusPolicyViolation, Section: "5.4", Problem: "message of more than MaxFragments frames"}
 		}
+	default:
+		if uint64(cap(p.control)) < frame.length {
+			p.control = make([]byte, 0, frame.length)
+		}
+		p.control = p.control[:0]
 	}
 	return n, nil
 }
@@ -269,7 +272,7 @@ func (p *Parser) accept(dst, src []byte) (Event, error) {
 		}
 	}
 	if p.frame.opcode == OpClose {
-		if err := checkCloseStart(p.control[:p.controlSize]); err != nil {
+		if err := checkCloseStart(p.control); err != nil {
 			return p.fail(err)
 		}
 	}
@@ -288,7 +291,7 @@ func (p *Parser) accept(dst, src []byte) (Event, error) {
 }
 
 func (p *Parser) endControl() (Event, error) {
-	payload := p.control[:p.controlSize]
+	payload := p.control
 	if p.frame.opcode != OpClose {
 		return Event{Opcode: p.frame.opcode, Data: payload}, nil
 	}

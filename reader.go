@@ -28,7 +28,7 @@ func (c *Conn) readLoop(buffered []byte) error {
 	c.mu.Unlock()
 	c.transport.close()
 	go c.finish()
-	return cause // which cancels the group's context
+	return cause
 }
 
 func isViolation(err error) bool {
@@ -104,6 +104,11 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 	return false, nil
 }
 
+// clock tells the time since some moment: less to keep, and sooner read, than a time.Time.
+func clock() time.Duration { return time.Since(clockStart) }
+
+var clockStart = time.Now()
+
 // deliver puts a message into Messages.
 func (c *Conn) deliver(m Message) error {
 	c.dataRead.Add(uint64(len(m.Data)))
@@ -112,7 +117,7 @@ func (c *Conn) deliver(m Message) error {
 		return nil
 	}
 	if !c.stamped {
-		c.stamped, c.deliveredAt = true, time.Now()
+		c.stamped, c.deliveredAt = true, clock()
 		if c.answered.Load() >= c.delivered.Load() {
 			c.settledAt = c.deliveredAt
 		}
@@ -159,7 +164,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	c.stallSeen.Store(true)
 	select {
 	case c.messages <- m:
-		c.deliveredAt = time.Now()
+		c.deliveredAt = clock()
 		return true, nil
 	case <-closing:
 		// This side closes. A gap would be worse than an end: nothing behind this message is delivered either.
@@ -247,11 +252,8 @@ func (c *Conn) awaitAnswers() {
 	c.graceOver = over
 	closing := c.closes()
 	c.mu.Unlock()
-	until := c.deliveredAt.Add(silentGrace)
-	if settled := c.settledAt.Add(answerGrace); settled.After(until) {
-		until = settled
-	}
-	timer := time.NewTimer(time.Until(until))
+	until := max(c.deliveredAt+silentGrace, c.settledAt+answerGrace)
+	timer := time.NewTimer(until - clock())
 	defer timer.Stop()
 	select {
 	case <-over:

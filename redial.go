@@ -144,7 +144,7 @@ func lend(ctx context.Context, conn *Conn, yield func(*Conn, error) bool) bool {
 	defer func() {
 		stop()
 		conn.startClose(StatusNormalClosure, "")
-		<-conn.closed
+		<-conn.Closed()
 	}()
 	return yield(conn, nil)
 }

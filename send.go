@@ -191,7 +191,7 @@ func (c *Conn) sent(size int) {
 		// Whoever writes looks again.
 	case !c.transport.raw.ok() || !o.ready():
 		c.wakeWriter()
-	case o.large.active:
+	case o.large != nil:
 		// Its sender has to wait for the writing anyway.
 		c.writeLargeNow()
 	case answer && c.drained():
@@ -219,37 +219,39 @@ func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte, size int
 // writeLarge does what sendLarge does once it is the sender's turn. Called with mu held, which it gives up meanwhile.
 func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size int) error {
 	o := &c.out
-	done := o.large.done
-	if done == nil {
-		done = make(chan struct{}, 1)
+	if o.largeDone == nil {
+		o.largeDone = make(chan struct{}, 1)
 	}
-	o.large = largeMessage{active: true, opcode: opcode, data: data, done: done}
+	l := largeMessages.Get().(*largeMessage)
+	defer largeMessages.Put(l)
+	*l = largeMessage{opcode: opcode, data: data}
+	o.large = l
 	c.sent(size)
 	c.mu.Unlock()
 	select {
-	case <-done:
+	case <-o.largeDone:
 		c.mu.Lock()
 	case <-ctx.Done():
 		c.mu.Lock()
-		if o.large.active && !o.large.begun {
-			o.large.active, o.large.data = false, nil
+		if o.large == l && !l.begun {
+			o.large = nil
 			o.messages--
 			o.bytes -= uint64(size)
 			o.signalProgress() // a Flush may wait for this message
 			return canceled("send", ctx)
 		}
-		if o.large.active {
+		if o.large == l {
 			// The frame cannot be completed without the caller's slice, which goes back to the caller now.
 			c.mu.Unlock()
 			c.abort(canceled("send of a large message", ctx))
 			c.mu.Lock()
 		}
 		c.mu.Unlock()
-		<-done
+		<-o.largeDone
 		c.mu.Lock()
 	}
-	unwritten := len(o.large.data) > 0 || o.written < o.messages
-	o.large.data = nil
+	unwritten := len(l.data) > 0 || o.written < o.messages
+	l.data = nil // the caller's again
 	if unwritten {
 		return c.endErrorLocked()
 	}

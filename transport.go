@@ -45,33 +45,38 @@ func (l *lender) release() {
 
 // transport wraps the io.ReadWriteCloser of one connection. One goroutine reads, one at a time writes, any may close.
 type transport struct {
-	rwc io.ReadWriteCloser
-	raw rawConn // not ok where the transport is no socket of the operating system
-	// vectored is rwc where it writes several slices in one system call.
-	vectored io.Writer
-	vector   net.Buffers // the writer's, here so that a write allocates nothing, as is what it holds
-	pieces   [2][]byte
+	rwc      io.ReadWriteCloser
+	raw      rawConn       // not ok where the transport is no socket of the operating system
 	progress atomic.Uint64 // counts the writes that have ended, for the keepalive
 
 	closeOnce sync.Once
 	lender
-	idle   []byte // kept to wait with; nil with raw
-	filled bool   // the last read filled its buffer, so more is there
+	idle     *[readIdle]byte // kept to wait with; nil with raw
+	filled   bool            // the last read filled its buffer, so more is there
+	vectored bool            // rwc writes several slices in one system call
 }
+
+// vector is what a write of two slices takes, on loan so that it allocates nothing.
+type vector struct {
+	buffers net.Buffers
+	pieces  [2][]byte
+}
+
+var vectors = sync.Pool{New: func() any { return new(vector) }}
 
 func (t *transport) init(rwc io.ReadWriteCloser) {
 	t.rwc = rwc
 	switch socket := rwc.(type) {
 	case *net.TCPConn:
 		t.raw.init(socket, &t.lender)
-		t.vectored = socket
+		t.vectored = true
 	case *net.UnixConn:
 		t.raw.init(socket, &t.lender)
-		t.vectored = socket
+		t.vectored = true
 	}
 	// Nothing else is trusted to be a bare socket: a type that wraps one may do more in its Read and Write.
 	if !t.raw.ok() {
-		t.idle = make([]byte, readIdle)
+		t.idle = new([readIdle]byte)
 	}
 }
 
@@ -87,7 +92,7 @@ func (t *transport) read(direct []byte) ([]byte, error) {
 			into = t.lend()
 		} else {
 			t.release()
-			into = t.idle
+			into = t.idle[:]
 		}
 	}
 	for range maxEmptyReads {
@@ -109,12 +114,14 @@ func (t *transport) read(direct []byte) ([]byte, error) {
 
 // write writes all of head and body, waiting as long as that takes.
 func (t *transport) write(head, body []byte) error {
-	if t.vectored != nil && len(body) > 0 {
+	if t.vectored && len(body) > 0 {
 		piece := body[:min(len(body), largeChunk)]
-		t.pieces = [2][]byte{head, piece}
-		t.vector = t.pieces[:]
-		_, err := t.vector.WriteTo(t.vectored)
-		t.pieces = [2][]byte{}
+		v := vectors.Get().(*vector)
+		v.pieces = [2][]byte{head, piece}
+		v.buffers = v.pieces[:]
+		_, err := v.buffers.WriteTo(t.rwc)
+		*v = vector{}
+		vectors.Put(v)
 		t.progress.Add(1)
 		if err != nil {
 			return err

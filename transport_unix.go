@@ -8,46 +8,67 @@ package wsd
 import (
 	"io"
 	"os"
+	"sync"
 	"syscall"
 )
 
 // rawConn is a socket's descriptor, kept alive and polled by the net package.
 type rawConn struct {
 	conn syscall.RawConn
-	// The arguments and results of an attempt, here so that the functions that make it are allocated once.
-	readStep  func(fd uintptr) bool
-	writeStep func(fd uintptr) bool
-	lender    *lender
-	direct    []byte
-	got       int
-	readErr   error
-	head      []byte
-	body      []byte
-	wrote     int
-	writeErr  error
+	// An attempt to read, here so that the function that makes it is allocated once: it reads into the slice, or where
+	// that is nil into a burst buffer, and leaves what it read there.
+	readStep func(fd uintptr) bool
+	into     []byte
+	readErr  syscall.Errno
 }
+
+// writeAttempt is what an attempt to write takes. It is on loan, for most connections have none to make.
+type writeAttempt struct {
+	head, body []byte
+	wrote      int
+	err        error
+	step       func(fd uintptr) bool
+}
+
+var writeAttempts = sync.Pool{New: func() any {
+	a := new(writeAttempt)
+	a.step = func(fd uintptr) bool {
+		a.err = syscall.EINTR
+		for a.err == syscall.EINTR {
+			if len(a.body) == 0 {
+				a.wrote, a.err = syscall.Write(int(fd), a.head)
+			} else {
+				a.wrote, a.err = writeBoth(int(fd), a.head, a.body)
+			}
+		}
+		return true
+	}
+	return a
+}}
 
 func (r *rawConn) init(socket syscall.Conn, buffers *lender) {
 	conn, err := socket.SyscallConn()
 	if err != nil {
 		return
 	}
-	r.conn, r.lender = conn, buffers
+	r.conn = conn
 	// Functions of their own rather than methods: that is a stack frame less in goroutines that wait by the thousand.
 	r.readStep = func(fd uintptr) bool {
-		into := r.direct
+		into := r.into
 		if into == nil {
-			into = r.lender.lend()
+			into = buffers.lend()
 		}
-		r.got, r.readErr = 0, syscall.EINTR
-		for r.readErr == syscall.EINTR {
-			r.got, r.readErr = syscall.Read(int(fd), into)
+		n, err := syscall.Read(int(fd), into)
+		for err == syscall.EINTR {
+			n, err = syscall.Read(int(fd), into)
 		}
-		if r.readErr == syscall.EAGAIN {
+		if err == syscall.EAGAIN {
 			// The goroutine waits now, perhaps for hours.
-			r.lender.release()
+			buffers.release()
 			return false
 		}
+		r.readErr, _ = err.(syscall.Errno)
+		r.into = into[:max(n, 0)]
 		return true
 	}
 }
@@ -56,51 +77,35 @@ func (r *rawConn) ok() bool { return r.conn != nil }
 
 // read waits until there are bytes and reads them into direct, or where that is nil into a burst buffer.
 func (r *rawConn) read(direct []byte) ([]byte, error) {
-	r.direct = direct
+	r.into = direct
 	if err := r.conn.Read(r.readStep); err != nil {
 		return nil, err
 	}
 	switch {
-	case r.readErr != nil:
+	case r.readErr != 0:
 		return nil, os.NewSyscallError("read", r.readErr)
-	case r.got == 0:
+	case len(r.into) == 0:
 		return nil, io.EOF
-	case direct == nil:
-		direct = r.lender.burst[:]
 	}
-	return direct[:r.got], nil
+	return r.into, nil
 }
 
 // tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
 // was.
 func (r *rawConn) tryWrite(head, body []byte) (int, error) {
-	if r.writeStep == nil {
-		r.initWrite()
-	}
-	r.head, r.body = head, body
-	err := r.conn.Write(r.writeStep)
-	r.head, r.body = nil, nil
+	a := writeAttempts.Get().(*writeAttempt)
+	a.head, a.body = head, body
+	err := r.conn.Write(a.step)
+	n, writeErr := a.wrote, a.err
+	a.head, a.body = nil, nil
+	writeAttempts.Put(a)
 	switch {
 	case err != nil:
 		return 0, err
-	case r.writeErr == syscall.EAGAIN:
+	case writeErr == syscall.EAGAIN:
 		return 0, nil
-	case r.writeErr != nil:
-		return 0, os.NewSyscallError("write", r.writeErr)
+	case writeErr != nil:
+		return 0, os.NewSyscallError("write", writeErr)
 	}
-	return r.wrote, nil
-}
-
-func (r *rawConn) initWrite() {
-	r.writeStep = func(fd uintptr) bool {
-		r.writeErr = syscall.EINTR
-		for r.writeErr == syscall.EINTR {
-			if len(r.body) == 0 {
-				r.wrote, r.writeErr = syscall.Write(int(fd), r.head)
-			} else {
-				r.wrote, r.writeErr = writeBoth(int(fd), r.head, r.body)
-			}
-		}
-		return true
-	}
+	return n, nil
 }

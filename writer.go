@@ -43,13 +43,14 @@ type outgoing struct {
 	deflater *deflater
 
 	// In the order in which they are written. Control frames go between frames, ahead of the data that waits.
-	rest       []byte       // what a write that did not wait has left over, in the middle of a frame
-	restOf     *buffer      // what rest is a part of
-	pings      []byte       // frames
-	pongs      []byte       // frames
-	queue      *buffer      // data frames, nil where there are none
-	large      largeMessage // the one message that is written from its sender's slice
-	closeFrame []byte       // nil where there is none
+	rest       []byte        // what a write that did not wait has left over, in the middle of a frame
+	restOf     *buffer       // what rest is a part of
+	pings      []byte        // frames
+	pongs      []byte        // frames
+	queue      *buffer       // data frames, nil where there are none
+	large      *largeMessage // the one message that is written from its sender's slice, nil where there is none
+	largeDone  chan struct{} // has room for the one value that its sender waits for
+	closeFrame []byte        // nil where there is none
 
 	admission    admission
 	refused      bool  // no message is taken any more
@@ -73,16 +74,16 @@ type outgoing struct {
 	pongsStuck      bool   // the reader has waited for pongs to be written, in vain
 }
 
-// largeMessage is a message that its sender, who has the turn, waits for. All fields but done are valid while active.
+// largeMessage is a message that its sender, who has the turn, waits for.
 type largeMessage struct {
-	active bool
 	begun  bool   // part of it has been taken to be written
 	opcode byte   // of the next frame, with RSV1 where it is set
 	data   []byte // what has not been written
 	frame  int    // how many bytes of that belong to a frame whose header has been written
 	key    uint32 // the masking key of that frame, rotated
-	done   chan struct{}
 }
+
+var largeMessages = sync.Pool{New: func() any { return new(largeMessage) }}
 
 func (o *outgoing) init(role Role, cfg *Config) {
 	o.masked = role == ClientRole
@@ -123,7 +124,7 @@ func (o *outgoing) queued() int {
 
 // idle reports whether nothing waits to be written.
 func (o *outgoing) idle() bool {
-	return o.rest == nil && o.queue == nil && len(o.pings) == 0 && len(o.pongs) == 0 && !o.large.active &&
+	return o.rest == nil && o.queue == nil && len(o.pings) == 0 && len(o.pongs) == 0 && o.large == nil &&
 		(o.closeFrame == nil || o.closeWritten)
 }
 
@@ -210,10 +211,10 @@ type batch struct {
 // next takes what is to be written next. Something must be waiting.
 func (o *outgoing) next() batch {
 	b := batch{upTo: o.messages}
-	if o.large.active {
+	if o.large != nil {
 		b.upTo--
 	}
-	inFrame := o.large.frame > 0 // nothing may come between the bytes of a frame
+	inFrame := o.large != nil && o.large.frame > 0 // nothing may come between the bytes of a frame
 	control := !inFrame && len(o.pings)+len(o.pongs) > 0
 	switch {
 	case o.rest != nil:
@@ -234,7 +235,7 @@ func (o *outgoing) next() batch {
 	case o.queue != nil:
 		b.body, b.lent[1] = o.queue.b, o.queue
 		o.queue = nil
-	case o.large.active:
+	case o.large != nil:
 		b.body = o.takeLarge(head)
 		if len(o.large.data) == 0 {
 			b.upTo = o.messages
@@ -250,7 +251,7 @@ func (o *outgoing) next() batch {
 // takeLarge takes what is next of the large message. The header, where a frame begins, goes behind what is in head, and
 // so do the bytes where this side masks; else they are returned.
 func (o *outgoing) takeLarge(head *buffer) []byte {
-	l := &o.large
+	l := o.large
 	l.begun = true
 	if l.frame == 0 {
 		l.frame = min(len(l.data), maxFramePayload)
@@ -331,7 +332,7 @@ func (c *Conn) writeQueueNow() {
 // writeLargeNow does the same where a large message waits, and goes on with it until it is written or would wait.
 func (c *Conn) writeLargeNow() {
 	o := &c.out
-	for o.large.active && o.ready() {
+	for o.large != nil && o.ready() {
 		b := o.next()
 		o.writing = true
 		c.mu.Unlock()
@@ -358,7 +359,7 @@ func (c *Conn) leaveToWriter() {
 	if !o.idle() {
 		c.wakeWriter()
 	}
-	if o.stopped && o.large.active {
+	if o.stopped && o.large != nil {
 		o.endLarge()
 	}
 }
@@ -389,7 +390,7 @@ func (c *Conn) wrote(upTo uint64, err error) {
 	if err != nil {
 		c.stopWriter()
 	}
-	if o.large.active && o.large.begun && (err != nil || len(o.large.data) == 0 && o.rest == nil) {
+	if o.large != nil && o.large.begun && (err != nil || len(o.large.data) == 0 && o.rest == nil) {
 		o.endLarge()
 	}
 	o.signalProgress()
@@ -397,8 +398,8 @@ func (c *Conn) wrote(upTo uint64, err error) {
 
 // endLarge lets the sender of the large message go on.
 func (o *outgoing) endLarge() {
-	o.large.active = false
-	o.large.done <- struct{}{}
+	o.large = nil
+	o.largeDone <- struct{}{}
 }
 
 // releaseOutput lets go of what will not be written. Called by the writer, with mu held, when it has been stopped.
@@ -406,7 +407,7 @@ func (c *Conn) releaseOutput() {
 	o := &c.out
 	o.running = false
 	// A sender that is writing may have another's slice in its hands, and lets that one go itself.
-	if o.large.active && !o.writing {
+	if o.large != nil && !o.writing {
 		o.endLarge()
 	}
 }
