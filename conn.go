@@ -21,55 +21,65 @@ import (
 // closes it, the peer breaks the protocol, the transport fails, or the keepalive finds the peer gone. At the end, in
 // this order, the cause is stored, Messages is closed, Errors is closed and Closed is closed.
 type Conn struct {
-	role        Role
-	policy      SlowConsumerPolicy
-	agreed      *agreement    // nil where nothing was agreed on that anybody may ask for
-	closeAfter  time.Duration // CloseTimeout, 0 for none
-	stallAfter  time.Duration // StallTimeout, 0 for none
-	pingEvery   time.Duration // PingInterval, 0 for none
-	pongWithin  time.Duration // PongTimeout, 0 for none
-	transport   transport
-	group       *errgroup.Group
-	messages    chan Message  // closed by the reader alone
-	parser      Parser        // the reader's
-	discarding  bool          // the reader's: a message was discarded, and so are all behind it
-	dropReport  bool          // the reader's: Errors has been told that messages are dropped
-	delivered   atomic.Uint64 // messages that went into Messages, counted by the reader
-	answered    atomic.Uint64 // those of them that a Send has followed; changed with mu held
-	dropped     atomic.Uint64 // messages that did not, counted by the reader
-	dataRead    atomic.Uint64 // bytes of messages
-	bytesRead   atomic.Uint64 // bytes that came from the transport
-	batchLeft   atomic.Bool   // the reader has bytes that it has not parsed
-	stalled     atomic.Bool   // the reader waits for the consumer
-	stallSeen   atomic.Bool   // it has waited since the keepalive looked
-	deliveredAt time.Duration // the reader's, on clock: when the last read with a message in it came, or that was delivered
-	settledAt   time.Duration // the reader's, on clock: when it last found all messages answered
-	stamped     bool          // the reader's: deliveredAt fits the present read
+	role       Role
+	policy     SlowConsumerPolicy
+	agreed     *agreement    // nil where nothing was agreed on that anybody may ask for
+	closeAfter time.Duration // CloseTimeout, 0 for none
+	stallAfter time.Duration // StallTimeout, 0 for none
+	pingEvery  time.Duration // PingInterval, 0 for none
+	pongWithin time.Duration // PongTimeout, 0 for none
+	transport  transport
+	group      *errgroup.Group
+	messages   chan Message // closed by the reader alone
+
+	// The reader's own.
+	parser      Parser
+	deliveredAt time.Duration // on clock: when the last read with a message in it came, or that was delivered
+	settledAt   time.Duration // on clock: when all messages before it had last been answered
+	pause       time.Duration // between the last messages that did not come together
+	stamped     bool          // deliveredAt fits the present read
+	watched     bool          // a watch has been started for the present reader
+	discarding  bool          // a message was discarded, and so are all behind it
+	dropReport  bool          // Errors has been told that messages are dropped
+
+	// What the reader tells others.
+	batchLeft atomic.Bool   // it has bytes that it has not parsed
+	stalled   atomic.Bool   // it waits for the consumer
+	stallSeen atomic.Bool   // it has waited since the keepalive looked
+	roused    atomic.Bool   // told to it: it is to end
+	delivered atomic.Uint64 // messages that went into Messages
+	answered  atomic.Uint64 // those of them that a Send has followed; changed with mu held, by the sender
+	dropped   atomic.Uint64 // messages that did not
+	dataRead  atomic.Uint64 // bytes of messages
+	bytesRead atomic.Uint64 // bytes that came from the transport
+
+	parkedAs int32 // the descriptor plus 1 while the connection is parked; guarded by the parking lot
 
 	mu sync.Mutex // guards all below, and is held for appends and swaps only
-	// What follows is made when somebody asks for it, as most who only receive and send do not.
+	// Three that are made when somebody asks for them, as those who only receive and send do not.
 	errors chan error    // closed by finish alone
 	closed chan struct{} // closed by finish alone
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	ctx    *connContext
 
-	event CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
-	state State
-	// sentClose and gotClose say that the close frame of this side is on its way, and that the peer's has come.
-	sentClose, gotClose bool
-	peerClose           *CloseError // what the peer's close frame said
-	reported            bool        // Errors has the cause
-	out                 outgoing
-	pings               []*pingWait
-	pingID              uint64
-	closing             chan struct{} // made for those who wait for it, closed by refuseSends
-	graceOver           chan struct{} // made while the reader waits for answers; gets a value when it need not
-	keepalive           *time.Timer
-	closeTimer          *time.Timer
-	failTimer           *time.Timer
-	bytesSeen           uint64 // bytesRead when the keepalive looked
-	writesSeen          uint64 // transport.progress then
-	pinged              bool   // the keepalive waits for an answer
+	event     CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
+	state     State
+	sentClose bool        // the close frame of this side is on its way
+	gotClose  bool        // the peer's has come
+	reported  bool        // Errors has the cause
+	pinged    bool        // the keepalive waits for an answer
+	peerClose *CloseError // what the peer's close frame said
+
+	out        outgoing
+	pings      []*pingWait
+	pingID     uint64
+	closing    chan struct{} // made for those who wait for it, closed by refuseSends
+	graceOver  chan struct{} // made while the reader waits for answers; gets a value when it need not
+	watch      *quietWatch   // nil while nobody is to rouse the reader
+	keepalive  *time.Timer
+	closeTimer *time.Timer
+	failTimer  *time.Timer
+	bytesSeen  uint64 // bytesRead when the keepalive looked
+	writesSeen uint64 // transport.progress then
 }
 
 const (
@@ -123,7 +133,10 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, b
 		c.keepalive = time.AfterFunc(c.pingEvery, c.keepAlive)
 		c.mu.Unlock()
 	}
-	c.group.Go(func() error { return c.readLoop(buffered) })
+	c.pause = shortPause
+	if len(buffered) > 0 || !c.park() {
+		c.startReader(buffered)
+	}
 	return c
 }
 
@@ -180,12 +193,19 @@ func (c *Conn) Context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancelCause(context.Background())
+		c.ctx = new(connContext)
+		c.ctx.Context, c.ctx.cancel = context.WithCancelCause(context.Background())
 		if c.state == StateClosed {
-			c.cancel(c.event.Err)
+			c.ctx.cancel(c.event.Err)
 		}
 	}
-	return c.ctx
+	return c.ctx.Context
+}
+
+// connContext is the context of a connection, with what cancels it.
+type connContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
 }
 
 // CloseEvent tells how the connection ended. Before Closed is closed it is not complete: it holds the cause as far as
@@ -415,6 +435,7 @@ func (c *Conn) abort(cause error) {
 	c.answersGiven()
 	c.mu.Unlock()
 	c.transport.abort()
+	c.unpark()
 }
 
 // report puts err into Errors, if there is more room than is to be kept. Called with mu held, before the end.
@@ -435,6 +456,9 @@ func (c *Conn) finish() {
 			timer.Stop()
 		}
 	}
+	if c.watch != nil {
+		c.watch.timer.Stop()
+	}
 	c.event.Clean = c.out.closeWritten && c.gotClose
 	if !c.event.Clean && !c.reported {
 		c.report(cause, 0)
@@ -444,8 +468,8 @@ func (c *Conn) finish() {
 		close(c.errors)
 	}
 	c.failPings()
-	if c.cancel != nil {
-		c.cancel(cause)
+	if c.ctx != nil {
+		c.ctx.cancel(cause)
 	}
 	if c.closed != nil {
 		close(c.closed)

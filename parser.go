@@ -231,6 +231,9 @@ func (p *Parser) extend(size int) []byte {
 	return m.data[have:]
 }
 
+// midMessage reports whether more has to come of what has begun.
+func (p *Parser) midMessage() bool { return p.inPayload || p.rules.inMessage || p.headerSize > 0 }
+
 // direct returns where the payload's next bytes belong, for a reader that can put them there itself and reports them
 // with filled. It returns nil where reading ahead into a buffer serves better: in headers, in control frames, and
 // while little of a payload has arrived or is left.

@@ -7,9 +7,13 @@ import (
 	"time"
 )
 
-// readLoop reads until the connection ends, and returns the cause. buffered is what had been read before.
+// readLoop reads until the connection ends, and returns the cause, or until it is parked. buffered is what had been read
+// before.
 func (c *Conn) readLoop(buffered []byte) error {
 	err := c.readMessages(buffered)
+	if err == errParked {
+		return nil // and the connection may be another reader's already
+	}
 	// Nothing more will be delivered. A consumer that ranges over Messages gets to its end now, and its answers still
 	// leave ahead of the close frame.
 	switch {
@@ -36,15 +40,25 @@ func isViolation(err error) bool {
 	return errors.As(err, &violation) || err == ErrSlowConsumer
 }
 
-// readMessages delivers what comes. It returns nil when the peer's close frame has come.
+// readMessages delivers what comes. It returns nil when the peer's close frame has come, and errParked when nothing has
+// come for a while.
 func (c *Conn) readMessages(buffered []byte) error {
 	if closed, err := c.parse(buffered); closed || err != nil {
 		return err
 	}
+	c.watched = false
+	wait := c.waits()
 	for {
 		direct := c.parser.direct()
-		b, err := c.transport.read(direct)
+		b, err := c.transport.read(direct, wait)
 		if err != nil {
+			if c.foundQuiet(err) {
+				if c.park() {
+					return errParked
+				}
+				wait = true
+				continue
+			}
 			return err
 		}
 		c.bytesRead.Add(uint64(len(b)))
@@ -57,11 +71,10 @@ func (c *Conn) readMessages(buffered []byte) error {
 			if err != nil {
 				return err
 			}
-			continue
-		}
-		if closed, err := c.parse(b); closed || err != nil {
+		} else if closed, err := c.parse(b); closed || err != nil {
 			return err
 		}
+		wait = c.waits()
 	}
 }
 
@@ -117,7 +130,8 @@ func (c *Conn) deliver(m Message) error {
 		return nil
 	}
 	if !c.stamped {
-		c.stamped, c.deliveredAt = true, clock()
+		now := clock()
+		c.stamped, c.pause, c.deliveredAt = true, now-c.deliveredAt, now
 		if c.answered.Load() >= c.delivered.Load() {
 			c.settledAt = c.deliveredAt
 		}
@@ -293,9 +307,10 @@ func (c *Conn) drain(more func()) {
 	timer := time.AfterFunc(lingerTime, c.transport.abort)
 	defer timer.Stop()
 	for {
-		if _, err := c.transport.read(nil); err != nil {
+		if _, err := c.transport.read(nil, true); err == nil {
+			more()
+		} else if !c.foundQuiet(err) {
 			return
 		}
-		more()
 	}
 }

@@ -20,6 +20,8 @@ const (
 	maxEmptyReads = 100
 )
 
+var errNothingThere = errors.New("wsd: nothing to read")
+
 var errInvalidRead = errors.New("wsd: the transport's Read returned an impossible count")
 
 var readBuffers = sync.Pool{New: func() any { return new([readBurst]byte) }}
@@ -68,10 +70,10 @@ func (t *transport) init(rwc io.ReadWriteCloser) {
 	t.rwc = rwc
 	switch socket := rwc.(type) {
 	case *net.TCPConn:
-		t.raw.init(socket, &t.lender)
+		t.initRaw(socket)
 		t.vectored = true
 	case *net.UnixConn:
-		t.raw.init(socket, &t.lender)
+		t.initRaw(socket)
 		t.vectored = true
 	}
 	// Nothing else is trusted to be a bare socket: a type that wraps one may do more in its Read and Write.
@@ -81,10 +83,10 @@ func (t *transport) init(rwc io.ReadWriteCloser) {
 }
 
 // read waits for bytes. They go into direct where that is not nil, else into a buffer that is good until the next
-// read or release.
-func (t *transport) read(direct []byte) ([]byte, error) {
+// read or release. Without wait, it returns errNothingThere where there are none, if the transport can tell.
+func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 	if t.raw.ok() {
-		return t.raw.read(direct)
+		return t.raw.read(direct, wait)
 	}
 	into := direct
 	if into == nil {
@@ -148,6 +150,17 @@ func (t *transport) writeAll(b []byte) error {
 		t.progress.Add(1)
 	}
 	return nil
+}
+
+// rouse ends, or lets go on, the waiting of a read over a socket.
+func (t *transport) rouse(on bool) {
+	var deadline time.Time
+	if on {
+		deadline = time.Unix(1, 0)
+	}
+	if socket, ok := t.rwc.(net.Conn); ok {
+		_ = socket.SetReadDeadline(deadline)
+	}
 }
 
 // halfCloses reports whether the transport has a CloseWrite.

@@ -12,8 +12,9 @@ import (
 
 type rawConn struct{}
 
-func (*rawConn) init(syscall.Conn, *lender) {}
-func (*rawConn) ok() bool                   { return false }
+func (*transport) initRaw(syscall.Conn) {}
 
-func (*rawConn) read([]byte) ([]byte, error)          { return nil, errors.ErrUnsupported }
+func (*rawConn) ok() bool { return false }
+
+func (*rawConn) read([]byte, bool) ([]byte, error)    { return nil, errors.ErrUnsupported }
 func (*rawConn) tryWrite([]byte, []byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -19,6 +19,7 @@ type rawConn struct {
 	// that is nil into a burst buffer, and leaves what it read there.
 	readStep func(fd uintptr) bool
 	into     []byte
+	wait     bool
 	readErr  syscall.Errno
 }
 
@@ -46,17 +47,18 @@ var writeAttempts = sync.Pool{New: func() any {
 	return a
 }}
 
-func (r *rawConn) init(socket syscall.Conn, buffers *lender) {
+func (t *transport) initRaw(socket syscall.Conn) {
 	conn, err := socket.SyscallConn()
 	if err != nil {
 		return
 	}
-	r.conn = conn
+	t.raw.conn = conn
 	// Functions of their own rather than methods: that is a stack frame less in goroutines that wait by the thousand.
-	r.readStep = func(fd uintptr) bool {
+	t.raw.readStep = func(fd uintptr) bool {
+		r := &t.raw
 		into := r.into
 		if into == nil {
-			into = buffers.lend()
+			into = t.lend()
 		}
 		n, err := syscall.Read(int(fd), into)
 		for err == syscall.EINTR {
@@ -64,8 +66,10 @@ func (r *rawConn) init(socket syscall.Conn, buffers *lender) {
 		}
 		if err == syscall.EAGAIN {
 			// The goroutine waits now, perhaps for hours.
-			buffers.release()
-			return false
+			t.release()
+			if r.wait {
+				return false
+			}
 		}
 		r.readErr, _ = err.(syscall.Errno)
 		r.into = into[:max(n, 0)]
@@ -75,13 +79,16 @@ func (r *rawConn) init(socket syscall.Conn, buffers *lender) {
 
 func (r *rawConn) ok() bool { return r.conn != nil }
 
-// read waits until there are bytes and reads them into direct, or where that is nil into a burst buffer.
-func (r *rawConn) read(direct []byte) ([]byte, error) {
-	r.into = direct
+// read reads into direct, or where that is nil into a burst buffer. Where there are no bytes it waits, or returns
+// errNothingThere.
+func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
+	r.into, r.wait = direct, wait
 	if err := r.conn.Read(r.readStep); err != nil {
 		return nil, err
 	}
 	switch {
+	case r.readErr == syscall.EAGAIN:
+		return nil, errNothingThere
 	case r.readErr != 0:
 		return nil, os.NewSyscallError("read", r.readErr)
 	case len(r.into) == 0:

@@ -200,6 +200,8 @@ func deflateCase(name string, takeover bool) benchCase {
 }
 
 // idleCase measures memory after one echo on each connection, or as many as fill the windows of a compression.
+const idleTime = 2 * time.Second
+
 func idleCase(quick bool, name string, conns int, r role) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
@@ -228,7 +230,7 @@ func idleCase(quick bool, name string, conns int, r role) benchCase {
 					return err
 				}
 				defer closeAll(fds)
-				time.Sleep(200 * time.Millisecond) // what still runs for the last echoes comes to rest
+				time.Sleep(idleTime)
 				after, err := server.memory()
 				result = reading{memoryKey: (after - before) / float64(conns)}
 				return err

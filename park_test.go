@@ -1,0 +1,262 @@
+//go:build linux
+
+// park_test.go tests connections whose readers end and begin again.
+
+package wsd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+)
+
+// awaitGoroutines waits until connections have n goroutines of their own, handlers not counted.
+func awaitGoroutines(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); goroutinesOfConns() != n; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			require.Equal(t, n, goroutinesOfConns(), "goroutines of connections")
+		}
+	}
+}
+
+// parkedConn returns a server's connection without a reader, and its peer. Pings are left to the test.
+func parkedConn(t *testing.T, cfg wsd.Config) (*wsd.Conn, *net.TCPConn) {
+	t.Helper()
+	peer, transport := tcpPair(t)
+	t.Cleanup(func() { _ = peer.Close() })
+	if cfg.PingInterval == 0 {
+		cfg.PingInterval = -1
+	}
+	c := wsd.NewConn(transport, wsd.ServerRole, cfg)
+	t.Cleanup(c.CloseNow)
+	awaitGoroutines(t, 0)
+	return c, peer
+}
+
+func roundTrip(t *testing.T, peer net.Conn, payload []byte) {
+	t.Helper()
+	_, err := peer.Write(maskedFrame(payload))
+	require.NoError(t, err)
+	answer := make([]byte, 2+len(payload))
+	_, err = io.ReadFull(peer, answer)
+	require.NoError(t, err)
+	require.Equal(t, payload, answer[2:])
+}
+
+func TestQuietConnectionsHaveNoReader(t *testing.T) {
+	c, peer := parkedConn(t, wsd.Config{})
+	go echo(c)
+	roundTrip(t, peer, []byte("one message"))
+	awaitGoroutines(t, 0) // nothing is expected to follow
+
+	// What comes in pieces is waited for; when no more comes for long, the reader ends in the middle.
+	request := maskedFrame([]byte("in two pieces"))
+	_, err := peer.Write(request[:9])
+	require.NoError(t, err)
+	awaitGoroutines(t, 1)
+	awaitGoroutines(t, 0)
+	_, err = peer.Write(request[9:])
+	require.NoError(t, err)
+	answer := make([]byte, 15)
+	_, err = io.ReadFull(peer, answer)
+	require.NoError(t, err)
+	require.Equal(t, "in two pieces", string(answer[2:]))
+
+	// So do readers of messages that come close together.
+	const most = 100
+	messages := 0
+	for messages < most && goroutinesOfConns() == 0 {
+		roundTrip(t, peer, fmt.Appendf(nil, "message %d", messages))
+		messages++
+	}
+	require.Less(t, messages, most)
+	awaitGoroutines(t, 0)
+	roundTrip(t, peer, []byte("and again"))
+	require.EqualValues(t, messages+3, c.Stats().MessagesReceived)
+	require.Zero(t, c.Stats().MessagesDropped)
+}
+
+func TestParkedConnectionAnswersPings(t *testing.T) {
+	_, peer := parkedConn(t, wsd.Config{})
+	ping := maskedFrame([]byte("?"))
+	ping[0] = 0x89
+	for range 20 {
+		_, err := peer.Write(ping)
+		require.NoError(t, err)
+		pong := make([]byte, 3)
+		_, err = io.ReadFull(peer, pong)
+		require.NoError(t, err)
+		require.Equal(t, []byte{0x8A, 1, '?'}, pong)
+	}
+	_, err := peer.Write(ping[:1])
+	require.NoError(t, err)
+	awaitGoroutines(t, 2) // a header has begun, and the writer waits for more to write
+	awaitGoroutines(t, 1)
+}
+
+func TestEndsOfParkedConnections(t *testing.T) {
+	closeFrame := []byte{0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8}
+	for name, test := range map[string]struct {
+		cfg    wsd.Config
+		end    func(t *testing.T, c *wsd.Conn, peer *net.TCPConn)
+		expect func(t *testing.T, event wsd.CloseEvent)
+	}{
+		"close frame of the peer": {
+			end: func(t *testing.T, _ *wsd.Conn, peer *net.TCPConn) {
+				_, err := peer.Write(closeFrame)
+				require.NoError(t, err)
+			},
+			expect: func(t *testing.T, event wsd.CloseEvent) {
+				require.True(t, event.Clean)
+				require.Equal(t, wsd.StatusNormalClosure, event.Code)
+			},
+		},
+		"Close": {
+			end: func(t *testing.T, c *wsd.Conn, peer *net.TCPConn) {
+				go func() {
+					if _, err := io.ReadFull(peer, make([]byte, 4)); err == nil {
+						_, _ = peer.Write(closeFrame)
+					}
+				}()
+				require.NoError(t, c.Close(wsd.StatusGoingAway, ""))
+			},
+			expect: func(t *testing.T, event wsd.CloseEvent) { require.True(t, event.Clean) },
+		},
+		"Close, unanswered": {
+			cfg: wsd.Config{CloseTimeout: 50 * time.Millisecond},
+			end: func(t *testing.T, c *wsd.Conn, _ *net.TCPConn) {
+				require.ErrorIs(t, c.Close(wsd.StatusGoingAway, ""), wsd.ErrCloseTimeout)
+			},
+			expect: func(t *testing.T, event wsd.CloseEvent) {
+				require.False(t, event.Clean)
+				require.ErrorIs(t, event.Err, wsd.ErrCloseTimeout)
+			},
+		},
+		"CloseNow": {
+			end:    func(_ *testing.T, c *wsd.Conn, _ *net.TCPConn) { c.CloseNow() },
+			expect: func(t *testing.T, event wsd.CloseEvent) { require.ErrorIs(t, event.Err, net.ErrClosed) },
+		},
+		"end of the peer's bytes": {
+			end: func(t *testing.T, _ *wsd.Conn, peer *net.TCPConn) {
+				require.NoError(t, peer.CloseWrite())
+			},
+			expect: func(t *testing.T, event wsd.CloseEvent) { require.ErrorIs(t, event.Err, io.EOF) },
+		},
+		"reset": {
+			end: func(t *testing.T, _ *wsd.Conn, peer *net.TCPConn) {
+				require.NoError(t, peer.SetLinger(0))
+				require.NoError(t, peer.Close())
+			},
+			expect: func(t *testing.T, event wsd.CloseEvent) {
+				require.Equal(t, wsd.StatusAbnormalClosure, event.Code)
+			},
+		},
+		"no pong": {
+			cfg: wsd.Config{PingInterval: 100 * time.Millisecond, PongTimeout: 50 * time.Millisecond},
+			end: func(*testing.T, *wsd.Conn, *net.TCPConn) {},
+			expect: func(t *testing.T, event wsd.CloseEvent) {
+				require.ErrorIs(t, event.Err, wsd.ErrPongTimeout)
+			},
+		},
+		"violation": {
+			end: func(t *testing.T, _ *wsd.Conn, peer *net.TCPConn) {
+				_, err := peer.Write([]byte{0x83, 0x80, 0, 0, 0, 0})
+				require.NoError(t, err)
+			},
+			expect: func(t *testing.T, event wsd.CloseEvent) {
+				require.Equal(t, wsd.StatusProtocolError, event.Code)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, peer := parkedConn(t, test.cfg)
+			test.end(t, c, peer)
+			<-c.Closed()
+			test.expect(t, c.CloseEvent())
+			_, more := <-c.Messages()
+			require.False(t, more)
+			awaitGoroutines(t, 0)
+		})
+	}
+}
+
+// Connections come, say something now and then, and go in every way, so that descriptors are used again while others
+// with the same number have just ended.
+func TestParkingManyConnections(t *testing.T) {
+	const at = 50
+	turns := 15
+	if testing.Short() {
+		turns = 5
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer listener.Close()
+	serving.Go(func() {
+		for {
+			transport, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})
+			serving.Go(func() {
+				echo(c)
+				_ = c.Close(wsd.StatusNormalClosure, "")
+			})
+		}
+	})
+	talk := func(seed uint64) error {
+		random := rand.New(rand.NewPCG(seed, 0))
+		for turn := range turns {
+			transport, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				return err
+			}
+			c := wsd.NewConn(transport, wsd.ClientRole, wsd.Config{})
+			for i := range random.IntN(8) {
+				sent := fmt.Sprintf("%d, %d, %d", seed, turn, i)
+				if err := c.Send(context.Background(), wsd.Text(sent)); err != nil {
+					return err
+				}
+				answer, err := c.Receive(context.Background())
+				if err != nil {
+					return err
+				}
+				if string(answer.Data) != sent {
+					return fmt.Errorf("expected %q, got %q", sent, answer.Data)
+				}
+				if random.IntN(4) == 0 {
+					pause := time.NewTimer(time.Duration(random.IntN(300)) * time.Millisecond)
+					<-pause.C
+				}
+			}
+			if random.IntN(2) == 0 {
+				c.CloseNow()
+			} else if err := c.Close(wsd.StatusNormalClosure, ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, at)
+	var talking sync.WaitGroup
+	for i := range at {
+		talking.Go(func() { errs[i] = talk(uint64(i)) })
+	}
+	talking.Wait()
+	require.NoError(t, errors.Join(errs...))
+	awaitGoroutines(t, 0)
+}
