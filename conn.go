@@ -23,6 +23,7 @@ import (
 type Conn struct {
 	role       Role
 	policy     SlowConsumerPolicy
+	parkedAs   int32         // the descriptor plus 1 while the connection is parked; guarded by the parking lot
 	agreed     *agreement    // nil where nothing was agreed on that anybody may ask for
 	closeAfter time.Duration // CloseTimeout, 0 for none
 	stallAfter time.Duration // StallTimeout, 0 for none
@@ -52,8 +53,6 @@ type Conn struct {
 	dropped   atomic.Uint64 // messages that did not
 	dataRead  atomic.Uint64 // bytes of messages
 	bytesRead atomic.Uint64 // bytes that came from the transport
-
-	parkedAs int32 // the descriptor plus 1 while the connection is parked; guarded by the parking lot
 
 	mu sync.Mutex // guards all below, and is held for appends and swaps only
 	// Three that are made when somebody asks for them, as those who only receive and send do not.

@@ -41,7 +41,7 @@ type Parser struct {
 	proven  int    // the length of the longest message that has come in pieces: so much is allocated for the next at once
 
 	control    []byte               // what has arrived of the payload of a control frame
-	headerSize int                  // how much of header has arrived
+	headerSize uint8                // how much of header has arrived
 	header     [maxFrameHeader]byte // a header cut by the end of the bytes
 }
 
@@ -123,17 +123,17 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 	}
 	if p.headerSize > 0 {
 		added := copy(p.header[p.headerSize:], b)
-		b = p.header[:p.headerSize+added]
+		b = p.header[:int(p.headerSize)+added]
 	}
 	frame, size, err := parseFrameHeader(b, p.rules)
 	if err != nil {
 		return 0, err
 	}
 	if size == 0 {
-		p.headerSize = copy(p.header[:], b)
+		p.headerSize = uint8(copy(p.header[:], b))
 		return 0, nil
 	}
-	n = size - p.headerSize
+	n = size - int(p.headerSize)
 	p.headerSize = 0
 	p.frame, p.remaining, p.key = frame, frame.length, frame.key
 	p.inPayload = true

@@ -36,7 +36,7 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	}
 	c.mu.Lock()
 	o := &c.out
-	for !o.refused && len(o.pings) > maxWaiting {
+	for !o.refused && o.pingBytes() > maxWaiting {
 		progress := o.progressed()
 		c.mu.Unlock()
 		select {
@@ -55,7 +55,7 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	}
 	wait := &pingWait{payload: string(payload), sent: time.Now(), answer: make(chan time.Duration, 1)}
 	c.pings = append(c.pings, wait)
-	o.pings = o.appendFrame(o.pings, finBit|byte(OpPing), payload)
+	o.controls().pings = o.appendFrame(o.controls().pings, finBit|byte(OpPing), payload)
 	c.wakeWriter()
 	c.mu.Unlock()
 	select {
@@ -113,14 +113,15 @@ func (c *Conn) answerPing(payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
-	if len(o.pongs) > maxWaiting && !o.refused {
+	if o.pongBytes() > maxWaiting && !o.refused {
 		c.relievePongs()
 	}
 	if o.refused {
 		return // a close frame may be on its way, and nothing follows that
 	}
-	o.pongs = o.appendFrame(o.pongs, finBit|byte(OpPong), payload)
-	o.waitingPongs++
+	control := o.controls()
+	control.pongs = o.appendFrame(control.pongs, finBit|byte(OpPong), payload)
+	control.pongCount++
 	c.wakeWriter()
 }
 
@@ -131,7 +132,7 @@ func (c *Conn) relievePongs() {
 	if !o.pongsStuck {
 		patience := time.NewTimer(pongPatience)
 		defer patience.Stop()
-		for expired := false; !expired && !o.stopped && len(o.pongs) > maxWaiting; {
+		for expired := false; !expired && !o.stopped && o.pongBytes() > maxWaiting; {
 			progress := o.progressed()
 			c.mu.Unlock()
 			select {
@@ -142,10 +143,10 @@ func (c *Conn) relievePongs() {
 			c.mu.Lock()
 		}
 	}
-	if len(o.pongs) > maxWaiting {
+	if o.pongBytes() > maxWaiting {
 		o.pongsStuck = true
-		o.coalesced += o.waitingPongs
-		o.pongs, o.waitingPongs = o.pongs[:0], 0
+		o.coalesced += o.control.pongCount
+		o.control.pongs, o.control.pongCount = o.control.pongs[:0], 0
 	}
 }
 
@@ -163,7 +164,7 @@ func (c *Conn) keepAlive() {
 		// the peer reads slowly cannot have been answered. Pings go on while nothing is read, for only a write that
 		// fails tells then that the peer is gone.
 		stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
-		unsent := len(o.pings) > 0 && c.transport.progress.Load() != c.writesSeen
+		unsent := o.pingBytes() > 0 && c.transport.progress.Load() != c.writesSeen
 		if c.bytesRead.Load() == c.bytesSeen && !stalled && !unsent {
 			c.mu.Unlock()
 			c.abort(ErrPongTimeout)
@@ -183,8 +184,8 @@ func (c *Conn) keepAlive() {
 	}
 	c.pinged = true
 	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
-	if len(o.pings) == 0 {
-		o.pings = o.appendFrame(o.pings, finBit|byte(OpPing), c.nextPing())
+	if o.pingBytes() == 0 {
+		o.controls().pings = o.appendFrame(nil, finBit|byte(OpPing), c.nextPing())
 	}
 	// A writer that has had no message since the last time ends when it has written this ping.
 	o.unused = true

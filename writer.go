@@ -38,40 +38,49 @@ func putBuffer(b *buffer) {
 
 // outgoing is all that waits to be written, and who writes it. Conn.mu guards it.
 type outgoing struct {
-	masked   bool
 	limit    int // of queue, in bytes
 	deflater *deflater
 
 	// In the order in which they are written. Control frames go between frames, ahead of the data that waits.
-	rest       []byte        // what a write that did not wait has left over, in the middle of a frame
-	restOf     *buffer       // what rest is a part of
-	pings      []byte        // frames
-	pongs      []byte        // frames
-	queue      *buffer       // data frames, nil where there are none
-	large      *largeMessage // the one message that is written from its sender's slice, nil where there is none
-	largeDone  chan struct{} // has room for the one value that its sender waits for
-	closeFrame []byte        // nil where there is none
+	rest       *leftover      // nil where there is none
+	control    *controlFrames // nil where there are none
+	queue      *buffer        // data frames, nil where there are none
+	large      *largeMessage  // the one message that is written from its sender's slice, nil where there is none
+	closeFrame []byte         // nil where there is none
 
-	admission    admission
-	refused      bool  // no message is taken any more
-	stopped      bool  // nothing is written any more
-	failed       error // the cause of the end that a failed write is, unless the reader finds another
+	admission admission
+	largeDone chan struct{} // has room for the one value that the sender of the large message waits for
+	wake      chan struct{} // has room for the one value that a parked writer is sent
+	progress  chan struct{} // made for those who wait, closed after every write and at the end
+	failed    *causeError   // the cause of the end that a failed write is, unless the reader finds another
+
+	masked       bool // this side masks
+	refused      bool // no message is taken any more
+	stopped      bool // nothing is written any more
 	closeWritten bool
-
-	writing  bool          // somebody writes, with mu given up
-	running  bool          // the writer goroutine exists
-	parked   bool          // it waits for wake
-	unused   bool          // nothing has been sent since the keepalive looked: the writer need not stay
-	wake     chan struct{} // has room for the one value that a parked writer is sent
-	progress chan struct{} // made for those who wait, closed after every write and at the end
+	writing      bool // somebody writes, with mu given up
+	running      bool // the writer goroutine exists
+	parked       bool // it waits for wake
+	unused       bool // nothing has been sent since the keepalive looked: the writer need not stay
+	pongsStuck   bool // the reader has waited for pongs to be written, in vain
 
 	messages, bytes uint64 // taken
 	written         uint64 // of messages
-	restUpTo        uint64 // what written becomes with rest
 	writes          uint64
-	waitingPongs    uint64 // in pongs
 	coalesced       uint64 // pongs that were not sent
-	pongsStuck      bool   // the reader has waited for pongs to be written, in vain
+}
+
+// leftover is what a write that did not wait has left over, in the middle of a frame.
+type leftover struct {
+	bytes []byte
+	of    *buffer // what bytes is a part of
+	upTo  uint64  // what outgoing.written becomes with it
+}
+
+// controlFrames are the pings and pongs that wait.
+type controlFrames struct {
+	pings, pongs []byte
+	pongCount    uint64
 }
 
 // largeMessage is a message that its sender, who has the turn, waits for.
@@ -122,9 +131,32 @@ func (o *outgoing) queued() int {
 	return len(o.queue.b)
 }
 
+// controls returns the control frames that wait, for adding to them.
+func (o *outgoing) controls() *controlFrames {
+	if o.control == nil {
+		o.control = new(controlFrames)
+	}
+	return o.control
+}
+
+// pingBytes and pongBytes are the lengths in bytes of the pings and pongs that wait.
+func (o *outgoing) pingBytes() int {
+	if o.control == nil {
+		return 0
+	}
+	return len(o.control.pings)
+}
+
+func (o *outgoing) pongBytes() int {
+	if o.control == nil {
+		return 0
+	}
+	return len(o.control.pongs)
+}
+
 // idle reports whether nothing waits to be written.
 func (o *outgoing) idle() bool {
-	return o.rest == nil && o.queue == nil && len(o.pings) == 0 && len(o.pongs) == 0 && o.large == nil &&
+	return o.rest == nil && o.control == nil && o.queue == nil && o.large == nil &&
 		(o.closeFrame == nil || o.closeWritten)
 }
 
@@ -215,11 +247,11 @@ func (o *outgoing) next() batch {
 		b.upTo--
 	}
 	inFrame := o.large != nil && o.large.frame > 0 // nothing may come between the bytes of a frame
-	control := !inFrame && len(o.pings)+len(o.pongs) > 0
+	control := !inFrame && o.control != nil
 	switch {
 	case o.rest != nil:
-		b.head, b.lent[0], b.upTo = o.rest, o.restOf, o.restUpTo
-		o.rest, o.restOf = nil, nil
+		b.head, b.lent[0], b.upTo = o.rest.bytes, o.rest.of, o.rest.upTo
+		o.rest = nil
 		return b
 	case o.queue != nil && !control:
 		b.head, b.lent[0] = o.queue.b, o.queue
@@ -228,8 +260,8 @@ func (o *outgoing) next() batch {
 	}
 	head := getBuffer()
 	if control {
-		head.b = append(append(head.b, o.pings...), o.pongs...)
-		o.pings, o.pongs, o.waitingPongs = nil, nil, 0
+		head.b = append(append(head.b, o.control.pings...), o.control.pongs...)
+		o.control = nil
 	}
 	switch {
 	case o.queue != nil:
@@ -284,13 +316,15 @@ func (o *outgoing) takeLarge(head *buffer) []byte {
 // putBack takes back what is left of a batch of the queue or the large message, n bytes of which were written.
 func (o *outgoing) putBack(b *batch, n int) {
 	if n < len(b.head) {
-		o.rest, o.restOf, o.restUpTo = b.head[n:], b.lent[0], b.upTo
+		o.rest = &leftover{b.head[n:], b.lent[0], b.upTo}
 		b.lent[0] = nil
 	}
 	if written := max(n-len(b.head), 0); written < len(b.body) {
 		o.large.frame += len(b.body) - written
 		o.large.data = b.body[written : len(b.body)+len(o.large.data)]
-		o.restUpTo = o.messages - 1
+		if o.rest != nil {
+			o.rest.upTo = o.messages - 1
+		}
 	}
 }
 
@@ -320,7 +354,7 @@ func (c *Conn) writeQueueNow() {
 	n, err := c.transport.raw.tryWrite(taken.b, nil)
 	c.mu.Lock()
 	if err == nil && n < len(taken.b) {
-		o.rest, o.restOf, o.restUpTo = taken.b[n:], taken, upTo
+		o.rest = &leftover{taken.b[n:], taken, upTo}
 		upTo = o.written
 	} else {
 		putBuffer(taken)
@@ -367,7 +401,7 @@ func (c *Conn) leaveToWriter() {
 // ready reports whether a sender may write itself: nobody writes or is about to, and no more waits than the queue and
 // the large message.
 func (o *outgoing) ready() bool {
-	return !o.writing && (o.parked || !o.running) && !o.stopped && o.rest == nil && len(o.pings)+len(o.pongs) == 0 &&
+	return !o.writing && (o.parked || !o.running) && !o.stopped && o.rest == nil && o.control == nil &&
 		o.closeFrame == nil
 }
 

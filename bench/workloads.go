@@ -199,9 +199,10 @@ func deflateCase(name string, takeover bool) benchCase {
 		}}
 }
 
-// idleCase measures memory after one echo on each connection, or as many as fill the windows of a compression.
+// idleTime is how long connections have been idle when their memory is measured.
 const idleTime = 2 * time.Second
 
+// idleCase measures memory after one echo on each connection, or as many as fill the windows of a compression.
 func idleCase(quick bool, name string, conns int, r role) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
