@@ -30,8 +30,8 @@ type Server struct {
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // whose handlers run or whose closing is under way
-	active sync.WaitGroup     // handshakes and handlers; not added to once down is set
-	down   bool
+	active int                // handshakes and handlers under way; none begins once ended is made
+	ended  chan struct{}      // made by the first Shutdown, closed when active is zero from then on
 }
 
 // ServeHTTP accepts the request's connection and returns; the handler runs on. Requests that are no WebSocket
@@ -45,7 +45,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	accepted := false
 	defer func() {
 		if !accepted { // or CheckOrigin panicked, from which net/http recovers
-			s.active.Done()
+			s.end()
 		}
 	}()
 	conn, err := Accept(w, r, &s.AcceptOptions)
@@ -58,7 +58,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.conns = make(map[*Conn]struct{})
 	}
 	s.conns[conn] = struct{}{}
-	down := s.down
+	down := s.ended != nil
 	s.mu.Unlock()
 	if down {
 		conn.startClose(StatusGoingAway, "")
@@ -70,15 +70,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.down {
+	if s.ended != nil {
 		return false
 	}
-	s.active.Add(1)
+	s.active++
 	return true
 }
 
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active--; s.active == 0 && s.ended != nil {
+		close(s.ended)
+	}
+}
+
 func (s *Server) serve(conn *Conn) {
-	defer s.active.Done()
+	defer s.end()
 	defer func() {
 		s.mu.Lock()
 		delete(s.conns, conn)
@@ -105,26 +113,33 @@ func (s *Server) Connections() int {
 
 // Shutdown accepts no more connections, closes those there are with StatusGoingAway, and waits until they have ended
 // and their handlers have returned. When ctx is done before that, it ends the rest with CloseNow and returns ctx's
-// cause without waiting for their handlers. Calling it again waits again.
+// cause without waiting for their handlers. Where nothing is left it returns nil, whatever ctx says. Calling it again
+// waits again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
 	}
 	s.mu.Lock()
-	s.down = true
+	if s.ended == nil {
+		s.ended = make(chan struct{})
+		if s.active == 0 {
+			close(s.ended)
+		}
+	}
+	ended := s.ended
 	s.mu.Unlock()
 	for _, conn := range s.open() {
 		conn.startClose(StatusGoingAway, "")
 	}
-	ended := make(chan struct{})
-	go func() {
-		s.active.Wait()
-		close(ended)
-	}()
 	select {
 	case <-ended:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+		return nil // both were ready
+	default:
 	}
 	for _, conn := range s.open() {
 		conn.abort(errAborted)

@@ -135,6 +135,49 @@ func TestServerShutdownEndsWhoDoesNotAnswer(t *testing.T) {
 	require.Zero(t, ws.Connections())
 }
 
+// A context that is done ends the waiting, and where there is nothing to wait for it says nothing.
+func TestServerShutdownWithNothingLeft(t *testing.T) {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 100 { // for whoever looks at both at once finds the right one half of the time
+		require.NoError(t, new(wsd.Server).Shutdown(done), "of a server that never served")
+	}
+	release := make(chan struct{})
+	ws := &wsd.Server{Handler: func(*wsd.Conn) { <-release }}
+	dial, _ := serve(t, ws)
+	c := dial()
+	for range 100 {
+		require.ErrorIs(t, ws.Shutdown(done), context.Canceled, "the handler has not returned")
+	}
+	<-c.Closed()
+	close(release)
+	require.NoError(t, ws.Shutdown(context.Background()))
+	for range 100 {
+		require.NoError(t, ws.Shutdown(done), "all have ended")
+	}
+}
+
+// What Shutdown did not wait for any more leaves nothing of it behind.
+func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws := &wsd.Server{}
+		judging, judge := make(chan struct{}), make(chan struct{})
+		ws.CheckOrigin = func(*http.Request) bool { close(judging); <-judge; return false }
+		go ws.ServeHTTP(httptest.NewRecorder(), handshakeRequest())
+		<-judging
+		before := runtime.NumGoroutine()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		for range 10 {
+			require.ErrorIs(t, ws.Shutdown(ctx), context.Canceled)
+		}
+		synctest.Wait()
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		close(judge)
+		require.NoError(t, ws.Shutdown(context.Background()))
+	})
+}
+
 // Connections that are made while the server shuts down are refused or closed, never forgotten.
 func TestServerShutdownRacesWithDials(t *testing.T) {
 	ws := &wsd.Server{Handler: echo}
