@@ -57,7 +57,7 @@ func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 
 // Unwrap returns the connection itself, for all that Send and Receive are not enough for. The pool cannot guard it: use
 // neither it nor its channels after Release. Do not Close it, but call Destroy: for the pool, a connection that ends by
-// itself is lost, and soon after its dial a failure of its endpoint.
+// itself is lost, and soon after its dial a failure of its endpoint (Options.MinBackoff).
 func (c *Conn) Unwrap() (*wsd.Conn, error) {
 	if c.state.Load()&ended != 0 {
 		return nil, ErrReleased

@@ -139,7 +139,8 @@ func (p *Pool) construct(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, endpoint: e, opened: time.Now()}
+	stats := conn.Stats()
+	l := &link{conn: conn, endpoint: e, opened: time.Now(), sent: stats.MessagesSent, received: stats.MessagesReceived}
 	if life := p.opts.MaxLifetime; life > 0 {
 		l.retireAt = l.opened.Add(life - backoff.Delay(1, life/10, life))
 	}
@@ -199,7 +200,7 @@ func (p *Pool) noteEnd(l *link) {
 	e.window = min(e.window, firstWindow)
 	switch {
 	case l.proven.Load():
-	case time.Since(l.opened) >= settled:
+	case time.Since(l.opened) >= settled, l.answered():
 		e.failures = 0
 	default:
 		// It was accepted and dropped, which is no better than refused: without a rest this would go round and round.
@@ -212,6 +213,18 @@ func (p *Pool) noteEnd(l *link) {
 		}
 	}
 	p.poke() // the record of it is to go, and MinIdle to be filled
+}
+
+// answered reports whether the connection was closed as one that has done its work: its user has sent something and got
+// something, and the peer gave no other reason. Every dial that this leads to has a user behind it who got something, so
+// that it does not go round and round.
+func (l *link) answered() bool {
+	var closed *wsd.CloseError
+	if !errors.As(l.conn.CloseEvent().Err, &closed) || closed.Code != wsd.StatusNormalClosure && closed.Code != wsd.StatusNoStatus {
+		return false
+	}
+	stats := l.conn.Stats()
+	return stats.MessagesSent > l.sent && stats.MessagesReceived > l.received
 }
 
 // fail rests an endpoint. begun is when what failed began. Called with mu held.

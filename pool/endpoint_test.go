@@ -251,6 +251,62 @@ func TestServerThatClosesAtOnce(t *testing.T) {
 	})
 }
 
+// A server that closes each connection when it has answered is not failing: the next user does not wait.
+func TestServerThatClosesWhenItHasAnswered(t *testing.T) {
+	answerOnce := func(end func(*wsd.Conn)) func(*wsd.Conn) {
+		return func(c *wsd.Conn) {
+			if m, err := c.Receive(context.Background()); err == nil {
+				_ = c.Send(context.Background(), m)
+				end(c)
+			}
+		}
+	}
+	login := func(ctx context.Context, conn *wsd.Conn) error {
+		if err := conn.Send(ctx, wsd.Text("a user's name")); err != nil {
+			return err
+		}
+		_, err := conn.Receive(ctx)
+		return err
+	}
+	for _, row := range []struct {
+		name   string
+		end    func(*wsd.Conn)
+		setup  func(context.Context, *wsd.Conn) error
+		rested bool
+	}{
+		{name: "1000", end: func(*wsd.Conn) {}},
+		{name: "no code", end: func(c *wsd.Conn) { _ = c.Close(wsd.StatusNoStatus, "") }},
+		{name: "1001, it goes away", end: func(c *wsd.Conn) { _ = c.Close(wsd.StatusGoingAway, "") }, rested: true},
+		{name: "1012, it restarts", end: func(c *wsd.Conn) { _ = c.Close(wsd.StatusServiceRestart, "") }, rested: true},
+		{name: "1013, it is full", end: func(c *wsd.Conn) { _ = c.Close(wsd.StatusTryAgainLater, "") }, rested: true},
+		{name: "not closed but ended", end: func(c *wsd.Conn) { _ = c.Flush(context.Background()); c.CloseNow() }, rested: true},
+		{name: "1000, but only Setup was answered", end: func(*wsd.Conn) { <-time.After(100 * time.Millisecond) }, setup: login, rested: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, answerOnce(row.end))
+				p := newPool(t, h, pool.Options{MaxConns: 1, Setup: row.setup, RetryFor: time.Hour})
+				var waited time.Duration
+				for range 20 {
+					begun := time.Now()
+					c := acquire(t, p)
+					waited += time.Since(begun)
+					if row.setup == nil {
+						ask(t, c, "a question")
+					}
+					_, err := c.Receive(context.Background())
+					require.ErrorIs(t, err, wsd.ErrClosed)
+					require.NoError(t, c.Release())
+				}
+				require.Equal(t, row.rested, waited > 0)
+				require.Equal(t, row.rested, p.Stats().Endpoints[0].LastError != "")
+				require.Equal(t, row.rested, p.Stats().Endpoints[0].Failures > 0)
+				require.EqualValues(t, 20, p.Stats().Lost)
+			})
+		})
+	}
+}
+
 func TestServerThatNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{incoming: make(chan net.Conn, 1000), closed: make(chan struct{})} // nobody serves

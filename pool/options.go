@@ -35,7 +35,9 @@ type Options struct {
 	// shorter than that it just takes longer. Its context may end it earlier. Default 3 s; negative for no second try.
 	RetryFor time.Duration
 	// MinBackoff bounds the random time for which an endpoint is rested after a failed dial; the bound doubles with every
-	// failure behind it, to MaxBackoff. Retry-After on 429 and 503 adds to it. Default 100 ms.
+	// failure behind it, to MaxBackoff. Retry-After on 429 and 503 adds to it. A connection that ends within a second of
+	// its dial, before it was released in good order, is a failure too, unless its user had sent and received something and
+	// the server closed it with 1000 or without a code: a server that closes when it has answered works. Default 100 ms.
 	MinBackoff time.Duration
 	// MaxBackoff is where the doubling ends. Default 30 s.
 	MaxBackoff time.Duration

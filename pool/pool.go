@@ -80,6 +80,8 @@ type link struct {
 	conn     *wsd.Conn
 	endpoint *endpoint
 	opened   time.Time
+	sent     uint64      // messages that Setup has sent
+	received uint64      // messages that had come when it was done
 	retireAt time.Time   // zero for never
 	expired  atomic.Bool // retireAt has come: whoever has the link next closes it
 	used     bool        // has been handed out; owned by whoever holds the resource
