@@ -41,6 +41,10 @@ const (
 // which a peer says that it does not take what this side sends, which are 1002, 1003, 1007, 1008, 1009 and 1010
 // (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so that a Close of this side with one of these
 // counts as well.
+//
+// A certificate that cannot be verified is not among them: it is renewed, a clock is set right, the network that put its
+// own in between is left, and whoever shows a wrong one is not the server, to tell its clients to stay away. Who wants to
+// stop there all the same looks for a *tls.CertificateVerificationError in a RedialOptions.Permanent of their own.
 func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {

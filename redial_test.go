@@ -4,10 +4,16 @@ package wsd_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -310,6 +316,46 @@ func TestRedialPermanentPolicy(t *testing.T) {
 		require.False(t, wsd.Permanent(end))
 		require.False(t, wsd.Permanent(nil))
 	})
+}
+
+// A certificate that cannot be verified may be another one the next time; whoever thinks otherwise can say so.
+func TestRedialWithAWrongCertificate(t *testing.T) {
+	server := httptest.NewUnstartedServer(&wsd.Server{Handler: echo})
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	trusted := x509.NewCertPool()
+	opts := &wsd.RedialOptions{MinBackoff: 1, MaxBackoff: 1, DialOptions: wsd.DialOptions{
+		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}}}
+	url := "wss" + strings.TrimPrefix(server.URL, "https")
+	wrong := func(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) }
+
+	stopping := *opts
+	stopping.Permanent = func(err error) bool { return wrong(err) || wsd.Permanent(err) }
+	tries := 0
+	for conn, err := range wsd.Redial(t.Context(), url, &stopping) {
+		require.Nil(t, conn)
+		require.True(t, wrong(err), "%v", err)
+		tries++
+	}
+	require.Equal(t, 1, tries)
+
+	for conn, err := range wsd.Redial(t.Context(), url, opts) {
+		if tries++; err != nil {
+			require.True(t, wrong(err), "%v", err)
+			require.False(t, wsd.Permanent(err))
+			if tries == 4 {
+				trusted.AddCert(server.Certificate())
+			}
+			continue
+		}
+		require.NoError(t, conn.Send(t.Context(), wsd.Text("hello")))
+		m, err := conn.Receive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(m.Data))
+		break
+	}
+	require.Equal(t, 5, tries)
 }
 
 func TestRedialOfWhatCannotBeDialed(t *testing.T) {
