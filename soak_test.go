@@ -7,12 +7,15 @@ package wsd_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -136,6 +139,7 @@ type soak struct {
 	totals      *soakTotals
 	patience    time.Duration
 	overSockets bool
+	overTLS     bool // over the sockets
 	sound       bool // the transport has no faults at all
 	healthy     bool // the transport has no faults that end or silence it
 	sides       [2]*soakSide
@@ -290,8 +294,8 @@ func (s *soak) run(t *testing.T) {
 	watch.Stop()
 	s.judge()
 	if len(s.problems) > 0 {
-		t.Errorf("conversation with seed %d (sockets: %v, faults: %+v,\nclient %+v,\nserver %+v)\nclient's end: %+v\nserver's end: %+v\n%s",
-			s.seed, s.overSockets, s.faults, s.sides[0].cfg, s.sides[1].cfg, s.sides[0].conn.CloseEvent(),
+		t.Errorf("conversation with seed %d (sockets: %v, TLS: %v, faults: %+v,\nclient %+v,\nserver %+v)\nclient's end: %+v\nserver's end: %+v\n%s",
+			s.seed, s.overSockets, s.overTLS, s.faults, s.sides[0].cfg, s.sides[1].cfg, s.sides[0].conn.CloseEvent(),
 			s.sides[1].conn.CloseEvent(), strings.Join(s.problems, "\n"))
 	}
 }
@@ -315,12 +319,22 @@ func (side *soakSide) sender(id, quota int) *soakSender {
 	return &soakSender{side: side, id: id, quota: quota, hasty: -1, random: rand.New(rand.NewPCG(side.soak.seed, n))}
 }
 
+// soakTLS returns configurations of a client and a server that trust each other.
+var soakTLS = sync.OnceValues(func() (client, server *tls.Config) {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	client = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	client.ServerName = "example.com"
+	return client, &tls.Config{Certificates: s.TLS.Certificates}
+})
+
 // transports returns the client's and the server's end of a transport, with faults or without.
 func (s *soak) transports(t *testing.T) (client, server io.ReadWriteCloser) {
 	kind := s.random.IntN(3)
 	s.sound, s.healthy = kind == 0, kind < 2
 	if s.overSockets {
 		dialed, accepted := tcpPair(t)
+		s.overTLS = chance(s.random, 3)
 		if chance(s.random, 3) {
 			s.heavy = true
 			// Writes find no room, and end in the middle.
@@ -328,13 +342,18 @@ func (s *soak) transports(t *testing.T) (client, server io.ReadWriteCloser) {
 				_ = socket.SetWriteBuffer(8 << 10)
 			}
 		}
-		if kind == 0 {
-			return dialed, accepted
+		if kind > 0 {
+			// The connections keep their bare sockets, and the faults are on the way between them.
+			farDialed, farAccepted := tcpPair(t)
+			s.relay(accepted, wsdtest.Faulty(farDialed, s.drawFaults(time.Millisecond)))
+			accepted = farAccepted
 		}
-		// The connections keep their bare sockets, and the faults are on the way between them.
-		farDialed, farAccepted := tcpPair(t)
-		s.relay(accepted, wsdtest.Faulty(farDialed, s.drawFaults(time.Millisecond)))
-		return dialed, farAccepted
+		if s.overTLS {
+			// The handshake is a part of the first Read and Write, and may fail as all else may.
+			clientTLS, serverTLS := soakTLS()
+			return tls.Client(dialed, clientTLS), tls.Server(accepted, serverTLS)
+		}
+		return dialed, accepted
 	}
 	a, b := wsdtest.Transport()
 	if kind == 0 {
