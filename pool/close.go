@@ -88,8 +88,8 @@ func (p *Pool) Close() error {
 }
 
 // Shutdown closes the pool as Close does, but waits until the connections that are out have been released before it
-// closes them. When ctx is done before that, it ends the rest without closing handshakes and returns ctx's cause. Nothing
-// is left running in either case.
+// closes them. When ctx is done before that, it ends the rest without closing handshakes and returns ctx's cause. Where
+// nothing is left to wait for it returns nil, whatever ctx says. Nothing is left running in either case.
 func (p *Pool) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return wsd.ErrNilContext
@@ -104,6 +104,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		select {
 		case <-p.empty:
+		case <-p.ended:
 		default:
 			err = fmt.Errorf("wsd: pool shutdown: %w", context.Cause(ctx))
 		}

@@ -187,3 +187,21 @@ func TestCloseUnderLoad(t *testing.T) {
 		require.Zero(t, s.InUse+s.Idle+s.Dialing+s.Closing+s.Waiting, "%+v", s)
 	}
 }
+
+// A Shutdown behind a Close has nothing to wait for, whatever its context says and whoever has not released.
+func TestShutdownBehindClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})
+		out := acquire(t, p)
+		done, cancel := context.WithCancel(context.Background())
+		cancel()
+		require.NoError(t, p.Close())
+		for range 100 { // for whoever looks at both at once finds the right one half of the time
+			require.NoError(t, p.Shutdown(done))
+		}
+		require.NoError(t, out.Release())
+		for range 100 {
+			require.NoError(t, p.Shutdown(done))
+		}
+	})
+}
