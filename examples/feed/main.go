@@ -2,7 +2,7 @@
 //
 //	go run ./examples/feed [-url ws://host/path] [TOPIC...]
 //
-// Without -url it starts a feed of its own, which drops its client every few seconds. Ctrl-C ends it.
+// Without -url it starts a feed of its own, which drops its client every quarter of a minute. Ctrl-C ends it.
 package main
 
 import (
@@ -42,7 +42,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for connections to be closed
 	if *url == "" {
-		server := httptest.NewServer(demo(300*time.Millisecond, 10))
+		// 15 s: what ends within RedialOptions.ResetAfter counts as a failure, and the pauses would grow.
+		server := httptest.NewServer(demo(300*time.Millisecond, 50))
 		defer server.Close()
 		*url = server.URL
 	}
