@@ -32,6 +32,7 @@ type Server struct {
 	conns  map[*Conn]struct{} // whose handlers run or whose closing is under way
 	active int                // handshakes and handlers under way; none begins once ended is made
 	ended  chan struct{}      // made by the first Shutdown, closed when active is zero from then on
+	over   bool               // a Shutdown has ended what there was: nothing is waited for any more
 }
 
 // ServeHTTP accepts the request's connection and returns; the handler runs on. Requests that are no WebSocket
@@ -58,9 +59,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.conns = make(map[*Conn]struct{})
 	}
 	s.conns[conn] = struct{}{}
-	down := s.ended != nil
+	down, over := s.ended != nil, s.over
 	s.mu.Unlock()
-	if down {
+	switch {
+	case over:
+		conn.abort(errAborted)
+	case down:
 		conn.startClose(StatusGoingAway, "")
 	}
 	// A goroutine of its own lets go of the request, and of the stack and buffers that net/http needed for it.
@@ -112,9 +116,9 @@ func (s *Server) Connections() int {
 }
 
 // Shutdown accepts no more connections, closes those there are with StatusGoingAway, and waits until they have ended
-// and their handlers have returned. When ctx is done before that, it ends the rest with CloseNow and returns ctx's
-// cause without waiting for their handlers. Where nothing is left it returns nil, whatever ctx says. Calling it again
-// waits again.
+// and their handlers have returned. When ctx is done before that, it ends the rest with CloseNow, and what comes of
+// handshakes that are still under way too, and returns ctx's cause without waiting for their handlers. Where nothing is
+// left it returns nil, whatever ctx says. Calling it again waits again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
@@ -141,6 +145,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil // both were ready
 	default:
 	}
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	for _, conn := range s.open() {
 		conn.abort(errAborted)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
 )
 
 // serve starts an HTTP server for ws and returns a function that dials it.
@@ -175,6 +176,27 @@ func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
 		require.LessOrEqual(t, runtime.NumGoroutine(), before)
 		close(judge)
 		require.NoError(t, ws.Shutdown(context.Background()))
+	})
+}
+
+// A handshake that outlasts a Shutdown with an end makes no connection that outlasts it.
+func TestServerShutdownGivenUpDuringAHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws := &wsd.Server{Handler: echo}
+		ws.CloseTimeout, ws.PingInterval = time.Hour, -1 // what does not answer would stay
+		judging, judge := make(chan struct{}), make(chan struct{})
+		ws.CheckOrigin = func(*http.Request) bool { close(judging); <-judge; return true }
+		silent, b := wsdtest.Transport()
+		defer silent.Close()
+		go ws.ServeHTTP(hijacked{httptest.NewRecorder(), memoryConn{b}, nil}, handshakeRequest())
+		<-judging
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, ws.Shutdown(ctx), context.DeadlineExceeded)
+		close(judge)
+		given := time.Now()
+		require.NoError(t, ws.Shutdown(t.Context()))
+		require.Zero(t, time.Since(given))
 	})
 }
 
