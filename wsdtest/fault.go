@@ -143,7 +143,7 @@ func (f *FaultyTransport) Read(p []byte) (int, error) {
 				}
 			}
 		} else {
-			p = p[:min(int64(len(p)), left)]
+			p = p[:min(int64(len(p)), max(left, 0))]
 		}
 	}
 	n, err := f.below.Read(p)

@@ -312,3 +312,17 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 		})
 	}
 }
+
+// What is broken from the beginning, or before it, is no trap for a Read without room.
+func TestReadWithoutRoom(t *testing.T) {
+	for _, after := range []int64{0, -1} {
+		for _, kind := range []wsdtest.BreakKind{wsdtest.Cut, wsdtest.Reset, wsdtest.Stall, wsdtest.Dead} {
+			f, other := faultyPair(wsdtest.Faults{MaxRead: 1, Read: wsdtest.Break{Kind: kind, After: after}})
+			n, err := f.Read(nil)
+			require.NoError(t, err)
+			require.Zero(t, n)
+			require.NoError(t, f.Close())
+			require.NoError(t, other.Close())
+		}
+	}
+}
