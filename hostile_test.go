@@ -465,7 +465,7 @@ func TestCVE_2021_32640_CVE_2024_37890_HeaderParserCost(t *testing.T) {
 	for _, line := range []string{"Upgrade: %s\r\nConnection: Upgrade", "Upgrade: websocket\r\nConnection: %s",
 		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: %s",
 		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Extensions: %s"} {
-		for _, unit := range []string{",", "\t,", ";", "permessage-deflate,", "permessage-deflate;", "permessage-deflate; x=\"\\"} {
+		for _, unit := range []string{",", "\t,", ";", "permessage-deflate,", "permessage-deflate;", "x;", "permessage-deflate; x=\"\\"} {
 			dial := func(n int) func() {
 				text := fmt.Sprintf(line, strings.Repeat(unit, n/len(unit))+"!")
 				return func() {
