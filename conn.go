@@ -23,7 +23,9 @@ import (
 type Conn struct {
 	role       Role
 	policy     SlowConsumerPolicy
-	parkedAs   int32         // the descriptor plus 1 while the connection is parked; guarded by the parking lot
+	parks      bool          // the reader ends while nothing comes
+	polled     bool          // the parking lot's poller knows the descriptor; guarded by the parking lot, as is the next
+	parkedAs   int32         // the descriptor plus 1 while the connection is parked
 	agreed     *agreement    // nil where nothing was agreed on that anybody may ask for
 	closeAfter time.Duration // CloseTimeout, 0 for none
 	stallAfter time.Duration // StallTimeout, 0 for none
@@ -132,10 +134,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, b
 		c.keepalive = time.AfterFunc(c.pingEvery, c.keepAlive)
 		c.mu.Unlock()
 	}
-	c.pause = shortPause
-	if len(buffered) > 0 || !c.park() {
-		c.startReader(buffered)
-	}
+	c.beginReading(buffered)
 	return c
 }
 

@@ -26,6 +26,16 @@ type quietWatch struct {
 	seen  uint64 // bytesRead when the timer was set
 }
 
+// beginReading has a new connection read. buffered is what has been read before.
+func (c *Conn) beginReading(buffered []byte) {
+	// In a bubble of testing/synctest the clock is decades slow. The poller is outside, and must start nothing in there.
+	c.parks = canPark && c.transport.raw.ok() && clock() >= 0
+	c.pause = shortPause
+	if len(buffered) > 0 || !c.park() {
+		c.startReader(buffered)
+	}
+}
+
 // startReader has a connection read, from its beginning or after it was parked. buffered is what has been read before.
 func (c *Conn) startReader(buffered []byte) {
 	c.group.Go(func() error { return c.readLoop(buffered) })
@@ -37,7 +47,7 @@ func (c *Conn) park() bool {
 	if c.watched {
 		c.stopWatch()
 	}
-	return c.transport.raw.ok() && parked.add(c)
+	return c.parks && parked.add(c)
 }
 
 // unpark has a reader find out that the transport is closed.
@@ -49,7 +59,7 @@ func (c *Conn) unpark() {
 
 // waits reports whether the reader is to wait for what comes next rather than to end. Called by the reader.
 func (c *Conn) waits() bool {
-	if !canPark || !c.transport.raw.ok() {
+	if !c.parks {
 		return true
 	}
 	if c.pause >= shortPause && !c.parser.midMessage() {
@@ -57,6 +67,7 @@ func (c *Conn) waits() bool {
 	}
 	if !c.watched {
 		c.watched = true
+		parked.unregister(c)
 		c.startWatch()
 	}
 	return true

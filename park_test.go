@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -259,4 +260,17 @@ func TestParkingManyConnections(t *testing.T) {
 	talking.Wait()
 	require.NoError(t, errors.Join(errs...))
 	awaitGoroutines(t, 0)
+}
+
+// A bubble's goroutines and channels are its own: the poller may not start a reader in it.
+func TestSocketsInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, transport := tcpPair(t)
+		c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})
+		go echo(c)
+		roundTrip(t, peer, []byte("one"))
+		roundTrip(t, peer, []byte("two"))
+		require.NoError(t, peer.Close())
+		<-c.Closed()
+	})
 }
