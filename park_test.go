@@ -264,6 +264,7 @@ func TestParkingManyConnections(t *testing.T) {
 
 // A bubble's goroutines and channels are its own: the poller may not start a reader in it.
 func TestSocketsInABubble(t *testing.T) {
+	parkedConn(t, wsd.Config{}) // has the poller run, outside
 	synctest.Test(t, func(t *testing.T) {
 		peer, transport := tcpPair(t)
 		c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})
