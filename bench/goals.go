@@ -84,6 +84,20 @@ func unharmed(work, without, with string) goal {
 	}}
 }
 
+// tenth is the goal that a compressed connection takes a tenth of what takeover takes in the worst rival.
+func tenth(name string) goal {
+	const part = 0.1
+	claim := fmt.Sprintf("memory a connection at most %.1f times takeover in the worst rival", part)
+	return goal{"permessage-deflate: " + name, claim, func(r *report) (string, bool, bool) {
+		own, ok := r.outcome("deflate-idle", name, wsdName).median(memoryKey)
+		worst, who, known := r.best("deflate-idle", idleTakeoverCase, memoryKey, true)
+		if !ok || !known {
+			return "", false, false
+		}
+		return fmt.Sprintf("%.3f times %s", own/worst, who), own/worst <= part, true
+	}}
+}
+
 // goals are those that the project set itself.
 func goals() []goal {
 	list := []goal{
@@ -96,9 +110,12 @@ func goals() []goal {
 			atMost("echo: "+name, "echo", name, cpuKey, "CPU a message", 1),
 			atLeast("echo: "+name, "echo", name, rateKey, "rate", 1.05))
 	}
+	// On two processors it is the kernel's placement that decides, see pin.
+	lonely := []string{pinnedCase, pinnedKiBCase}
+	for _, name := range lonely {
+		list = append(list, atMost("echo: "+name, "echo", name, p50Key, "p50", 1.05))
+	}
 	list = append(list,
-		atMost("echo: "+lonelyCase, "echo", lonelyCase, p50Key, "p50", 1.05),
-		atMost("echo: "+lonelyKiBCase, "echo", lonelyKiBCase, p50Key, "p50", 1.05),
 		atLeast("large: 64 KiB", "large", large64KCase, rateKey, "rate", 1.2),
 		atLeast("large: 1 MiB", "large", large1MCase, rateKey, "rate", 1.5),
 		atLeast("large: 16 MiB", "large", large16MCase, rateKey, "rate", 1.5),
@@ -115,17 +132,10 @@ func goals() []goal {
 		atMost("handshakes", "handshakes", handshakeName, cpuKey, "CPU a handshake", 1),
 		atLeast("permessage-deflate: "+noTakeoverCase, "deflate", noTakeoverCase, rateKey, "rate", 1.5),
 		atLeast("permessage-deflate: "+takeoverCase, "deflate", takeoverCase, rateKey, "rate", 1.5),
-		goal{"permessage-deflate: idle connections", "memory a connection at most 0.1 times takeover in the worst rival",
-			func(r *report) (string, bool, bool) {
-				own, ok := r.outcome("deflate-idle", idleTakeoverCase, wsdName).median(memoryKey)
-				worst, who, known := r.best("deflate-idle", idleTakeoverCase, memoryKey, true)
-				if !ok || !known {
-					return "", false, false
-				}
-				return fmt.Sprintf("%.3f times %s", own/worst, who), own/worst <= 0.1, true
-			}},
+		tenth(idleNoTakeoverCase),
+		tenth(idleTakeoverCase),
 	)
-	for _, c := range []string{lonelyCase, lonelyKiBCase} {
+	for _, c := range lonely {
 		list = append(list, atMost("client: "+c, "client", c, p50Key, "p50", 1.05))
 	}
 	for _, c := range []string{singleCase, singleKiBCase, pipelinedCase, burstCase, large64KCase} {

@@ -99,10 +99,6 @@ func start(r role) (*process, error) {
 	cmd.Stderr = os.Stderr
 	// Should this process be killed, its children go as well.
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if r.Pinned {
-		// The runtime counts the processors it may use, which shall not change the number of its threads.
-		cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", runtime.GOMAXPROCS(0)))
-	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("bench: a pipe: %w", err)
@@ -179,7 +175,8 @@ func (p *process) memory() (float64, error) {
 //
 // Where a single connection has a single message under way, client and server are never busy at once. Whether the kernel
 // puts them on one processor or on two, which then have to wake each other, is worth more than all that is between the
-// libraries, and it may change from one round to the next.
+// libraries, and it may change from one round to the next. The Go runtime counts the processors that it may use, so that
+// a process which is kept to one has GOMAXPROCS=1.
 func pin() (unpin func(), err error) {
 	runtime.LockOSThread()
 	var all, one unix.CPUSet

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -127,9 +128,14 @@ func withServer(lib string, r role, measure func(*process) error) error {
 	return measure(server)
 }
 
+// onOneProcessor is what the names of cases end with for which client and server are kept to one processor, see pin.
+const onOneProcessor = ", on one processor"
+
+func pinned(name string) bool { return strings.HasSuffix(name, onOneProcessor) }
+
 // echoCase measures an echo over plain TCP.
 func echoCase(quick bool, name string, conns, inflight, size int) benchCase {
-	r := role{Work: serveEcho, Pinned: conns == 1 && inflight == 1}
+	r := role{Work: serveEcho, Pinned: pinned(name)}
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
 			if uint64(conns)+fileMargin > set.files {
@@ -285,10 +291,9 @@ func handshakeCase() benchCase {
 func clientCase(quick bool, name string, conns, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: role{Work: runClient},
 		run: func(lib library, set settings) (result reading, err error) {
-			pinned := conns == 1 && inflight == 1
-			err = withServer(rawEchoLibrary.name, role{Work: serveEcho, Pinned: pinned}, func(server *process) error {
+			err = withServer(rawEchoLibrary.name, role{Work: serveEcho, Pinned: pinned(name)}, func(server *process) error {
 				work := clientWork{server.port, conns, inflight, size, set.warmup, set.duration}
-				client, err := start(role{Library: lib.name, Work: runClient, Client: work, Pinned: pinned})
+				client, err := start(role{Library: lib.name, Work: runClient, Client: work, Pinned: pinned(name)})
 				if err != nil {
 					return err
 				}
@@ -324,6 +329,8 @@ const (
 	singleKiBCase = "64 connections, 1 in flight, 1 KiB"
 	lonelyCase    = "1 connection, 1 in flight, 64 B"
 	lonelyKiBCase = "1 connection, 1 in flight, 1 KiB"
+	pinnedCase    = lonelyCase + onOneProcessor
+	pinnedKiBCase = lonelyKiBCase + onOneProcessor
 
 	large64KCase = "4 connections, 1 in flight, 64 KiB"
 	large1MCase  = "4 connections, 1 in flight, 1 MiB"
@@ -338,8 +345,8 @@ const (
 	handshakeName      = "8 at a time, each closed at once"
 	noTakeoverCase     = "without context takeover"
 	takeoverCase       = "with context takeover"
-	idleTakeoverCase   = "500 idle connections with context takeover"
-	idleNoTakeoverCase = "500 idle connections without context takeover"
+	idleTakeoverCase   = "2,000 idle connections with context takeover"
+	idleNoTakeoverCase = "2,000 idle connections without context takeover"
 )
 
 // mostIdle is how many idle connections the greatest case has where the limit of open files is too low for 50,000.
@@ -366,10 +373,13 @@ func workloads(files uint64) []workload {
 		{
 			name: "echo", title: "Echo", columns: timeColumns, chart: cpuKey,
 			about: "Binary messages given back over plain TCP. In flight: how many messages each connection has sent " +
-				"and not yet got back. Where it is 1 on 1 connection, client and server are kept to one processor.",
+				"and not yet got back. On one processor: client and server are kept to the same one; on two, where the " +
+				"kernel puts them decides more than the library.",
 			cases: []benchCase{
-				echoCase(true, lonelyCase, 1, 1, 64),
+				echoCase(false, lonelyCase, 1, 1, 64),
 				echoCase(false, lonelyKiBCase, 1, 1, 1<<10),
+				echoCase(true, pinnedCase, 1, 1, 64),
+				echoCase(false, pinnedKiBCase, 1, 1, 1<<10),
 				echoCase(false, "1 connection, 64 in flight, 64 B", 1, 64, 64),
 				echoCase(false, "1 connection, 64 in flight, 1 KiB", 1, 64, 1<<10),
 				echoCase(true, singleCase, 64, 1, 64),
@@ -427,8 +437,8 @@ func workloads(files uint64) []workload {
 			name: "deflate-idle", title: "Idle connections with permessage-deflate", columns: memoryColumns, chart: memoryKey,
 			about: "As for idle connections, after echoes of 64 KiB of JSON texts on each: windows of 32 KiB are full.",
 			cases: []benchCase{
-				idleCase(false, idleNoTakeoverCase, 500, role{Work: serveIdle, Deflate: true}),
-				idleCase(true, idleTakeoverCase, 500, role{Work: serveIdle, Deflate: true, Takeover: true}),
+				idleCase(false, idleNoTakeoverCase, 2000, role{Work: serveIdle, Deflate: true}),
+				idleCase(true, idleTakeoverCase, 2000, role{Work: serveIdle, Deflate: true, Takeover: true}),
 			},
 		},
 		{
@@ -448,6 +458,8 @@ func workloads(files uint64) []workload {
 			cases: []benchCase{
 				clientCase(false, lonelyCase, 1, 1, 64),
 				clientCase(false, lonelyKiBCase, 1, 1, 1<<10),
+				clientCase(false, pinnedCase, 1, 1, 64),
+				clientCase(false, pinnedKiBCase, 1, 1, 1<<10),
 				clientCase(true, singleCase, 64, 1, 64),
 				clientCase(false, singleKiBCase, 64, 1, 1<<10),
 				clientCase(true, pipelinedCase, 64, 64, 64),
