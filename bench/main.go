@@ -74,9 +74,10 @@ func bench(arguments []string) error {
 			chosen = append(chosen, l)
 		}
 	}
-	set := settings{quick: *quick, rounds: *rounds, duration: *duration, warmup: min(*duration/3, 500*time.Millisecond)}
+	set := settings{quick: *quick, rounds: *rounds, duration: *duration, warmup: min(*duration/3, 500*time.Millisecond),
+		idle: 2500 * time.Millisecond}
 	if *quick {
-		set.rounds, set.duration, set.warmup = 1, 120*time.Millisecond, 40*time.Millisecond
+		set.rounds, set.duration, set.warmup, set.idle = 1, 120*time.Millisecond, 40*time.Millisecond, 300*time.Millisecond
 	}
 	if set.files, err = raiseFileLimit(); err != nil {
 		return err

@@ -86,7 +86,8 @@ type settings struct {
 	rounds   int
 	warmup   time.Duration
 	duration time.Duration
-	files    uint64 // the limit of open files
+	idle     time.Duration // how long connections have been idle when their memory is measured
+	files    uint64        // the limit of open files
 }
 
 // workload is one of the nine.
@@ -205,9 +206,6 @@ func deflateCase(name string, takeover bool) benchCase {
 		}}
 }
 
-// idleTime is how long connections have been idle when their memory is measured.
-const idleTime = 2 * time.Second
-
 // idleCase measures memory after one echo on each connection, or as many as fill the windows of a compression.
 func idleCase(quick bool, name string, conns int, r role) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
@@ -237,7 +235,7 @@ func idleCase(quick bool, name string, conns int, r role) benchCase {
 					return err
 				}
 				defer closeAll(fds)
-				time.Sleep(idleTime)
+				time.Sleep(set.idle)
 				after, err := server.memory()
 				result = reading{memoryKey: (after - before) / float64(conns)}
 				return err
@@ -345,8 +343,8 @@ const (
 	handshakeName      = "8 at a time, each closed at once"
 	noTakeoverCase     = "without context takeover"
 	takeoverCase       = "with context takeover"
-	idleTakeoverCase   = "2,000 idle connections with context takeover"
-	idleNoTakeoverCase = "2,000 idle connections without context takeover"
+	idleTakeoverCase   = "1,000 idle connections with context takeover"
+	idleNoTakeoverCase = "1,000 idle connections without context takeover"
 )
 
 // mostIdle is how many idle connections the greatest case has where the limit of open files is too low for 50,000.
@@ -437,8 +435,8 @@ func workloads(files uint64) []workload {
 			name: "deflate-idle", title: "Idle connections with permessage-deflate", columns: memoryColumns, chart: memoryKey,
 			about: "As for idle connections, after echoes of 64 KiB of JSON texts on each: windows of 32 KiB are full.",
 			cases: []benchCase{
-				idleCase(false, idleNoTakeoverCase, 2000, role{Work: serveIdle, Deflate: true}),
-				idleCase(true, idleTakeoverCase, 2000, role{Work: serveIdle, Deflate: true, Takeover: true}),
+				idleCase(false, idleNoTakeoverCase, 1000, role{Work: serveIdle, Deflate: true}),
+				idleCase(true, idleTakeoverCase, 1000, role{Work: serveIdle, Deflate: true, Takeover: true}),
 			},
 		},
 		{
