@@ -37,7 +37,7 @@ var writeAttempts = sync.Pool{New: func() any {
 		a.err = syscall.EINTR
 		for a.err == syscall.EINTR {
 			if len(a.body) == 0 {
-				a.wrote, a.err = syscall.Write(int(fd), a.head)
+				a.wrote, a.err = writeNow(int(fd), a.head)
 			} else {
 				a.wrote, a.err = writeBoth(int(fd), a.head, a.body)
 			}
@@ -60,9 +60,9 @@ func (t *transport) initRaw(socket syscall.Conn) {
 		if into == nil {
 			into = t.lend()
 		}
-		n, err := syscall.Read(int(fd), into)
+		n, err := readNow(int(fd), into)
 		for err == syscall.EINTR {
-			n, err = syscall.Read(int(fd), into)
+			n, err = readNow(int(fd), into)
 		}
 		if err == syscall.EAGAIN {
 			// The goroutine waits now, perhaps for hours.
