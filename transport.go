@@ -130,6 +130,15 @@ func (t *transport) write(head, body []byte) error {
 		}
 		return t.writeAll(body[len(piece):])
 	}
+	if t.raw.ok() && len(head) <= largeChunk {
+		// Most of the time there is room, and nothing to wait for.
+		n, err := t.raw.tryWrite(head, nil)
+		t.progress.Add(1)
+		if err != nil {
+			return err
+		}
+		head = head[n:]
+	}
 	if err := t.writeAll(head); err != nil {
 		return err
 	}
