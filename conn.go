@@ -68,6 +68,7 @@ type Conn struct {
 	gotClose  bool        // the peer's has come
 	reported  bool        // Errors has the cause
 	pinged    bool        // the keepalive waits for an answer
+	pingLate  bool        // its ping had to wait to be written
 	peerClose *CloseError // what the peer's close frame said
 
 	out        outgoing

@@ -158,32 +158,29 @@ func (c *Conn) keepAlive() {
 		c.mu.Unlock()
 		return
 	}
-	defer c.mu.Unlock()
 	if c.pinged && c.pongWithin > 0 {
-		// A consumer that does not receive keeps pongs from being read, and a ping that is not written yet because
-		// the peer reads slowly cannot have been answered. Pings go on while nothing is read, for only a write that
-		// fails tells then that the peer is gone.
-		stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
-		unsent := o.pingBytes() > 0 && c.transport.progress.Load() != c.writesSeen
-		if c.bytesRead.Load() == c.bytesSeen && !stalled && !unsent {
+		switch c.judgePeer() {
+		case peerGone:
 			c.mu.Unlock()
 			c.abort(ErrPongTimeout)
-			c.mu.Lock()
 			return
-		}
-		if unsent {
+		case peerUnjudged:
 			c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
 			c.keepalive.Reset(c.pongWithin)
+			c.mu.Unlock()
 			return
 		}
 		c.pinged = false
 		if c.pingEvery > c.pongWithin {
 			c.keepalive.Reset(c.pingEvery - c.pongWithin)
+			c.mu.Unlock()
 			return
 		}
 	}
+	defer c.mu.Unlock()
 	c.pinged = true
 	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
+	c.pingLate = !o.idle() || o.writing
 	if o.pingBytes() == 0 {
 		o.controls().pings = o.appendFrame(nil, finBit|byte(OpPing), c.nextPing())
 	}
@@ -195,4 +192,34 @@ func (c *Conn) keepAlive() {
 		next = c.pingEvery
 	}
 	c.keepalive.Reset(next)
+}
+
+// What the keepalive thinks of the peer when the time for a pong is over.
+type verdict int
+
+const (
+	peerAlive verdict = iota
+	peerGone
+	peerUnjudged // it has not had that time yet
+)
+
+// judgePeer is called with mu held.
+func (c *Conn) judgePeer() verdict {
+	// A consumer that does not receive keeps pongs from being read. Pings go on while nothing is read, for only a write
+	// that fails tells then that the peer is gone.
+	stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
+	if unsent := c.out.pingBytes() > 0; unsent && c.transport.progress.Load() != c.writesSeen {
+		// The peer reads slowly what is ahead of the ping.
+		c.pingLate = true
+		return peerUnjudged
+	}
+	if c.bytesRead.Load() != c.bytesSeen || stalled {
+		return peerAlive
+	}
+	if c.pingLate && c.out.pingBytes() == 0 {
+		// The ping has been written since, and who knows when.
+		c.pingLate = false
+		return peerUnjudged
+	}
+	return peerGone
 }
