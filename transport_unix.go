@@ -36,11 +36,7 @@ var writeAttempts = sync.Pool{New: func() any {
 	a.step = func(fd uintptr) bool {
 		a.err = syscall.EINTR
 		for a.err == syscall.EINTR {
-			if len(a.body) == 0 {
-				a.wrote, a.err = writeNow(int(fd), a.head)
-			} else {
-				a.wrote, a.err = writeBoth(int(fd), a.head, a.body)
-			}
+			a.wrote, a.err = writeNow(int(fd), a.head, a.body)
 		}
 		return true
 	}

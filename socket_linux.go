@@ -1,0 +1,57 @@
+//go:build linux && !386 && !s390x && !race && !msan && !asan
+
+// socket_linux.go reads and writes sockets without waiting, and where that is quick without telling the scheduler.
+//
+// The syscall package tells the scheduler of every read and write, for it might wait. Other threads then take the
+// processor over and have to give it back, which with many connections costs more than some of the calls themselves.
+
+package wsd
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// quickBytes is how many bytes a call may copy that the scheduler is not told of: a piece of a large message and its
+// header. That takes some twenty microseconds, for which a processor may well be held.
+const quickBytes = largeChunk + 1<<10
+
+// readNow reads some of what there is, or returns EAGAIN, even where somebody has put the descriptor into blocking mode.
+// p is not empty.
+func readNow(fd int, p []byte) (int, error) {
+	p = p[:min(len(p), quickBytes)]
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
+		syscall.MSG_DONTWAIT, 0, 0)
+	return result(n, errno)
+}
+
+// writeNow writes as much of head, and behind it body, as there is room for, or returns EAGAIN. Not both are empty.
+func writeNow(fd int, head, body []byte) (int, error) {
+	var pieces [2]syscall.Iovec
+	var message syscall.Msghdr
+	message.Iov = &pieces[0]
+	size := 0
+	for _, b := range [2][]byte{head, body} {
+		if len(b) > 0 {
+			piece := &pieces[message.Iovlen]
+			piece.Base = &b[0]
+			piece.SetLen(len(b))
+			message.Iovlen++
+			size += len(b)
+		}
+	}
+	const flags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
+	if size > quickBytes {
+		n, _, errno := syscall.Syscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), flags)
+		return result(n, errno)
+	}
+	n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), flags)
+	return result(n, errno)
+}
+
+func result(n uintptr, errno syscall.Errno) (int, error) {
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
