@@ -41,7 +41,7 @@ type Conn struct {
 	settledAt   time.Duration // on clock: when all messages before it had last been answered
 	pause       time.Duration // between the last messages that did not come together
 	stamped     bool          // deliveredAt fits the present read
-	watched     bool          // a watch has been started for the present reader
+	watched     bool          // a watch has been started over the present reader
 	discarding  bool          // a message was discarded, and so are all behind it
 	dropReport  bool          // Errors has been told that messages are dropped
 

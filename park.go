@@ -44,9 +44,9 @@ func (c *Conn) startReader(buffered []byte) {
 // park has the next reader started when there is something to read, where that can be had, and reports whether it does.
 // The next one may be running already then.
 func (c *Conn) park() bool {
-	if c.watched {
-		c.stopWatch()
-	}
+	c.stopWatch()
+	// A reader that was roused before it could look for more has its burst buffer still.
+	c.transport.release()
 	return c.parks && parked.add(c)
 }
 
@@ -65,15 +65,17 @@ func (c *Conn) waits() bool {
 	if c.pause >= shortPause && !c.parser.midMessage() {
 		return false
 	}
-	if !c.watched {
-		c.watched = true
-		parked.unregister(c)
-		c.startWatch()
-	}
+	c.startWatch()
 	return true
 }
 
+// startWatch has the reader, who waits for itself now, roused when nothing comes. Called by the reader.
 func (c *Conn) startWatch() {
+	if c.watched {
+		return
+	}
+	c.watched = true
+	parked.unregister(c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &quietWatch{seen: c.bytesRead.Load()}
@@ -82,6 +84,10 @@ func (c *Conn) startWatch() {
 }
 
 func (c *Conn) stopWatch() {
+	if !c.watched {
+		return
+	}
+	c.watched = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.watch != nil {
@@ -118,5 +124,6 @@ func (c *Conn) foundQuiet(err error) bool {
 	}
 	c.roused.Store(false)
 	c.transport.rouse(false)
+	c.pause = shortPause // or the next reader would wait for more when no more than a ping has come
 	return true
 }

@@ -12,7 +12,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +193,120 @@ func TestEndsOfParkedConnections(t *testing.T) {
 			awaitGoroutines(t, 0)
 		})
 	}
+}
+
+// A connection that waits for bytes keeps none of the memory that it lately read into.
+func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
+	const conns, most = 50, 16 << 10 // bytes a connection
+	for name, test := range map[string]struct {
+		before int           // messages that are received at once, before the one that waits
+		stall  time.Duration // of the consumer, at the least
+	}{
+		"parked for want of bytes":          {},
+		"roused while the consumer stalled": {2, 2500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() && test.stall > 0 {
+				t.Skip("takes seconds")
+			}
+			servers, peers := make([]*wsd.Conn, conns), make([]net.Conn, conns)
+			for i := range conns {
+				servers[i], peers[i] = parkedConn(t, wsd.Config{MessageBuffer: -1})
+			}
+			<-time.After(300 * time.Millisecond) // or they wait for more as it is so soon after the start
+			before := heapInUse()
+			for i, c := range servers {
+				for received := range test.before + 1 {
+					_, err := peers[i].Write(maskedFrame([]byte("message")))
+					require.NoError(t, err)
+					if received < test.before {
+						_, err := c.Receive(t.Context())
+						require.NoError(t, err)
+					}
+				}
+				// Each reader has a buffer of its own in its hands.
+				require.Eventually(t, func() bool { return c.Stats().MessagesReceived == uint64(test.before)+1 },
+					10*time.Second, time.Millisecond)
+			}
+			<-time.After(test.stall)
+			for _, c := range servers {
+				_, err := c.Receive(t.Context())
+				require.NoError(t, err)
+			}
+			awaitGoroutines(t, 0)
+			require.Less(t, heapInUse(), before+conns*most)
+		})
+	}
+}
+
+// heapInUse returns the bytes of heap that are reachable. What pools hold goes with the second collection.
+func heapInUse() int {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int(stats.HeapAlloc)
+}
+
+// A socket with a time stamp in its queue of errors is always ready for a poller, and has nothing for a read.
+func TestReadyWithoutBytes(t *testing.T) {
+	const sent, asSoftwareHasThem = 1 << 1, 1 << 4 // SOF_TIMESTAMPING_TX_SOFTWARE, SOF_TIMESTAMPING_SOFTWARE
+	peer, transport := tcpPair(t)
+	defer peer.Close()
+	socket, err := transport.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, socket.Control(func(fd uintptr) {
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_TIMESTAMPING, sent|asSoftwareHasThem)
+	}))
+	require.NoError(t, err)
+	_, err = transport.Write([]byte("!"))
+	require.NoError(t, err)
+	_, err = peer.Read(make([]byte, 1))
+	require.NoError(t, err)
+
+	var before, after runtime.MemStats
+	c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	defer c.CloseNow()
+	awaitGoroutines(t, 1)
+	runtime.ReadMemStats(&before)
+	<-time.After(100 * time.Millisecond)
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.Mallocs-before.Mallocs, uint64(200), "as many as a reader or two need, not thousands")
+	go echo(c)
+	roundTrip(t, peer, []byte("it works all the same"))
+}
+
+// Where no poller can be had, readers wait for themselves.
+func TestNoDescriptorForThePoller(t *testing.T) {
+	for deadline := time.Now().Add(10 * time.Second); pollerRuns(); runtime.Gosched() {
+		require.True(t, time.Now().Before(deadline), "poller without a connection")
+	}
+	peer, transport := tcpPair(t)
+	defer peer.Close()
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	none := limit
+	none.Cur = 0
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	defer c.CloseNow()
+	running := goroutinesOfConns()
+	go echo(c)
+	roundTrip(t, peer, []byte("one"))
+	roundTrip(t, peer, []byte("two"))
+	polled := pollerRuns()
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	require.Equal(t, 1, running)
+	require.False(t, polled)
+
+	awaitGoroutines(t, 0) // one can be had again
+	require.True(t, pollerRuns())
+	roundTrip(t, peer, []byte("three"))
+}
+
+func pollerRuns() bool {
+	stacks := make([]byte, 1<<20)
+	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*parkingLot).wait")
 }
 
 // Connections come, say something now and then, and go in every way, so that descriptors are used again while others

@@ -46,21 +46,26 @@ func (c *Conn) readMessages(buffered []byte) error {
 	if closed, err := c.parse(buffered); closed || err != nil {
 		return err
 	}
-	c.watched = false
+	found := len(buffered) > 0
 	wait := c.waits()
 	for {
 		direct := c.parser.direct()
 		b, err := c.transport.read(direct, wait)
 		if err != nil {
-			if c.foundQuiet(err) {
-				if c.park() {
-					return errParked
-				}
-				wait = true
-				continue
+			switch {
+			case !c.foundQuiet(err):
+				return err
+			case !found && err == errNothingThere:
+				// A poller may take for readable what gives a read nothing, such as a full queue of errors. Parked again
+				// at once, such a socket would have readers come and go without end.
+				c.startWatch()
+			case c.park():
+				return errParked
 			}
-			return err
+			wait = true
+			continue
 		}
+		found = true
 		c.bytesRead.Add(uint64(len(b)))
 		c.stamped = false
 		if direct != nil {

@@ -79,18 +79,20 @@ func (r *rawConn) ok() bool { return r.conn != nil }
 // errNothingThere.
 func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 	r.into, r.wait = direct, wait
-	if err := r.conn.Read(r.readStep); err != nil {
-		return nil, err
-	}
+	err := r.conn.Read(r.readStep)
+	b := r.into
+	r.into = nil // or a connection would keep a buffer that is another's by now
 	switch {
+	case err != nil:
+		return nil, err
 	case r.readErr == syscall.EAGAIN:
 		return nil, errNothingThere
 	case r.readErr != 0:
 		return nil, os.NewSyscallError("read", r.readErr)
-	case len(r.into) == 0:
+	case len(b) == 0:
 		return nil, io.EOF
 	}
-	return r.into, nil
+	return b, nil
 }
 
 // tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
