@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -276,11 +277,69 @@ func TestReadyWithoutBytes(t *testing.T) {
 	roundTrip(t, peer, []byte("it works all the same"))
 }
 
-// Where no poller can be had, readers wait for themselves.
-func TestNoDescriptorForThePoller(t *testing.T) {
+// With a duplicate of its descriptor a socket outlives its connection, and goes on waking the poller under a number that
+// is another connection's by then.
+func TestDescriptorUsedAgainBesideItsDuplicate(t *testing.T) {
+	awaitPollerEnd(t)
+	placeholder, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	peer, transport := tcpPair(t)
+	defer peer.Close()
+	number := descriptorOf(t, transport)
+	duplicate, err := transport.File()
+	require.NoError(t, err)
+	defer duplicate.Close()
+	first := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	defer first.CloseNow()
+	if !raceEnabled { // whose builds read and write sockets as files
+		_ = duplicate.Fd() // puts the socket into blocking mode
+	}
+	awaitGoroutines(t, 0)
+	echoed := make(chan struct{})
+	go func() {
+		defer close(echoed)
+		echo(first)
+	}()
+	roundTrip(t, peer, []byte("blocking or not"))
+	awaitGoroutines(t, 0)
+
+	first.CloseNow()
+	<-echoed
+	require.NoError(t, placeholder.Close()) // its number is the listener's next, and the dialed socket's the one behind it
+	transport, again := tcpPair(t)
+	defer again.Close()
+	require.Equal(t, number, descriptorOf(t, transport))
+	c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	defer c.CloseNow()
+	go echo(c)
+	_, err = peer.Write([]byte("for nobody"))
+	require.NoError(t, err)
+	for i := range 3 {
+		roundTrip(t, again, fmt.Appendf(nil, "message %d", i))
+	}
+	awaitGoroutines(t, 0)
+	require.Equal(t, wsd.StateOpen, c.State())
+}
+
+func descriptorOf(t *testing.T, socket syscall.Conn) (number uintptr) {
+	t.Helper()
+	raw, err := socket.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { number = fd }))
+	return number
+}
+
+// awaitPollerEnd waits until there is no poller: it stays for a moment behind its last connection.
+func awaitPollerEnd(t *testing.T) {
+	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); pollerRuns(); runtime.Gosched() {
 		require.True(t, time.Now().Before(deadline), "poller without a connection")
 	}
+}
+
+// Where no poller can be had, readers wait for themselves.
+func TestNoDescriptorForThePoller(t *testing.T) {
+	awaitPollerEnd(t)
 	peer, transport := tcpPair(t)
 	defer peer.Close()
 	var limit syscall.Rlimit
