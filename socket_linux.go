@@ -27,25 +27,40 @@ func readNow(fd int, p []byte) (int, error) {
 
 // writeNow writes as much of head, and behind it body, as there is room for, or returns EAGAIN. Not both are empty.
 func writeNow(fd int, head, body []byte) (int, error) {
+	if len(body) > 0 {
+		return writeBoth(fd, head, body)
+	}
+	if len(head) > quickBytes {
+		return syscall.Write(fd, head)
+	}
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)),
+		writeFlags, 0, 0)
+	return result(n, errno)
+}
+
+const writeFlags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
+
+// writeBoth is writeNow for two slices. It is a function of its own for its stack, which the senders of small messages, who
+// wait by the thousand, need not have.
+//
+//go:noinline
+func writeBoth(fd int, head, body []byte) (int, error) {
 	var pieces [2]syscall.Iovec
 	var message syscall.Msghdr
 	message.Iov = &pieces[0]
-	size := 0
 	for _, b := range [2][]byte{head, body} {
 		if len(b) > 0 {
 			piece := &pieces[message.Iovlen]
 			piece.Base = &b[0]
 			piece.SetLen(len(b))
 			message.Iovlen++
-			size += len(b)
 		}
 	}
-	const flags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
-	if size > quickBytes {
-		n, _, errno := syscall.Syscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), flags)
+	if len(head)+len(body) > quickBytes {
+		n, _, errno := syscall.Syscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), writeFlags)
 		return result(n, errno)
 	}
-	n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), flags)
+	n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), writeFlags)
 	return result(n, errno)
 }
 
