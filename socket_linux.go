@@ -2,7 +2,7 @@
 
 // socket_linux.go reads and writes sockets without waiting, and where that is quick without telling the scheduler.
 //
-// The syscall package tells the scheduler of every read and write, for it might wait. Other threads then take the
+// The syscall package announces every read and write to the scheduler, for it might wait. Other threads then take the
 // processor over and have to give it back, which with many connections costs more than some of the calls themselves.
 
 package wsd
@@ -12,8 +12,7 @@ import (
 	"unsafe"
 )
 
-// quickBytes is how many bytes a call may copy that the scheduler is not told of: a piece of a large message and its
-// header. That takes some twenty microseconds, for which a processor may well be held.
+// quickBytes is how many bytes a call may copy that is not announced: a piece of a large message and its header. That takes some twenty microseconds, for which a processor may well be held.
 const quickBytes = largeChunk + 1<<10
 
 // readNow reads some of what there is, or returns EAGAIN, even where somebody has put the descriptor into blocking mode.
@@ -30,10 +29,9 @@ func writeNow(fd int, head, body []byte) (int, error) {
 	if len(body) > 0 {
 		return writeBoth(fd, head, body)
 	}
-	if len(head) > quickBytes {
-		return syscall.Write(fd, head)
-	}
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)),
+	// Announced, for it delivers to the receiver what it writes, if that is on this machine, and a lone message's round trip is
+	// shorter by a third where another thread goes on meanwhile.
+	n, _, errno := syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)),
 		writeFlags, 0, 0)
 	return result(n, errno)
 }
