@@ -12,7 +12,8 @@ import (
 	"unsafe"
 )
 
-// quickBytes is how many bytes a call may copy that is not announced: a piece of a large message and its header. That takes some twenty microseconds, for which a processor may well be held.
+// quickBytes is how many bytes a call may copy that is not announced: a piece of a large message and its header. That
+// takes some twenty microseconds, for which a processor may well be held.
 const quickBytes = largeChunk + 1<<10
 
 // readNow reads some of what there is, or returns EAGAIN, even where somebody has put the descriptor into blocking mode.
@@ -29,8 +30,8 @@ func writeNow(fd int, head, body []byte) (int, error) {
 	if len(body) > 0 {
 		return writeBoth(fd, head, body)
 	}
-	// Announced, for it delivers to the receiver what it writes, if that is on this machine, and a lone message's round trip is
-	// shorter by a third where another thread goes on meanwhile.
+	// Announced, for it delivers to the receiver what it writes, if that is on this machine, and a lone message's round
+	// trip is shorter by a third where another thread goes on meanwhile.
 	n, _, errno := syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)),
 		writeFlags, 0, 0)
 	return result(n, errno)
