@@ -146,7 +146,10 @@ func (c *Conn) relievePongs() {
 	if o.pongBytes() > maxWaiting {
 		o.pongsStuck = true
 		o.coalesced += o.control.pongCount
-		o.control.pongs, o.control.pongCount = o.control.pongs[:0], 0
+		o.control.pongs, o.control.pongCount = nil, 0
+		if len(o.control.pings) == 0 {
+			o.control = nil // or the writer would find something to write, of no bytes
+		}
 	}
 }
 

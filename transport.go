@@ -130,7 +130,7 @@ func (t *transport) write(head, body []byte) error {
 		}
 		return t.writeAll(body[len(piece):])
 	}
-	if t.raw.ok() && len(head) <= largeChunk {
+	if t.raw.ok() && len(head) > 0 && len(head) <= largeChunk {
 		// Most of the time there is room, and nothing to wait for.
 		n, err := t.raw.tryWrite(head, nil)
 		t.progress.Add(1)
