@@ -143,13 +143,10 @@ func (c *Conn) relievePongs() {
 			c.mu.Lock()
 		}
 	}
-	if o.pongBytes() > maxWaiting {
+	if o.pongBytes() > maxWaiting && !o.refused {
 		o.pongsStuck = true
 		o.coalesced += o.control.pongCount
-		o.control.pongs, o.control.pongCount = nil, 0
-		if len(o.control.pings) == 0 {
-			o.control = nil // or the writer would find something to write, of no bytes
-		}
+		o.control.pongs, o.control.pongCount = o.control.pongs[:0], 0 // answerPing appends to it at once
 	}
 }
 
