@@ -16,12 +16,13 @@ import (
 )
 
 // TestCompressionIdleMemory holds what 1,000 idle connections keep for compression, beside the same connections without:
-// their windows, and at most 1 KiB each way.
+// the window of what they received, what a dictionary takes of what they sent, and at most 1 KiB each way.
 func TestCompressionIdleMemory(t *testing.T) {
 	const connections = 1000
-	message := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressAlways, Data: prose(1, 40_000)}
-	payload := deflated(t, message.Data)
-	measure := func(compression *wsd.Compression) int64 {
+	message := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressAlways}
+	measure := func(compression *wsd.Compression, size int) int64 {
+		message.Data = prose(1, size)
+		payload := deflated(t, message.Data)
 		live := func() int64 {
 			for range 3 {
 				runtime.GC()
@@ -34,17 +35,19 @@ func TestCompressionIdleMemory(t *testing.T) {
 		before := live()
 		for n := range conns {
 			conns[n], peers[n] = servedConn(t, wsd.Config{Compression: compression})
-			if compression == nil {
-				peers[n].send(binaryFrame(message.Data))
-			} else {
-				peers[n].send(frame{0xC2, payload})
+			for range 40_000 / size {
+				if compression == nil {
+					peers[n].send(binaryFrame(message.Data))
+				} else {
+					peers[n].send(frame{0xC2, payload})
+				}
+				got := <-conns[n].Messages()
+				require.True(t, bytes.Equal(message.Data, got.Data))
+				sent := make(chan error, 1)
+				go func() { sent <- conns[n].Send(context.Background(), message) }()
+				peers[n].receive()
+				require.NoError(t, <-sent)
 			}
-			got := <-conns[n].Messages()
-			require.True(t, bytes.Equal(message.Data, got.Data))
-			sent := make(chan error, 1)
-			go func() { sent <- conns[n].Send(context.Background(), message) }()
-			peers[n].receive()
-			require.NoError(t, <-sent)
 		}
 		each := (live() - before) / connections
 		for n := range conns {
@@ -53,22 +56,24 @@ func TestCompressionIdleMemory(t *testing.T) {
 		}
 		return each
 	}
-	measure(&noTakeover) // what the first connections make for all
-	alone := measure(&noTakeover)
-	without := measure(nil)
+	measure(&noTakeover, 1000) // what the first connections make for all
+	alone := measure(&noTakeover, 1000)
+	without := measure(nil, 1000)
 	t.Logf("no takeover: %d bytes a connection, %d without compression", alone, without)
 	require.LessOrEqual(t, alone, without+1<<10)
 	for _, test := range []struct {
 		name        string
 		compression wsd.Compression
+		message     int   // bytes
 		windows     int64 // bytes, both ways
 	}{
-		{"takeover, 15 bits", wsd.Compression{}, 64 << 10},
-		{"takeover, 12 and 15 bits", wsd.Compression{ServerMaxWindowBits: 12}, 36 << 10},
-		{"takeover, 9 and 15 bits", wsd.Compression{ServerMaxWindowBits: 9}, 32<<10 + 512},
-		{"takeover of one side", wsd.Compression{ServerNoContextTakeover: true}, 32 << 10},
+		{"takeover, 15 bits", wsd.Compression{}, 1000, 36 << 10},
+		{"takeover, 15 bits, one long message", wsd.Compression{}, 40_000, 44 << 10},
+		{"takeover, 15 and 12 bits", wsd.Compression{ClientMaxWindowBits: 12}, 1000, 8 << 10},
+		{"takeover, 9 and 15 bits", wsd.Compression{ServerMaxWindowBits: 9}, 1000, 32<<10 + 512},
+		{"takeover of one side", wsd.Compression{ServerNoContextTakeover: true}, 1000, 32 << 10},
 	} {
-		each := measure(&test.compression) - alone
+		each := measure(&test.compression, test.message) - alone
 		t.Logf("%s: %d bytes a connection more", test.name, each)
 		require.GreaterOrEqual(t, each, test.windows/8*7, "%s: measured nothing", test.name)
 		require.LessOrEqual(t, each, test.windows+1<<10, test.name)

@@ -14,7 +14,7 @@ import (
 // Compression is what permessage-deflate (RFC 7692) is negotiated with. A nil *Compression leaves the extension off. The
 // zero value asks for it with context takeover and windows of 32 KiB both ways, at the fastest level: takeover makes a
 // feed of messages of 1 KiB a quarter smaller than no takeover does and takes no longer, and a connection keeps no
-// compressor for it, only the last 32 KiB at the most that went each way. Smaller windows keep less, and no takeover
+// compressor for it, only the last 32 KiB at the most that came, and 4 KiB and a quarter of a message of what went. Smaller windows keep less, and no takeover
 // keeps nothing; docs/compression.md has figures.
 //
 // In a Config for NewConn or NewParser it stands for what has been negotiated already. Messages that a Conn.Writer sends
@@ -146,7 +146,8 @@ type deflater struct {
 	pool      *sync.Pool
 	level     int // as newCompressor takes it
 	threshold int
-	history   *window // nil without context takeover
+	reach     int     // the longest distance that was agreed on, in bytes
+	history   *window // as much of what was sent as a dictionary may take; nil without context takeover
 	// lease tells the compressor that all of the last messages went through, the one to be found again; 0 without
 	// context takeover. It is a new one for each compressor that is taken up: an earlier one has missed messages.
 	lease uint64
@@ -170,13 +171,14 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 		d.threshold = defaultThreshold
 	}
 	bits = maxBits(bits)
+	d.reach = 1 << bits
 	d.pool = &compressors[d.level-1]
 	if bits < maxWindowBits {
-		d.level = -1 << bits
+		d.level = -d.reach
 		d.pool = &compressors[flate.BestCompression+bits-minWindowBits]
 	}
 	if !alone {
-		d.history = &window{size: 1 << bits}
+		d.history = &window{size: min(d.reach, leastDict)}
 	}
 	return d
 }
@@ -228,11 +230,14 @@ const (
 	// warmSearch is among how many idle compressors a deflater looks for the one that it used last. It bounds how many
 	// there are for each processor while connections take turns.
 	warmSearch = 4
-	// leastDict is how much of its window, in bytes, a deflater gives a compressor that it did not use last, beside a
+	// leastDict is how much of what was sent, in bytes, a deflater gives a compressor that it did not use last, beside a
 	// quarter of the message's size. All of 32 KiB would cost a message of 1 KiB eight times its own time to read in,
 	// and makes it no smaller where messages are alike.
 	leastDict = 4 << 10
 )
+
+// dictionary is how much of what was sent helps a message of the given size, in bytes.
+func dictionary(size int) int { return leastDict + size/4 }
 
 // compressor takes one that is idle, the one that d used last if it is among the first to be found, or makes one, and
 // sets it up for a message of the given size.
@@ -265,7 +270,7 @@ func (d *deflater) compressor(size int) *compressor {
 	} else if c.lease != d.lease || d.lease == 0 {
 		d.lease = leases.Add(1)
 		c.lease = d.lease
-		c.dict = d.history.appendLast(c.dict[:0], leastDict+size/4)
+		c.dict = d.history.appendLast(c.dict[:0], dictionary(size))
 		c.flate.ResetDict(c, c.dict)
 	}
 	return c
@@ -302,6 +307,8 @@ func (d *deflater) compress(dst, data []byte) ([]byte, error) {
 // remember takes the message that was compressed last as sent: the next one may refer to it.
 func (d *deflater) remember(data []byte) {
 	if d.history != nil {
+		// More is kept only where the messages are such that more is used.
+		d.history.widen(min(d.reach, dictionary(len(data))/leastDict*leastDict))
 		d.history.add(data)
 	}
 }

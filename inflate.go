@@ -618,6 +618,18 @@ type window struct {
 	next int // where the next byte goes once data has its full size, in place of the oldest one
 }
 
+// widen lets the window grow to size bytes, if it is smaller.
+func (w *window) widen(size int) {
+	if size <= w.size {
+		return
+	}
+	if w.next > 0 {
+		w.data = append(w.data[w.next:len(w.data):len(w.data)], w.data[:w.next]...)
+		w.next = 0
+	}
+	w.size = size
+}
+
 // add puts b at the end.
 func (w *window) add(b []byte) {
 	b = b[max(0, len(b)-w.size):]

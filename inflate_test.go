@@ -130,6 +130,25 @@ func FuzzInflate(f *testing.F) {
 	})
 }
 
+// TestWindow holds that a window has the last bytes of what was added, as many as its size was meanwhile.
+func TestWindow(t *testing.T) {
+	random := rand.New(rand.NewPCG(1951, 1))
+	for range 200 {
+		w := &window{size: 1 + random.IntN(64)}
+		var want []byte
+		for range 30 {
+			w.widen(random.IntN(200))
+			b := sample("random", 200)[random.IntN(100):][:random.IntN(100)]
+			w.add(b)
+			want = append(want, b...)
+			want = want[max(0, len(want)-w.size):]
+			n := random.IntN(250)
+			require.Equal(t, append([]byte("ahead"), want[max(0, len(want)-n):]...), w.appendLast([]byte("ahead"), n))
+			require.LessOrEqual(t, len(w.data), w.size)
+		}
+	}
+}
+
 // bitWriter writes a DEFLATE stream by hand, the lowest bit of a byte first (RFC 1951, section 3.1.1).
 type bitWriter struct {
 	out  []byte

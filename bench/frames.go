@@ -6,12 +6,13 @@ package main
 
 import (
 	"bytes"
-	"compress/flate"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // The opcodes of RFC 6455, section 11.8, that the client meets.
@@ -112,12 +113,16 @@ func (s *script) unspoken() *script {
 //
 // With context takeover a message refers back to the 32 KiB before it. The texts are more than that together and come
 // round and round, so that from the second round on each is deflated with the same history, thus to the same bytes: the
-// first round and the second are composed, and the second repeats for ever.
-func jsonScript(takeover bool) (*script, error) {
+// first round and the second are composed, and the second repeats for ever. Where window is not 0, it is how many bits the
+// distances have at the most.
+func jsonScript(takeover bool, window int) (*script, error) {
 	const texts = 64
 	s := &script{opcode: opText, deflated: true, takeover: takeover}
 	var out bytes.Buffer
 	w, err := flate.NewWriter(&out, flate.BestSpeed)
+	if window > 0 {
+		w, err = flate.NewWriterWindow(&out, 1<<window)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("bench: a deflater: %w", err)
 	}

@@ -132,8 +132,10 @@ func goals() []goal {
 		atMost("handshakes", "handshakes", handshakeName, cpuKey, "CPU a handshake", 1),
 		atLeast("permessage-deflate: "+noTakeoverCase, "deflate", noTakeoverCase, rateKey, "rate", 1.5),
 		atLeast("permessage-deflate: "+takeoverCase, "deflate", takeoverCase, rateKey, "rate", 1.5),
+		atLeast("permessage-deflate: "+smallWindowCase, "deflate", smallWindowCase, rateKey, "rate", 1.5),
 		tenth(idleNoTakeoverCase),
 		tenth(idleTakeoverCase),
+		tenth(idleSmallWindowCase),
 	)
 	for _, c := range lonely {
 		list = append(list, atMost("client: "+c, "client", c, p50Key, "p50", 1.05))

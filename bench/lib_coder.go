@@ -25,7 +25,12 @@ var coderLibrary = library{
 		conn.SetReadLimit(maxMessage)
 		return coderClient{conn}, nil
 	},
-	cannot: canAll,
+	cannot: func(r role) string {
+		if r.Window > 0 {
+			return "no window but of 32 KiB"
+		}
+		return ""
+	},
 }
 
 func serveCoder(listener net.Listener, r role) error {

@@ -5,6 +5,7 @@ package main
 // This file is lxzan/gws, with its own server, its callbacks on the reading goroutine, and its Broadcaster.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func serveGWS(listener net.Listener, r role) error {
 			ClientContextTakeover: r.Takeover,
 			// The windows that the others have as well.
 			ServerMaxWindowBits: 15,
-			ClientMaxWindowBits: 15,
+			ClientMaxWindowBits: cmp.Or(r.Window, 15),
 		},
 	}
 	if r.Work != serveBroadcast {

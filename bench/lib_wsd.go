@@ -36,6 +36,7 @@ func serveWSD(listener net.Listener, r role) error {
 		options.Compression = &wsd.Compression{
 			ServerNoContextTakeover: !r.Takeover,
 			ClientNoContextTakeover: !r.Takeover,
+			ClientMaxWindowBits:     r.Window,
 		}
 	}
 	serve := func(handler func(*wsd.Conn)) *wsd.Server {

@@ -103,7 +103,7 @@ func TestPeerNoticesWrongAnswers(t *testing.T) {
 	s := binaryScript(64)
 	wrong := bytes.Clone(s.want[0])
 	wrong[63] ^= 1
-	deflated, err := jsonScript(false)
+	deflated, err := jsonScript(false, 0)
 	require.NoError(t, err)
 	for _, test := range []struct {
 		name   string
@@ -133,10 +133,16 @@ func TestPeerNoticesWrongAnswers(t *testing.T) {
 // What the client sends with context takeover must inflate as one stream, the repeated rounds as well (RFC 7692,
 // section 7.2.3).
 func TestDeflatedScripts(t *testing.T) {
-	for _, takeover := range []bool{false, true} {
-		s, err := jsonScript(takeover)
+	for _, test := range []struct {
+		takeover bool
+		window   int // bits
+	}{{false, 0}, {true, 0}, {true, 12}} {
+		s, err := jsonScript(test.takeover, test.window)
 		require.NoError(t, err)
-		total := 0
+		total, size := 0, windowSize
+		if test.window > 0 {
+			size = 1 << test.window
+		}
 		p := newPeer(s, 1)
 		var history []byte
 		for i := range 3 * len(s.want) {
@@ -151,7 +157,7 @@ func TestDeflatedScripts(t *testing.T) {
 				body = plain[4:]
 			}
 			stream := append(bytes.Clone(body), 0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff)
-			if !takeover {
+			if !test.takeover {
 				history = nil
 			}
 			var got bytes.Buffer
@@ -164,8 +170,8 @@ func TestDeflatedScripts(t *testing.T) {
 			require.Equal(t, string(s.want[index]), got.String(), "message %d", i)
 			require.Len(t, s.want[index], 1<<10)
 			history = append(history, got.Bytes()...)
-			history = history[max(0, len(history)-windowSize):]
+			history = history[max(0, len(history)-size):]
 		}
-		require.Less(t, total, 3*len(s.want)*(1<<10)*3/4, "takeover %v", takeover)
+		require.Less(t, total, 3*len(s.want)*(1<<10)*3/4, "%+v", test)
 	}
 }

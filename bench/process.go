@@ -48,6 +48,7 @@ type role struct {
 	TLS      bool
 	Deflate  bool
 	Takeover bool
+	Window   int        // the bits of the client's window with Takeover, 0 for 15
 	Client   clientWork // of the work runClient
 	Pinned   bool       // shares one processor with whoever starts it, see pin
 	Profile  string     // the file for a CPU profile of all its life, "" for none

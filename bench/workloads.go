@@ -179,26 +179,29 @@ func tlsCase(quick bool, name string, conns, inflight, size int) benchCase {
 		}}
 }
 
-// offer is what the client offers for compression. The windows are left alone, so they are of 32 KiB for all.
-func offer(takeover bool) string {
-	if takeover {
+// offer is what the client offers for compression. Where the role does not say otherwise, windows are left alone, so
+// they are of 32 KiB for all.
+func offer(r role) string {
+	switch {
+	case r.Window > 0:
+		return "permessage-deflate; client_max_window_bits"
+	case r.Takeover:
 		return "permessage-deflate"
 	}
 	return "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
 }
 
 // deflateCase measures an echo of deflated JSON texts.
-func deflateCase(name string, takeover bool) benchCase {
-	r := role{Work: serveEcho, Deflate: true, Takeover: takeover}
-	return benchCase{name: name, quick: true, role: r,
+func deflateCase(quick bool, name string, r role) benchCase {
+	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
-			script, err := jsonScript(takeover)
+			script, err := jsonScript(r.Takeover, r.Window)
 			if err != nil {
 				return nil, err
 			}
 			err = withServer(lib.name, r, func(server *process) error {
 				l := load{64, 16, script, set.warmup, set.duration, server.cpu}
-				s, err := l.run(target{port: server.port, path: "/", offer: offer(takeover)})
+				s, err := l.run(target{port: server.port, path: "/", offer: offer(r)})
 				result = s.read(len(script.want[0]))
 				return err
 			})
@@ -215,10 +218,10 @@ func idleCase(quick bool, name string, conns int, r role) benchCase {
 			}
 			script, messages, t := binaryScript(64), 1, target{path: "/"}
 			if r.Deflate {
-				if script, err = jsonScript(r.Takeover); err != nil {
+				if script, err = jsonScript(r.Takeover, r.Window); err != nil {
 					return nil, err
 				}
-				t.offer = offer(r.Takeover)
+				t.offer = offer(r)
 				messages = 64 // of 1 KiB, so many that windows of 32 KiB are full
 			}
 			if lib.name == rawName {
@@ -339,12 +342,15 @@ const (
 	many64Case     = "5,000 subscribers, 64 in flight"
 	many64SlowCase = "5,000 subscribers, 50 slow ones more, 64 in flight"
 
-	idleCaseName       = "5,000 connections"
-	handshakeName      = "8 at a time, each closed at once"
-	noTakeoverCase     = "without context takeover"
-	takeoverCase       = "with context takeover"
-	idleTakeoverCase   = "1,000 idle connections with context takeover"
-	idleNoTakeoverCase = "1,000 idle connections without context takeover"
+	idleCaseName    = "5,000 connections"
+	handshakeName   = "8 at a time, each closed at once"
+	noTakeoverCase  = "without context takeover"
+	takeoverCase    = "with context takeover"
+	smallWindowCase = "with context takeover, the client's window of 4 KiB"
+
+	idleTakeoverCase    = "1,000 idle connections with context takeover"
+	idleNoTakeoverCase  = "1,000 idle connections without context takeover"
+	idleSmallWindowCase = "1,000 idle connections with context takeover, the client's window of 4 KiB"
 )
 
 // mostIdle is how many idle connections the greatest case has where the limit of open files is too low for 50,000.
@@ -427,16 +433,18 @@ func workloads(files uint64) []workload {
 			name: "deflate", title: "permessage-deflate", columns: timeColumns, chart: rateKey,
 			about: "JSON texts of 1 KiB, 64 connections with 16 in flight, windows of 32 KiB, the fastest level of each.",
 			cases: []benchCase{
-				deflateCase(noTakeoverCase, false),
-				deflateCase(takeoverCase, true),
+				deflateCase(true, noTakeoverCase, role{Work: serveEcho, Deflate: true}),
+				deflateCase(true, takeoverCase, role{Work: serveEcho, Deflate: true, Takeover: true}),
+				deflateCase(false, smallWindowCase, role{Work: serveEcho, Deflate: true, Takeover: true, Window: 12}),
 			},
 		},
 		{
 			name: "deflate-idle", title: "Idle connections with permessage-deflate", columns: memoryColumns, chart: memoryKey,
-			about: "As for idle connections, after echoes of 64 KiB of JSON texts on each: windows of 32 KiB are full.",
+			about: "As for idle connections, after echoes of 64 KiB of JSON texts on each, which fill windows of 32 KiB.",
 			cases: []benchCase{
 				idleCase(false, idleNoTakeoverCase, 1000, role{Work: serveIdle, Deflate: true}),
 				idleCase(true, idleTakeoverCase, 1000, role{Work: serveIdle, Deflate: true, Takeover: true}),
+				idleCase(false, idleSmallWindowCase, 1000, role{Work: serveIdle, Deflate: true, Takeover: true, Window: 12}),
 			},
 		},
 		{
