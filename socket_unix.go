@@ -8,7 +8,7 @@ import "syscall"
 
 func readNow(fd int, p []byte) (int, error) { return syscall.Read(fd, p) }
 
-func writeNow(fd int, head, body []byte) (int, error) {
+func writeNow(fd int, head, body []byte, _ bool) (int, error) {
 	n := 0
 	for _, b := range [2][]byte{head, body} {
 		if len(b) == 0 {

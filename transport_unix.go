@@ -8,8 +8,11 @@ package wsd
 import (
 	"io"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"unsafe"
 )
 
 // rawConn is a socket's descriptor, kept alive and polled by the net package.
@@ -20,12 +23,29 @@ type rawConn struct {
 	readStep func(fd uintptr) bool
 	into     []byte
 	wait     bool
+	crowded  atomic.Bool // another connection has read since this one did
 	readErr  syscall.Errno
+}
+
+// lastReader is the address of the rawConn that read last.
+var lastReader atomic.Uintptr
+
+// noteRead finds out whether this connection is the only one that is busy.
+func (r *rawConn) noteRead() {
+	self := uintptr(unsafe.Pointer(r))
+	crowded := lastReader.Load() != self
+	if crowded {
+		lastReader.Store(self)
+	}
+	if r.crowded.Load() != crowded {
+		r.crowded.Store(crowded)
+	}
 }
 
 // writeAttempt is what an attempt to write takes. It is on loan, for most connections have none to make.
 type writeAttempt struct {
 	head, body []byte
+	alone      bool // as writeNow takes it
 	wrote      int
 	err        error
 	step       func(fd uintptr) bool
@@ -36,7 +56,7 @@ var writeAttempts = sync.Pool{New: func() any {
 	a.step = func(fd uintptr) bool {
 		a.err = syscall.EINTR
 		for a.err == syscall.EINTR {
-			a.wrote, a.err = writeNow(int(fd), a.head, a.body)
+			a.wrote, a.err = writeNow(int(fd), a.head, a.body, a.alone)
 		}
 		return true
 	}
@@ -92,6 +112,7 @@ func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 	case len(b) == 0:
 		return nil, io.EOF
 	}
+	r.noteRead()
 	return b, nil
 }
 
@@ -100,6 +121,7 @@ func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 func (r *rawConn) tryWrite(head, body []byte) (int, error) {
 	a := writeAttempts.Get().(*writeAttempt)
 	a.head, a.body = head, body
+	a.alone = !r.crowded.Load() && runtime.GOMAXPROCS(0) > 1
 	err := r.conn.Write(a.step)
 	n, writeErr := a.wrote, a.err
 	a.head, a.body = nil, nil
