@@ -5,7 +5,6 @@ package wsd
 
 import (
 	"bufio"
-	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -71,12 +70,15 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 		refuse(w, refused)
 		return nil, refused
 	}
-	buffered, err := opts.answer(conn, rw, w.Header(), r.Header[mapKey][0], &agreed)
+	c := newConn(conn, ServerRole, &opts.Config, agreed)
+	buffered, err := opts.answer(&c.transport, rw, w.Header(), r.Header[mapKey][0], &agreed)
 	if err != nil {
 		_ = conn.Close()
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: err}
 	}
-	return newConn(conn, ServerRole, &opts.Config, agreed, buffered), nil
+	_ = conn.SetDeadline(time.Time{}) // the server's own, too, where Hijack has left them
+	c.start(buffered)
+	return c, nil
 }
 
 // judge decides on a request, and on what to agree to.
@@ -166,7 +168,7 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 }
 
 // answer writes the 101, and returns the bytes that came behind the request.
-func (o *AcceptOptions) answer(conn net.Conn, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
+func (o *AcceptOptions) answer(t *transport, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
 	var b, buffered []byte
 	// A ResponseWriter of another make may have no buffers to hand over.
 	if rw != nil && rw.Writer != nil {
@@ -181,12 +183,5 @@ func (o *AcceptOptions) answer(conn net.Conn, rw *bufio.ReadWriter, extra http.H
 	b = appendHeader(b, o.Header)
 	b = append(b, "\r\n"...)
 	// For the shortest answer too: the client may have left the answers to earlier requests in the socket, unread.
-	if timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout); timeout > 0 {
-		_ = conn.SetWriteDeadline(time.Now().Add(timeout))
-	}
-	if _, err := conn.Write(b); err != nil {
-		return nil, err
-	}
-	_ = conn.SetDeadline(time.Time{}) // the server's own, too, where Hijack has left them
-	return buffered, nil
+	return buffered, t.writeWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
 }

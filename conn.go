@@ -106,11 +106,13 @@ const (
 // owns rwc from now on. Its Close must end a Read and a Write that are waiting, as a net.Conn's does; deadlines and
 // CloseWrite are used where it has them. A Compression in cfg is taken as negotiated just so.
 func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
-	return newConn(rwc, role, &cfg, agreement{compression: cfg.Compression}, nil)
+	c := newConn(rwc, role, &cfg, agreement{compression: cfg.Compression})
+	c.start(nil)
+	return c
 }
 
-// newConn starts a connection on what the handshake settled. buffered is what came behind the handshake.
-func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, buffered []byte) *Conn {
+// newConn makes a connection of what the handshake settles. Nothing goes on before it is started.
+func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	settled := *cfg
 	settled.Compression = agreed.compression
 	c := &Conn{
@@ -130,13 +132,17 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement, b
 	c.parser.init(role, &settled)
 	c.out.init(role, &settled)
 	c.transport.init(rwc)
+	return c
+}
+
+// start has a new connection read, and its keepalive run. buffered is what came behind the handshake.
+func (c *Conn) start(buffered []byte) {
 	if c.pingEvery > 0 {
 		c.mu.Lock()
 		c.keepalive = time.AfterFunc(c.pingEvery, c.keepAlive)
 		c.mu.Unlock()
 	}
 	c.beginReading(buffered)
-	return c
 }
 
 func messageBuffer(cfg *Config) int {

@@ -91,7 +91,9 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 		}
 		return nil, resp, problem
 	}
-	return newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed, conn.buffered), resp, nil
+	c := newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed)
+	c.start(conn.buffered)
+	return c, resp, nil
 }
 
 // request makes the first request of a handshake (RFC 6455, section 4.1), but for the key.

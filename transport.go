@@ -145,6 +145,21 @@ func (t *transport) write(head, body []byte) error {
 	return t.writeAll(body)
 }
 
+// writeWithin writes all of b, and takes no longer than it may where that is bounded and the transport has deadlines.
+func (t *transport) writeWithin(b []byte, bound time.Duration) error {
+	if t.raw.ok() {
+		n, err := t.raw.tryWrite(b, nil)
+		if err != nil || n == len(b) {
+			return err
+		}
+		b = b[n:]
+	}
+	if socket, ok := t.rwc.(net.Conn); ok && bound > 0 {
+		_ = socket.SetWriteDeadline(time.Now().Add(bound))
+	}
+	return t.writeAll(b)
+}
+
 func (t *transport) writeAll(b []byte) error {
 	for len(b) > 0 {
 		piece := b[:min(len(b), largeChunk)]

@@ -69,6 +69,7 @@ func (t *transport) initRaw(socket syscall.Conn) {
 		return
 	}
 	t.raw.conn = conn
+	t.raw.crowded.Store(true) // as far as is known
 	// Functions of their own rather than methods: that is a stack frame less in goroutines that wait by the thousand.
 	t.raw.readStep = func(fd uintptr) bool {
 		r := &t.raw
