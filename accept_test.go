@@ -452,6 +452,27 @@ func TestAcceptClearsTheDeadlineOfTheHandshake(t *testing.T) {
 	})
 }
 
+// A server's WriteTimeout may be over when a handshake is accepted, and not every ResponseWriter takes it off a connection
+// that it hands over.
+func TestAcceptTakesOffADeadlineThatIsOver(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -1} {
+		client, server := tcpPair(t)
+		require.NoError(t, server.SetDeadline(time.Unix(1, 0)))
+		conn, err := wsd.Accept(hijacked{httptest.NewRecorder(), server, nil}, handshakeRequest(),
+			&wsd.AcceptOptions{HandshakeTimeout: timeout})
+		require.NoError(t, err)
+		_, err = http.ReadResponse(bufio.NewReader(client), nil)
+		require.NoError(t, err)
+		_, err = io.WriteString(client, maskedHello)
+		require.NoError(t, err)
+		m, err := conn.Receive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "Hello", string(m.Data))
+		conn.CloseNow()
+		_ = client.Close()
+	}
+}
+
 func TestAcceptTakesEarlyFramesFromTheBuffersOfAnyHijacker(t *testing.T) {
 	client, server := net.Pipe()
 	defer func() { _ = client.Close() }()

@@ -148,14 +148,18 @@ func (t *transport) write(head, body []byte) error {
 // writeWithin writes all of b, and takes no longer than it may where that is bounded and the transport has deadlines.
 func (t *transport) writeWithin(b []byte, bound time.Duration) error {
 	if t.raw.ok() {
-		n, err := t.raw.tryWrite(b, nil)
-		if err != nil || n == len(b) {
-			return err
+		// What goes wrong here is found again below, but for a deadline of somebody else's.
+		n, _ := t.raw.tryWrite(b, nil)
+		if b = b[n:]; len(b) == 0 {
+			return nil
 		}
-		b = b[n:]
 	}
-	if socket, ok := t.rwc.(net.Conn); ok && bound > 0 {
-		_ = socket.SetWriteDeadline(time.Now().Add(bound))
+	if socket, ok := t.rwc.(net.Conn); ok {
+		var deadline time.Time
+		if bound > 0 {
+			deadline = time.Now().Add(bound)
+		}
+		_ = socket.SetWriteDeadline(deadline)
 	}
 	return t.writeAll(b)
 }
