@@ -72,12 +72,24 @@ func TestEveryLibraryInEveryKindOfCase(t *testing.T) {
 func TestCasesThatTheLimitForbids(t *testing.T) {
 	set := moment
 	r := newReport(libraries, set)
-	w := workload{name: "idle", title: "Idle", columns: memoryColumns, cases: []benchCase{
-		idleCase(true, "900 connections", 900, role{Work: serveIdle}),
+	w := workload{name: "growth", title: "Growth", columns: timeColumns, cases: []benchCase{
+		echoCase(true, "900 connections", 900, 1, 64),
 	}}
 	r.measure(w, w.cases[0])
 	require.Contains(t, r.table(w, w.cases[0]), "skipped: needs a limit of open files above 1100, it is 1000")
-	require.Equal(t, 19_500, mostIdle(20_000))
+}
+
+// Idle connections that are too many for a process are held all the same, by several.
+func TestIdleConnectionsAreSpread(t *testing.T) {
+	require.Equal(t, []int{5000}, shares(5000, 20_000))
+	require.Equal(t, []int{16_666, 16_667, 16_667}, shares(50_000, 20_000))
+	require.Equal(t, []int{50_000}, shares(50_000, 50_200))
+	set := moment
+	set.files = fileMargin + 10
+	for _, l := range libraries {
+		_, err := idleMemory(role{Library: l.name, Work: serveIdle}, 25, set)
+		require.NoError(t, err, l.name)
+	}
 }
 
 func TestEveryGoalNamesACaseThatIsMeasured(t *testing.T) {

@@ -129,6 +129,8 @@ func goals() []goal {
 	list = append(list,
 		below("idle: "+idleCaseName, "idle", idleCaseName, memoryKey, "memory a connection", "%.2f KiB", 1<<10, 8),
 		below("idle: "+idleCaseName, "idle", idleCaseName, memoryKey, "memory a connection", "%.2f KiB", 1<<10, 6),
+		below("idle: "+manyIdleCase, "idle", manyIdleCase, memoryKey, "memory a connection", "%.2f KiB", 1<<10, 8),
+		below("idle: "+manyIdleCase, "idle", manyIdleCase, memoryKey, "memory a connection", "%.2f KiB", 1<<10, 6),
 		atMost("handshakes", "handshakes", handshakeName, cpuKey, "CPU a handshake", 1),
 		atLeast("permessage-deflate: "+noTakeoverCase, "deflate", noTakeoverCase, rateKey, "rate", 1.5),
 		atLeast("permessage-deflate: "+takeoverCase, "deflate", takeoverCase, rateKey, "rate", 1.5),

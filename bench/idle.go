@@ -7,12 +7,95 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// holdWork is what a process does that holds idle connections.
+type holdWork struct {
+	Port  int
+	Conns int
+}
+
+// shares spreads connections over as many processes as the limit of open files asks for.
+func shares(conns int, files uint64) []int {
+	each := max(1, int(files)-fileMargin)
+	n := (conns + each - 1) / each
+	list := make([]int, n)
+	for i := range list {
+		list[i] = (conns + i) / n
+	}
+	return list
+}
+
+// idleMemory is what connections to servers of a role take of these when they have been idle for a while, in bytes. Each
+// server has its share of them, and so has a process that holds their other ends.
+func idleMemory(r role, conns int, set settings) (total float64, err error) {
+	var servers []*process
+	for _, share := range shares(conns, set.files) {
+		server, err := start(r)
+		if err != nil {
+			return 0, err
+		}
+		defer server.stop()
+		before, err := server.memory()
+		if err != nil {
+			return 0, err
+		}
+		total -= before
+		servers = append(servers, server)
+		holder := r
+		holder.Work, holder.Hold = holdIdle, holdWork{server.port, share}
+		client, err := start(holder)
+		if err != nil {
+			return 0, err
+		}
+		defer client.stop()
+		if _, err := client.out.ReadString('\n'); err != nil {
+			return 0, fmt.Errorf("bench: opening %d idle connections to %s: %w", share, r.Library, err)
+		}
+	}
+	time.Sleep(set.idle)
+	for _, server := range servers {
+		after, err := server.memory()
+		if err != nil {
+			return 0, err
+		}
+		total += after
+	}
+	return total, nil
+}
+
+// run opens the connections, says so, and holds them until standard input ends.
+func (w holdWork) run(r role) error {
+	script, messages, t := binaryScript(64), 1, target{port: w.Port, path: "/"}
+	if r.Deflate {
+		var err error
+		if script, err = jsonScript(r.Takeover, r.Window); err != nil {
+			return err
+		}
+		t.offer = offer(r)
+		messages = 64 // of 1 KiB, so many that windows of 32 KiB are full
+	}
+	if r.Library == rawName {
+		t.raw, script = true, script.unspoken()
+	}
+	fds, err := openIdle(t, w.Conns, script, messages)
+	if err != nil {
+		return err
+	}
+	defer closeAll(fds)
+	fmt.Println("held")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return fmt.Errorf("bench: standard input: %w", err)
+	}
+	return nil
+}
 
 // openIdle opens n connections and has some messages of each given back. Close them with closeAll.
 func openIdle(t target, n int, s *script, messages int) (fds []int, err error) {

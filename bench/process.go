@@ -39,6 +39,7 @@ const (
 	serveIdle      = "idle"      // the same, set for little memory rather than for speed
 	serveBroadcast = "broadcast" // gives what comes on /pub to all who are on /sub
 	runClient      = "client"    // is the client of another process's raw echo server
+	holdIdle       = "hold"      // not measured: holds idle connections to another process's server
 )
 
 // role is what a measured process is told to be.
@@ -50,6 +51,7 @@ type role struct {
 	Takeover bool
 	Window   int        // the bits of the client's window with Takeover, 0 for 15
 	Client   clientWork // of the work runClient
+	Hold     holdWork   // of the work holdIdle
 	Pinned   bool       // shares one processor with whoever starts it, see pin
 	Profile  string     // the file for a CPU profile of all its life, "" for none
 }
@@ -89,7 +91,7 @@ func start(r role) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: the program's own path: %w", err)
 	}
-	if r.Library != rawEchoLibrary.name {
+	if r.Library != rawEchoLibrary.name && r.Work != holdIdle {
 		r.Profile = profilePath(r.Library)
 	}
 	argument, err := json.Marshal(r)
@@ -112,7 +114,7 @@ func start(r role) (*process, error) {
 		return nil, fmt.Errorf("bench: starting %s: %w", r.Library, err)
 	}
 	p := &process{cmd: cmd, in: in, out: bufio.NewReader(out), profiled: r.Profile != ""}
-	if r.Work == runClient {
+	if r.Work == runClient || r.Work == holdIdle {
 		return p, nil
 	}
 	line, err := p.out.ReadString('\n')
@@ -227,6 +229,9 @@ func serveRole(argument string) error {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(result)
+	}
+	if r.Work == holdIdle {
+		return r.Hold.run(r)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -212,38 +212,10 @@ func deflateCase(quick bool, name string, r role) benchCase {
 // idleCase measures memory after one echo on each connection, or as many as fill the windows of a compression.
 func idleCase(quick bool, name string, conns int, r role) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
-		run: func(lib library, set settings) (result reading, err error) {
-			if uint64(conns)+fileMargin > set.files {
-				return nil, skipped(fmt.Sprintf("needs a limit of open files above %d, it is %d", conns+fileMargin, set.files))
-			}
-			script, messages, t := binaryScript(64), 1, target{path: "/"}
-			if r.Deflate {
-				if script, err = jsonScript(r.Takeover, r.Window); err != nil {
-					return nil, err
-				}
-				t.offer = offer(r)
-				messages = 64 // of 1 KiB, so many that windows of 32 KiB are full
-			}
-			if lib.name == rawName {
-				t.raw, script = true, script.unspoken()
-			}
-			err = withServer(lib.name, r, func(server *process) error {
-				t.port = server.port
-				before, err := server.memory()
-				if err != nil {
-					return err
-				}
-				fds, err := openIdle(t, conns, script, messages)
-				if err != nil {
-					return err
-				}
-				defer closeAll(fds)
-				time.Sleep(set.idle)
-				after, err := server.memory()
-				result = reading{memoryKey: (after - before) / float64(conns)}
-				return err
-			})
-			return result, err
+		run: func(lib library, set settings) (reading, error) {
+			r.Library = lib.name
+			held, err := idleMemory(r, conns, set)
+			return reading{memoryKey: held / float64(conns)}, err
 		}}
 }
 
@@ -343,6 +315,7 @@ const (
 	many64SlowCase = "5,000 subscribers, 50 slow ones more, 64 in flight"
 
 	idleCaseName    = "5,000 connections"
+	manyIdleCase    = "50,000 connections"
 	handshakeName   = "8 at a time, each closed at once"
 	noTakeoverCase  = "without context takeover"
 	takeoverCase    = "with context takeover"
@@ -353,9 +326,6 @@ const (
 	idleSmallWindowCase = "1,000 idle connections with context takeover, the client's window of 4 KiB"
 )
 
-// mostIdle is how many idle connections the greatest case has where the limit of open files is too low for 50,000.
-func mostIdle(files uint64) int { return int((files - min(files, fileMargin)) / 500 * 500) }
-
 // thousands writes a number with commas.
 func thousands(n int) string {
 	if n < 1000 {
@@ -364,14 +334,13 @@ func thousands(n int) string {
 	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }
 
-// workloads are all nine. The greatest numbers of connections depend on the limit of open files.
+// workloads are all nine. How the greatest numbers of connections are had depends on the limit of open files.
 func workloads(files uint64) []workload {
-	idle := []benchCase{
-		idleCase(true, idleCaseName, 5000, role{Work: serveIdle}),
-		idleCase(false, "50,000 connections", 50_000, role{Work: serveIdle}),
-	}
-	if n := mostIdle(files); n < 50_000 {
-		idle = append(idle, idleCase(false, thousands(n)+" connections", n, role{Work: serveIdle}))
+	const manyIdle = 50_000
+	spread := ""
+	if n := len(shares(manyIdle, files)); n > 1 {
+		spread = fmt.Sprintf(" The limit of open files is too low for %s connections to one server: they are spread over %d.",
+			thousands(manyIdle), n)
 	}
 	return []workload{
 		{
@@ -420,8 +389,11 @@ func workloads(files uint64) []workload {
 		{
 			name: "idle", title: "Idle connections", columns: memoryColumns, chart: memoryKey,
 			about: "The server's resident memory after one echo on each connection and a collection, less what it was " +
-				"before, by the number of connections.",
-			cases: idle,
+				"before, by the number of connections." + spread,
+			cases: []benchCase{
+				idleCase(true, idleCaseName, 5000, role{Work: serveIdle}),
+				idleCase(false, manyIdleCase, manyIdle, role{Work: serveIdle}),
+			},
 		},
 		{
 			name: "handshakes", title: "Handshakes", columns: handshakeColumns, chart: cpuKey,
