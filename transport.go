@@ -53,28 +53,17 @@ type transport struct {
 
 	closeOnce sync.Once
 	lender
-	idle     *[readIdle]byte // kept to wait with; nil with raw
-	filled   bool            // the last read filled its buffer, so more is there
-	vectored bool            // rwc writes several slices in one system call
+	idle   *[readIdle]byte // kept to wait with; nil with raw
+	filled bool            // the last read filled its buffer, so more is there
 }
-
-// vector is what a write of two slices takes, on loan so that it allocates nothing.
-type vector struct {
-	buffers net.Buffers
-	pieces  [2][]byte
-}
-
-var vectors = sync.Pool{New: func() any { return new(vector) }}
 
 func (t *transport) init(rwc io.ReadWriteCloser) {
 	t.rwc = rwc
 	switch socket := rwc.(type) {
 	case *net.TCPConn:
 		t.initRaw(socket)
-		t.vectored = true
 	case *net.UnixConn:
 		t.initRaw(socket)
-		t.vectored = true
 	}
 	// Nothing else is trusted to be a bare socket: a type that wraps one may do more in its Read and Write.
 	if !t.raw.ok() {
@@ -116,28 +105,8 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 
 // write writes all of head and body, waiting as long as that takes.
 func (t *transport) write(head, body []byte) error {
-	if t.vectored && len(body) > 0 {
-		piece := body[:min(len(body), largeChunk)]
-		v := vectors.Get().(*vector)
-		v.pieces = [2][]byte{head, piece}
-		v.buffers = v.pieces[:]
-		_, err := v.buffers.WriteTo(t.rwc)
-		*v = vector{}
-		vectors.Put(v)
-		t.progress.Add(1)
-		if err != nil {
-			return err
-		}
-		return t.writeAll(body[len(piece):])
-	}
-	if t.raw.ok() && len(head) > 0 && len(head) <= largeChunk {
-		// Most of the time there is room, and nothing to wait for.
-		n, err := t.raw.tryWrite(head, nil)
-		t.progress.Add(1)
-		if err != nil {
-			return err
-		}
-		head = head[n:]
+	if t.raw.ok() {
+		return t.raw.write(head, body, &t.progress)
 	}
 	if err := t.writeAll(head); err != nil {
 		return err
@@ -161,9 +130,10 @@ func (t *transport) writeWithin(b []byte, bound time.Duration) error {
 		}
 		_ = socket.SetWriteDeadline(deadline)
 	}
-	return t.writeAll(b)
+	return t.write(b, nil)
 }
 
+// writeAll writes all of b through rwc.
 func (t *transport) writeAll(b []byte) error {
 	for len(b) > 0 {
 		piece := b[:min(len(b), largeChunk)]

@@ -7,6 +7,7 @@ package wsd
 
 import (
 	"errors"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -18,3 +19,5 @@ func (*rawConn) ok() bool { return false }
 
 func (*rawConn) read([]byte, bool) ([]byte, error)    { return nil, errors.ErrUnsupported }
 func (*rawConn) tryWrite([]byte, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func (*rawConn) write([]byte, []byte, *atomic.Uint64) error { return errors.ErrUnsupported }

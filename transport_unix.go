@@ -42,26 +42,48 @@ func (r *rawConn) noteRead() {
 	}
 }
 
-// writeAttempt is what an attempt to write takes. It is on loan, for most connections have none to make.
-type writeAttempt struct {
-	head, body []byte
-	alone      bool // as writeNow takes it
+// writing is what a write takes. It is on loan, for most connections have none to make.
+type writing struct {
+	head, body []byte         // what is to be written
+	progress   *atomic.Uint64 // counts the calls that wrote; nil where there is one attempt, without waiting
+	alone      bool           // as writeNow takes it
 	wrote      int
 	err        error
 	step       func(fd uintptr) bool
 }
 
-var writeAttempts = sync.Pool{New: func() any {
-	a := new(writeAttempt)
-	a.step = func(fd uintptr) bool {
-		a.err = syscall.EINTR
-		for a.err == syscall.EINTR {
-			a.wrote, a.err = writeNow(int(fd), a.head, a.body, a.alone)
+var writings = sync.Pool{New: func() any {
+	w := new(writing)
+	w.step = func(fd uintptr) bool {
+		for {
+			n, err := writeNow(int(fd), w.head, w.body, w.alone)
+			switch {
+			case err == syscall.EINTR:
+				continue
+			case err == syscall.EAGAIN:
+				return w.progress == nil
+			case err != nil:
+				w.err = os.NewSyscallError("write", err)
+				return true
+			}
+			w.wrote += n
+			if w.progress == nil {
+				return true
+			}
+			w.progress.Add(1)
+			if w.advance(n); len(w.head)+len(w.body) == 0 {
+				return true
+			}
 		}
-		return true
 	}
-	return a
+	return w
 }}
+
+// advance takes n bytes for written.
+func (w *writing) advance(n int) {
+	ofHead := min(n, len(w.head))
+	w.head, w.body = w.head[ofHead:], w.body[n-ofHead:]
+}
 
 func (t *transport) initRaw(socket syscall.Conn) {
 	conn, err := socket.SyscallConn()
@@ -119,21 +141,27 @@ func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 
 // tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
 // was.
-func (r *rawConn) tryWrite(head, body []byte) (int, error) {
-	a := writeAttempts.Get().(*writeAttempt)
-	a.head, a.body = head, body
-	a.alone = !r.crowded.Load() && runtime.GOMAXPROCS(0) > 1
-	err := r.conn.Write(a.step)
-	n, writeErr := a.wrote, a.err
-	a.head, a.body = nil, nil
-	writeAttempts.Put(a)
-	switch {
-	case err != nil:
-		return 0, err
-	case writeErr == syscall.EAGAIN:
+func (r *rawConn) tryWrite(head, body []byte) (int, error) { return r.doWrite(head, body, nil) }
+
+// write writes all of head, and behind it body, waiting as long as that takes. It counts each call that wrote something.
+func (r *rawConn) write(head, body []byte, progress *atomic.Uint64) error {
+	_, err := r.doWrite(head, body, progress)
+	return err
+}
+
+func (r *rawConn) doWrite(head, body []byte, progress *atomic.Uint64) (int, error) {
+	if len(head)+len(body) == 0 {
 		return 0, nil
-	case writeErr != nil:
-		return 0, os.NewSyscallError("write", writeErr)
 	}
-	return n, nil
+	w := writings.Get().(*writing)
+	w.head, w.body, w.progress, w.wrote, w.err = head, body, progress, 0, nil
+	w.alone = !r.crowded.Load() && runtime.GOMAXPROCS(0) > 1
+	err := r.conn.Write(w.step)
+	n, writeErr := w.wrote, w.err
+	w.head, w.body, w.progress = nil, nil, nil
+	writings.Put(w)
+	if err == nil {
+		err = writeErr
+	}
+	return n, err
 }
