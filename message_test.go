@@ -108,6 +108,7 @@ func TestMessageHelpers(t *testing.T) {
 }
 
 func TestAssemblyGrowsWithWhatArrives(t *testing.T) {
+	nobodyReleases(t)
 	var a assembly
 	a.reserve(100, 1<<62, true, 0)
 	require.LessOrEqual(t, cap(a.data), minGrown)
