@@ -12,8 +12,15 @@ import (
 // canPark says that the readers of sockets may end while nothing comes.
 const canPark = true
 
-// lingerEmpty is how long the poller stays when the last connection has left, so that it need not come and go with each.
-const lingerEmpty = 20 * time.Millisecond
+const (
+	// lingerEmpty is how long the poller stays when the last connection has left, so that it need not come and go with
+	// each.
+	lingerEmpty = 20 * time.Millisecond
+	// sweepEvery is how often the poller looks for connections whose transports somebody else has closed, of which the
+	// kernel says nothing, and sweepMost how many descriptors it looks at then, which takes a millisecond or two.
+	sweepEvery = time.Second
+	sweepMost  = 16 << 10
+)
 
 // parkingLot holds connections without a reader. The net package's poller wakes only goroutines that wait, one for each
 // connection; so this is a poller of its own, which waits there like a connection.
@@ -23,6 +30,7 @@ type parkingLot struct {
 	epoll int
 	conns []*Conn // by descriptor
 	count int     // of conns
+	swept int     // the descriptor where the next sweep begins
 }
 
 var parked parkingLot
@@ -34,6 +42,7 @@ func (l *parkingLot) add(c *Conn) bool {
 	if l.file == nil && !l.open() {
 		return false
 	}
+	var closed *Conn
 	// The descriptor cannot be closed, and given to another connection, within Control.
 	_ = c.transport.raw.conn.Control(func(fd uintptr) {
 		// Once only: then a connection can stay registered, without being told of each byte that its reader reads.
@@ -49,11 +58,17 @@ func (l *parkingLot) add(c *Conn) bool {
 			return
 		}
 		l.conns = append(l.conns, make([]*Conn, max(0, int(fd)+1-len(l.conns)))...)
+		if closed = l.conns[fd]; closed != nil {
+			l.forget(closed) // its descriptor would not be another's
+		}
 		l.conns[fd] = c
 		l.count++
 		c.parkedAs = event.Fd + 1
 	})
 	l.lingerIfEmpty()
+	if closed != nil {
+		closed.startReader(nil)
+	}
 	return c.parkedAs > 0
 }
 
@@ -68,7 +83,7 @@ func (l *parkingLot) open() bool {
 	}
 	file := os.NewFile(uintptr(epoll), "epoll") // polled, for it does not block
 	conn, err := file.SyscallConn()
-	if err != nil || file.SetReadDeadline(time.Time{}) != nil {
+	if err != nil || file.SetReadDeadline(time.Now().Add(sweepEvery)) != nil {
 		_ = file.Close()
 		return false
 	}
@@ -84,8 +99,8 @@ func (l *parkingLot) lingerIfEmpty() {
 	}
 }
 
-// wait starts the readers of connections on which something came. It ends when there have been no connections for a
-// moment.
+// wait starts the readers of connections on which something came, and of those that have been closed. It ends when there
+// have been no connections for a moment.
 func (l *parkingLot) wait(epoll syscall.RawConn) {
 	var events [64]syscall.EpollEvent
 	var n int
@@ -95,8 +110,11 @@ func (l *parkingLot) wait(epoll syscall.RawConn) {
 	}
 	for {
 		n = 0
-		if err := epoll.Read(step); err != nil && l.closeIfEmpty() {
-			return
+		if err := epoll.Read(step); err != nil { // the deadline
+			if l.closeIfEmpty() {
+				return
+			}
+			l.sweep()
 		}
 		for _, event := range events[:max(n, 0)] {
 			if c := l.leave(event.Fd); c != nil {
@@ -106,17 +124,53 @@ func (l *parkingLot) wait(epoll syscall.RawConn) {
 	}
 }
 
-// closeIfEmpty reports whether it closed the epoll instance. Otherwise there is no deadline any more.
+// closeIfEmpty reports whether it closed the epoll instance. Otherwise the next deadline is that of a sweep.
 func (l *parkingLot) closeIfEmpty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.count > 0 {
-		_ = l.file.SetReadDeadline(time.Time{})
+		_ = l.file.SetReadDeadline(time.Now().Add(sweepEvery))
 		return false
 	}
 	_ = l.file.Close()
 	l.file, l.conns = nil, nil
 	return true
+}
+
+// sweep starts the readers of connections whose transports have been closed, for them to find that out.
+func (l *parkingLot) sweep() {
+	var batch [64]*Conn
+	for left := sweepMost; left > 0; {
+		var n int
+		if n, left = l.nextToSweep(batch[:], left); n == 0 {
+			return
+		}
+		for _, c := range batch[:n] {
+			if c.transport.raw.conn.Control(func(uintptr) {}) != nil {
+				c.unpark()
+			}
+		}
+	}
+}
+
+// nextToSweep fills batch with the connections that come next, from at most left descriptors, and returns how many they
+// are, and what is left of left: nothing once all there are have been looked at.
+func (l *parkingLot) nextToSweep(batch []*Conn, left int) (int, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left = min(left, len(l.conns))
+	n := 0
+	for ; n < len(batch) && left > 0; left-- {
+		if l.swept >= len(l.conns) {
+			l.swept = 0
+		}
+		if c := l.conns[l.swept]; c != nil {
+			batch[n] = c
+			n++
+		}
+		l.swept++
+	}
+	return n, left
 }
 
 // leave takes out the connection with a descriptor. It may be another than the event was for, whose reader then finds

@@ -196,6 +196,42 @@ func TestEndsOfParkedConnections(t *testing.T) {
 	}
 }
 
+// Somebody who has kept the transport may close it, of which the kernel tells no poller.
+func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
+	const few = 20
+	var conns [few]*wsd.Conn
+	var transports [few]*net.TCPConn
+	for i := range conns {
+		peer, transport := tcpPair(t)
+		t.Cleanup(func() { _ = peer.Close() })
+		conns[i], transports[i] = wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1}), transport
+		t.Cleanup(conns[i].CloseNow)
+	}
+	awaitGoroutines(t, 0)
+	for _, transport := range transports[1:] {
+		require.NoError(t, transport.Close())
+	}
+	// Their descriptors are other connections' now.
+	for range 2 * few {
+		parkedConn(t, wsd.Config{})
+	}
+	for _, c := range conns[1:] {
+		<-c.Closed()
+		event := c.CloseEvent()
+		require.ErrorIs(t, event.Err, net.ErrClosed)
+		require.Equal(t, wsd.StatusAbnormalClosure, event.Code)
+		_, more := <-c.Messages()
+		require.False(t, more)
+	}
+	require.Equal(t, wsd.StateOpen, conns[0].State())
+
+	// Nor is one forgotten whose descriptor nobody has.
+	require.NoError(t, transports[0].Close())
+	<-conns[0].Closed()
+	require.ErrorIs(t, conns[0].CloseEvent().Err, net.ErrClosed)
+	awaitGoroutines(t, 0)
+}
+
 // A connection that waits for bytes keeps none of the memory that it lately read into.
 func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 	const conns, most = 50, 16 << 10 // bytes a connection
