@@ -89,23 +89,30 @@ func (s *Server) end() {
 	}
 }
 
+// serve runs the handler. It leaves most of the goroutine's first stack, which is small, to it.
 func (s *Server) serve(conn *Conn) {
+	returned := false
+	defer s.served(conn, &returned)
+	s.Handler(conn)
+	returned = true
+}
+
+// served is deferred by serve.
+func (s *Server) served(conn *Conn, returned *bool) {
 	defer s.end()
 	defer func() {
 		s.mu.Lock()
 		delete(s.conns, conn)
 		s.mu.Unlock()
 	}()
-	code, reason := StatusInternalError, "the handler failed"
-	defer func() {
-		if p := recover(); p != nil {
-			slog.Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-		// After runtime.Goexit, as of a failed test, recover finds nothing, and the code is right too.
-		_ = conn.Close(code, reason)
-	}()
-	s.Handler(conn)
-	code, reason = StatusNormalClosure, ""
+	if p := recover(); p != nil {
+		slog.Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+	if *returned {
+		_ = conn.Close(StatusNormalClosure, "")
+	} else { // after runtime.Goexit, as of a failed test, recover finds nothing
+		_ = conn.Close(StatusInternalError, "the handler failed")
+	}
 }
 
 // Connections returns the number of connections whose handlers run or which are being closed.

@@ -106,7 +106,8 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 // write writes all of head and body, waiting as long as that takes.
 func (t *transport) write(head, body []byte) error {
 	if t.raw.ok() {
-		return t.raw.write(head, body, &t.progress)
+		_, err := t.raw.write(head, body, &t.progress)
+		return err
 	}
 	if err := t.writeAll(head); err != nil {
 		return err
@@ -118,7 +119,7 @@ func (t *transport) write(head, body []byte) error {
 func (t *transport) writeWithin(b []byte, bound time.Duration) error {
 	if t.raw.ok() {
 		// What goes wrong here is found again below, but for a deadline of somebody else's.
-		n, _ := t.raw.tryWrite(b, nil)
+		n, _ := t.raw.write(b, nil, nil)
 		if b = b[n:]; len(b) == 0 {
 			return nil
 		}

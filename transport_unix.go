@@ -139,17 +139,9 @@ func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 	return b, nil
 }
 
-// tryWrite writes as much of head, and behind it body, as the socket takes without waiting, and returns how much that
-// was.
-func (r *rawConn) tryWrite(head, body []byte) (int, error) { return r.doWrite(head, body, nil) }
-
-// write writes all of head, and behind it body, waiting as long as that takes. It counts each call that wrote something.
-func (r *rawConn) write(head, body []byte, progress *atomic.Uint64) error {
-	_, err := r.doWrite(head, body, progress)
-	return err
-}
-
-func (r *rawConn) doWrite(head, body []byte, progress *atomic.Uint64) (int, error) {
+// write writes head, and behind it body, and returns how much. Where progress is nil that is what the socket takes in one
+// call, without waiting; else it is all, however long that takes, and progress counts the calls that wrote something.
+func (r *rawConn) write(head, body []byte, progress *atomic.Uint64) (int, error) {
 	if len(head)+len(body) == 0 {
 		return 0, nil
 	}

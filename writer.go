@@ -348,7 +348,7 @@ func (c *Conn) writeQueueNow() {
 	taken, upTo := o.queue, o.messages
 	o.queue, o.writing = nil, true
 	c.mu.Unlock()
-	n, err := c.transport.raw.tryWrite(taken.b, nil)
+	n, err := c.transport.raw.write(taken.b, nil, nil)
 	c.mu.Lock()
 	if err == nil && n < len(taken.b) {
 		o.rest = &leftover{taken.b[n:], taken, upTo}
@@ -367,7 +367,7 @@ func (c *Conn) writeLargeNow() {
 		b := o.next()
 		o.writing = true
 		c.mu.Unlock()
-		n, err := c.transport.raw.tryWrite(b.head, b.body)
+		n, err := c.transport.raw.write(b.head, b.body, nil)
 		c.mu.Lock()
 		partial := err == nil && n < len(b.head)+len(b.body)
 		if partial {
