@@ -624,7 +624,8 @@ func (w *window) widen(size int) {
 		return
 	}
 	if w.next > 0 {
-		w.data = append(w.data[w.next:len(w.data):len(w.data)], w.data[:w.next]...)
+		// Appending to a part of it would make room beyond the size.
+		w.data = slices.Concat(w.data[w.next:], w.data[:w.next])
 		w.next = 0
 	}
 	w.size = size

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,6 +147,7 @@ func TestWindow(t *testing.T) {
 			n := random.IntN(250)
 			require.Equal(t, append([]byte("ahead"), want[max(0, len(want)-n):]...), w.appendLast([]byte("ahead"), n))
 			require.LessOrEqual(t, len(w.data), w.size)
+			require.LessOrEqual(t, cap(w.data), cap(slices.Grow([]byte(nil), w.size)), "there is room that is never used")
 		}
 	}
 }
