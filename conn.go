@@ -274,8 +274,8 @@ func (c *Conn) Stats() Stats {
 	}
 }
 
-// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends, and then
-// returns ctx's error, or ErrClosed wrapping the cause of the end once all messages have been received.
+// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. The error then
+// matches ctx's error and its cause, or, once all messages have been received, ErrClosed and the cause of the end.
 func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	if ctx == nil {
 		return Message{}, ErrNilContext

@@ -1000,3 +1000,53 @@ type readWriteCloser struct {
 	io.Reader
 	io.WriteCloser
 }
+
+// TestContextsWithACause holds that a call which its context has ended says why, and that it was the context, for those
+// who look for that alone: an errgroup's context has the first error of the group for its cause.
+func TestContextsWithACause(t *testing.T) {
+	enough := errors.New("enough")
+	for _, when := range []string{"before the call", "during the call"} {
+		for call, f := range map[string]func(context.Context, *wsd.Conn) error{
+			"receive": func(ctx context.Context, c *wsd.Conn) error {
+				_, err := c.Receive(ctx)
+				return err
+			},
+			"ping": func(ctx context.Context, c *wsd.Conn) error {
+				_, err := c.Ping(ctx, nil)
+				return err
+			},
+			"send": func(ctx context.Context, c *wsd.Conn) error {
+				for {
+					if err := c.Send(ctx, wsd.Binary(make([]byte, 1000))); err != nil {
+						return err
+					}
+				}
+			},
+			"flush": func(ctx context.Context, c *wsd.Conn) error {
+				if err := c.Send(t.Context(), wsd.Text("stuck")); err != nil {
+					return err
+				}
+				return c.Flush(ctx)
+			},
+		} {
+			t.Run(call+", "+when, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					stuck, _ := wsdtest.Transport()
+					c := wsd.NewConn(wsdtest.Faulty(stuck, wsdtest.Faults{Write: wsdtest.Break{Kind: wsdtest.Stall, For: time.Hour}}),
+						wsd.ServerRole, wsd.Config{})
+					defer c.CloseNow()
+					ctx, cancel := context.WithCancelCause(t.Context())
+					if when == "before the call" {
+						cancel(enough)
+					} else {
+						time.AfterFunc(time.Second, func() { cancel(enough) })
+					}
+					err := f(ctx, c)
+					require.ErrorIs(t, err, enough)
+					require.ErrorIs(t, err, context.Canceled)
+					require.EqualError(t, err, "wsd: "+call+": enough")
+				})
+			})
+		}
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // DialOptions holds what a client asks of a handshake, and what its connection is told. The zero value and nil are safe
@@ -223,13 +224,7 @@ func startHandshakeLimit(ctx context.Context, timeout time.Duration) *handshakeL
 	if timeout > 0 {
 		l.timer = time.AfterFunc(timeout, func() { l.cancel(handshakeTimeoutError{timeout}) })
 	}
-	l.forget = context.AfterFunc(ctx, func() {
-		cause := context.Cause(ctx)
-		if err := ctx.Err(); cause != err {
-			cause = fmt.Errorf("%w: %w", err, cause)
-		}
-		l.cancel(cause)
-	})
+	l.forget = context.AfterFunc(ctx, func() { l.cancel(done.Why(ctx)) })
 	return l
 }
 

@@ -26,7 +26,9 @@ type pingWait struct {
 // Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong came (RFC 6455, section
 // 5.5.2). With a nil payload it makes one of its own. Pings may be under way at the same time: a pong answers the
 // oldest with its payload, and with it all older ones, for a peer need answer the latest only (section 5.5.3).
-// It blocks until the pong, ctx, or the end of the connection. While Messages is full nothing is read, pongs neither.
+// It blocks until the pong comes, ctx is done, or the connection ends: the error matches ctx's and its cause, or
+// ErrClosed. A payload that is too long gives ErrMessageTooBig at once. While Messages is full nothing is read, pongs
+// neither.
 func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) {
 	if err := c.checkCall("ping", ctx); err != nil {
 		return 0, err

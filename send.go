@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // largePayload is from how many bytes on a message is written from its sender's slice instead of a copy in the queue.
@@ -103,7 +105,7 @@ func (c *Conn) leave() {
 }
 
 func canceled(call string, ctx context.Context) error {
-	return fmt.Errorf("wsd: %s: %w", call, context.Cause(ctx))
+	return fmt.Errorf("wsd: %s: %w", call, done.Why(ctx))
 }
 
 // checkCall is what every call with a context begins with.
@@ -127,8 +129,8 @@ func (c *Conn) checkCall(call string, ctx context.Context) error {
 // again when Send returns. Send blocks while the queue is full (Config.SendQueue), and for a
 // message of 32 KiB or more, which is not copied, until it is written.
 //
-// When ctx is done before the message has been queued, Send returns ctx's cause and nothing has happened. Only where a
-// large message has been sent in part does a ctx that ends the waiting end the connection too. Send returns an error
+// When ctx is done before the message has been queued, Send returns an error matching ctx's and its cause, and nothing
+// has happened. Only where a large message has been sent in part does a ctx that ends the waiting end the connection too. Send returns an error
 // matching ErrClosed from the moment the connection closes, and one matching ErrInvalidMessage for a message that is
 // neither text nor binary, or text that is not UTF-8. A nil error does not say that the peer got the message: Flush
 // says that it was written, only an answer that it was read.
@@ -303,8 +305,8 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 
 func notCompressed(err error) error { return fmt.Errorf("wsd: compressing a message: %w", err) }
 
-// Flush waits until all that was queued before has been written to the transport, or until ctx is done. It returns an
-// error matching ErrClosed where the connection ended before that.
+// Flush waits until all that was queued before has been written to the transport. It returns an error matching ctx's
+// and its cause where ctx was done before that, and one matching ErrClosed where the connection ended.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := c.checkCall("flush", ctx); err != nil {
 		return err
@@ -419,7 +421,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 		if err := c.enter(w.ctx, 0, true); err != nil {
 			return err
 		}
-		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(context.Cause(w.ctx)) })
+		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(done.Why(w.ctx)) })
 	} else {
 		c.mu.Lock()
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // The ways to close a connection.
@@ -106,7 +107,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 		case <-p.empty:
 		case <-p.ended:
 		default:
-			err = fmt.Errorf("wsd: pool shutdown: %w", context.Cause(ctx))
+			err = fmt.Errorf("wsd: pool shutdown: %w", done.Why(ctx))
 		}
 	}
 	p.mu.Lock()

@@ -5,6 +5,8 @@ package pool
 import (
 	"context"
 	"fmt"
+
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // takeIdle takes an idle connection, nil where there is none.
@@ -95,7 +97,7 @@ func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.handOver(res, unused)
-		return false, fmt.Errorf("wsd: acquire: %w", context.Cause(ctx))
+		return false, fmt.Errorf("wsd: acquire: %w", done.Why(ctx))
 	}
 	p.mu.Lock()
 	p.counts.checksFailed++

@@ -36,6 +36,7 @@ import (
 
 	"github.com/jackc/puddle/v2"
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // Pool is a set of connections to one server, or to several that are equal. It is made by New and safe for concurrent
@@ -163,7 +164,7 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		return nil, wsd.ErrNilContext
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("wsd: acquire: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("wsd: acquire: %w", done.Why(ctx))
 	}
 	if p.attention.Load() == 0 {
 		for res := p.takeIdle(); res != nil; res = p.takeIdle() {

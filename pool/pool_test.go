@@ -82,8 +82,10 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 		_, err := p.Acquire(ctx)
 		require.EqualError(t, err, "wsd: acquire: enough")
 		require.ErrorIs(t, err, context.Cause(ctx))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 		_, err = p.Acquire(ctx) // it is done beforehand
 		require.ErrorIs(t, err, context.Cause(ctx))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, uint64(1), p.Stats().Canceled)
 		require.Zero(t, p.Stats().Waiting)
 		require.NoError(t, a.Release())

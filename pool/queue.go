@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // waiter is an Acquire in the queue, or on its way into it.
@@ -119,19 +121,19 @@ func (p *Pool) leave(ctx context.Context, w *waiter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts.canceled++
-	cause := context.Cause(ctx)
+	ended := done.Why(ctx)
 	if w.queued {
 		p.remove(w)
 		if failure := p.outage(); failure != nil {
-			return fmt.Errorf("wsd: acquire: %w (%w)", cause, &plainError{failure})
+			return fmt.Errorf("wsd: acquire: %w (%w)", ended, &plainError{failure})
 		}
-		return fmt.Errorf("wsd: acquire: %w", cause)
+		return fmt.Errorf("wsd: acquire: %w", ended)
 	}
 	// It was served at the same moment.
 	if d := <-w.ready; d.res != nil {
 		p.handOver(d.res, unused)
 	}
-	return fmt.Errorf("wsd: acquire: %w", cause)
+	return fmt.Errorf("wsd: acquire: %w", ended)
 }
 
 // plainError is an error in the middle of another one's text.
