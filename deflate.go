@@ -13,9 +13,10 @@ import (
 
 // Compression is what permessage-deflate (RFC 7692) is negotiated with. A nil *Compression leaves the extension off. The
 // zero value asks for it with context takeover and windows of 32 KiB both ways, at the fastest level: takeover makes a
-// feed of messages of 1 KiB a quarter smaller than no takeover does and takes no longer, and a connection keeps no
-// compressor for it, only the last 32 KiB at the most that came, and 4 KiB and a quarter of a message of what went. Smaller windows keep less, and no takeover
-// keeps nothing; docs/compression.md has figures.
+// feed of messages of 1 KiB a quarter smaller than no takeover does and takes no longer. A connection keeps no
+// compressor for it. It keeps the end of what came, up to 32 KiB, and the end of what went: 4 KiB, and where messages
+// are longer a quarter of the longest more, up to 32 KiB. Smaller windows keep less, and no takeover keeps nothing;
+// docs/compression.md has figures.
 //
 // In a Config for NewConn or NewParser it stands for what has been negotiated already. Messages that a Conn.Writer sends
 // are not compressed.
@@ -24,8 +25,9 @@ import (
 // that others choose (CompressNever).
 type Compression struct {
 	// Level is how hard to try, from 1, the fastest, to 9, the smallest; 0 stands for 1, and other values are taken as the
-	// nearest. Level 5 takes up to half as long again as level 1 for a tenth less, level 9 ten times as long for little
-	// more. Windows smaller than 32 KiB have one level, which is like 5.
+	// nearest. With takeover level 5 takes up to two thirds longer than level 1 and makes messages an eighth smaller,
+	// level 9 takes eight to eighteen times as long and makes them a fifth smaller. Windows smaller than 32 KiB have one
+	// level, which is like 5.
 	Level int
 	// ServerNoContextTakeover has the server compress each message on its own, without reference to those before it. A
 	// server does as the client asks too. A client's handshake fails where the server does not agree to it.

@@ -18,8 +18,8 @@ var (
 	ErrPongTimeout = errors.New("wsd: nothing came from the peer within PongTimeout of a ping")
 	// ErrCloseTimeout ends a connection whose peer did not complete the closing handshake within Config.CloseTimeout.
 	ErrCloseTimeout = errors.New("wsd: the peer did not complete the closing handshake within CloseTimeout")
-	// ErrSlowConsumer ends a connection under CloseSlow, and is reported once on Errors under DropSlow, when Messages
-	// has been full for too long.
+	// ErrSlowConsumer ends a connection under CloseSlow, when Messages has been full for Config.StallTimeout. Under
+	// DropSlow it is reported on Errors, once, when the first message is dropped.
 	ErrSlowConsumer = errors.New("wsd: messages are not being received")
 	// ErrMessageTooBig is matched by the error of a Ping whose payload does not fit a control frame.
 	ErrMessageTooBig = errors.New("wsd: message too big")

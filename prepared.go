@@ -26,10 +26,10 @@ type preparedPayload struct {
 
 // Prepare returns m prepared for SendPrepared. It copies m.Data, which is the caller's again.
 //
-// What is the same for many connections is done once, when the first of them needs it: whether text is UTF-8 is looked
-// at here, and the message is compressed once for all connections without context takeover that have the same level and
-// window. With context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each
-// compresses the message for itself; where messages go to many, ask for no takeover. Clients mask what they send, each
+// What is the same for many connections is done once. Text is checked here; SendPrepared returns what is wrong with it.
+// The message is compressed when the first connection needs it, for all that have no context takeover and the same
+// level and window. With context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each
+// compresses the message for itself: where messages go to many, ask for no takeover. Clients mask what they send, each
 // with its own keys.
 func Prepare(m Message) *Prepared {
 	m.Data = slices.Clone(m.Data)
