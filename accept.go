@@ -138,8 +138,10 @@ func checkRequest(r *http.Request) *HandshakeError {
 		return refusal(http.StatusBadRequest, "", "expected HTTP/1.1 or later, got "+quoted(r.Proto))
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "Host", "expected a host, got none")
-	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
-		// Its bytes would be taken for frames.
+	// The bytes of a body would be taken for frames.
+	case len(r.TransferEncoding) > 0:
+		return refusal(http.StatusBadRequest, "Transfer-Encoding", "expected no body, got one")
+	case r.ContentLength != 0:
 		return refusal(http.StatusBadRequest, "Content-Length", "expected no body, got one")
 	}
 	return checkRequestHeader(r.Header)
