@@ -330,7 +330,7 @@ func compressionCases(c *catalogue, messages, volume int) {
 		for size := 16; size <= 128<<10; size *= 2 {
 			for _, fragment := range []int{0, max(1, size/8)} {
 				n := min(messages, max(4, volume/size))
-				name := fmt.Sprintf("%v: %d messages of %d bytes", &a, messages, size)
+				name := fmt.Sprintf("%v: %d messages of %d bytes", &a, n, size)
 				if fragment > 0 {
 					name += fmt.Sprintf(" in fragments of %d", fragment)
 				}
@@ -352,11 +352,20 @@ func compressionCases(c *catalogue, messages, volume int) {
 					w.clientBits, w.hasClientBits = bits, true
 				}
 				n := min(messages, max(16, volume/700))
-				c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of mixed sizes", &w, messages), w, func(s *session) error {
+				c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of mixed sizes", &w, n), w, func(s *session) error {
 					return s.stream(n, func(i int) int { return 1 + (i*i*37)%1400 }, 0)
 				})
 			}
 		}
+	}
+	// Messages shorter than the window, and many times as long, in turn: what a peer keeps of them must still be enough.
+	for bits := 8; bits <= 15; bits++ {
+		w := agreement{serverBits: bits, hasServerBits: true, clientBits: bits, hasClientBits: true}
+		const lengths = 18 // the longest has 128 KiB
+		n := min(messages, 2*lengths)
+		c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of 1 byte to 128 KiB", &w, n), w, func(s *session) error {
+			return s.stream(n, func(i int) int { return 1 << (i * 7 % lengths) }, 0)
+		})
 	}
 }
 

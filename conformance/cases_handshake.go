@@ -80,6 +80,7 @@ func serverHandshakes(c *catalogue) {
 			r.target += "?a=b&c=%20"
 		}
 	})
+	taken("RFC 9112, 3.2.2", "a target in absolute form", func(r *request) { r.target = "http://" + r.fields.get("Host")[0] + r.target })
 	taken("RFC 6455, 4.2.1", "spaces around the key", func(r *request) {
 		r.fields = r.fields.replace("Sec-WebSocket-Key", "  "+r.fields.get("Sec-WebSocket-Key")[0]+" \t")
 	})
@@ -246,6 +247,12 @@ func clientHandshakes(c *catalogue) {
 	taken("RFC 6455, 4.1", "spaces around the accepted key", 0, switching, func(_ *session, f fields) fields {
 		return f.replace("Sec-WebSocket-Accept", "  "+f.get("Sec-WebSocket-Accept")[0]+" ")
 	})
+	for _, first := range []string{"HTTP/1.1 100 Continue", "HTTP/1.1 103 Early Hints"} {
+		c.add(testCase{section: "RFC 9110, 15.2", name: "ahead of the answer, " + first, judges: client, bare: true, run: func(s *session) error {
+			s.send(append(headBytes(first, nil), headBytes(switching, soundAnswer(s.request))...), 0)
+			return hello(s)
+		}})
+	}
 	for _, n := range []int{1, 10, 1000} {
 		c.add(testCase{section: "RFC 6455, 4.1", name: fmt.Sprintf("%d messages in the packet of the answer", n), judges: client, bare: true, run: func(s *session) error {
 			b := headBytes(switching, soundAnswer(s.request))
@@ -295,6 +302,7 @@ func clientHandshakes(c *catalogue) {
 	refused("RFC 6455, 4.1", "the accepted key in lower case", switching, func(_ *session, f fields) fields {
 		return f.replace("Sec-WebSocket-Accept", strings.ToLower(f.get("Sec-WebSocket-Accept")[0]))
 	})
+	refused("RFC 6455, 11.3.3", "the accepted key, and that of another request", switching, add("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
 	refused("RFC 6455, 4.1", "a subprotocol that was not offered", switching, add("Sec-WebSocket-Protocol", "nobody-offered-this"))
 	for _, v := range []string{"foo", "x-unknown; a=b", "permessage-foo", "permessage-bzip2"} {
 		refused("RFC 6455, 4.1", fmt.Sprintf("the extension %q, which was not offered", v), switching, add("Sec-WebSocket-Extensions", v))
