@@ -331,14 +331,19 @@ func (c *Conn) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Writer returns a writer for one message that is produced piece by piece. Every Write sends its bytes as a fragment
-// and Close sends the last, empty one (RFC 6455, section 5.4); wrap it in a bufio.Writer where the pieces are tiny.
-// They are not compressed.
+// Writer returns a writer for one message that is produced piece by piece. Every Write sends its bytes in fragments of
+// up to 32 KiB, and Close sends the last, empty one (RFC 6455, section 5.4); wrap it in a bufio.Writer where the pieces
+// are tiny. They are not compressed.
 //
 // From the first Write to Close the message has the connection's queue for itself: other senders wait, control frames
-// do not. Write and Close block while the queue is full. ctx bounds the whole message: when it is done in the middle,
-// the connection is closed with StatusInternalError, for the message cannot be completed. The writer itself is to be
-// used by one goroutine at a time.
+// do not. So a Send by the same goroutine before Close would wait for itself, and a message must be brought to its end:
+// by Close, or by ctx, which bounds the whole of it. When ctx is done in the middle, the connection is closed with
+// StatusInternalError, for the message cannot be completed.
+//
+// Write and Close block while the queue is full. Their errors match ctx's and its cause where that was done before the
+// first Write, and ErrClosed where the connection closes. A Write that makes a text no UTF-8 sends nothing and gives
+// ErrInvalidMessage; so does Close inside a character, and the connection is closed then as by ctx. The writer itself
+// is to be used by one goroutine at a time.
 func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
 	if ctx == nil {
