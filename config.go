@@ -43,8 +43,8 @@ const (
 	BlockSlow SlowConsumerPolicy = iota
 	// CloseSlow blocks like BlockSlow, and closes with StatusPolicyViolation after Config.StallTimeout.
 	CloseSlow
-	// DropSlow discards the messages for which there is no room and goes on reading. They are counted in
-	// Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.
+	// DropSlow discards the messages that arrive while there is no room, keeps those that wait, and goes on reading. What
+	// is discarded is counted in Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.
 	DropSlow
 )
 

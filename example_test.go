@@ -386,7 +386,8 @@ func ExampleConn_Context() {
 	// Output: wsd: closed with 1001 (going away): "page left"
 }
 
-// A slow consumer is met by policy. DropSlow suits feeds in which only the latest counts.
+// A slow consumer is met by policy. DropSlow suits feeds in which gaps do no harm: what waits already is kept, and what
+// arrives while there is no room is lost.
 func ExampleSlowConsumerPolicy() {
 	conn, peer := wsdtest.Pipe(wsd.Config{SlowConsumer: wsd.DropSlow, MessageBuffer: 1}, wsd.Config{})
 	for i := range 10 {
