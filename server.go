@@ -17,10 +17,13 @@ import (
 // them. Its zero value with a Handler is ready; its fields are not to be changed once it serves. It is safe for
 // concurrent use.
 //
-// An http.Server knows nothing of the connections that were taken over from it. Have its Shutdown end them:
+// An http.Server knows nothing of the connections that were taken over from it. Have its Shutdown end them, within a
+// limit that begins then: a context that is done already, such as that of the signal, would cut them off.
 //
-//	server := &http.Server{Handler: ws}
-//	server.RegisterOnShutdown(func() { ws.Shutdown(ctx) })
+//	limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+//	defer cancel()
+//	server.RegisterOnShutdown(func() { ws.Shutdown(limit) })
+//	err := errors.Join(server.Shutdown(limit), ws.Shutdown(limit))
 type Server struct {
 	// Handler is called in a goroutine of its own for every connection. A connection that is open when it returns is
 	// closed with StatusNormalClosure, and with StatusInternalError when it panics; the panic is logged by log/slog.
