@@ -284,6 +284,8 @@ func TestDialArguments(t *testing.T) {
 		{"header with CR LF", "ws://a", wsd.DialOptions{Header: http.Header{"X-A": {"b\r\nc: d"}}}, "X-A: control character"},
 		{"header of the handshake", "ws://a", wsd.DialOptions{Header: http.Header{"sec-websocket-key": {"x"}}}, "set by the handshake itself"},
 		{"header of the handshake", "ws://a", wsd.DialOptions{Header: http.Header{"Connection": {"close"}}}, "set by the handshake itself"},
+		{"header of the handshake", "ws://a", wsd.DialOptions{Header: http.Header{"Sec-Websocket-Protocol": {"chat"}}}, "use Subprotocols"},
+		{"header of the handshake", "ws://a", wsd.DialOptions{Header: http.Header{"Sec-WebSocket-Extensions": {"x"}}}, "use Compression"},
 		{"header name", "ws://a", wsd.DialOptions{Header: http.Header{"A B": {"x"}}}, "expected the name of a header field"},
 		{"two Hosts", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a", "b"}}}, "Host: expected one value"},
 	} {

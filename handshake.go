@@ -145,7 +145,14 @@ func checkExtraHeader(h http.Header) *HandshakeError {
 			return &HandshakeError{Problem: "expected the name of a header field, got " + quoted(name)}
 		}
 		if isHandshakeField(name) {
-			return &HandshakeError{Header: name, Problem: "set by the handshake itself, it cannot be given"}
+			problem := "set by the handshake itself, it cannot be given"
+			switch {
+			case strings.EqualFold(name, wireProtocol):
+				problem += "; use Subprotocols"
+			case strings.EqualFold(name, wireExtensions):
+				problem += "; use Compression"
+			}
+			return &HandshakeError{Header: name, Problem: problem}
 		}
 		if i := slices.IndexFunc(values, func(v string) bool { return !isFieldValue(v) }); i >= 0 {
 			return &HandshakeError{Header: name, Problem: "control character in the value " + quoted(values[i])}

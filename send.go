@@ -130,10 +130,10 @@ func (c *Conn) checkCall(call string, ctx context.Context) error {
 // message of 32 KiB or more, which is not copied, until it is written.
 //
 // When ctx is done before the message has been queued, Send returns an error matching ctx's and its cause, and nothing
-// has happened. Only where a large message has been sent in part does a ctx that ends the waiting end the connection too. Send returns an error
-// matching ErrClosed from the moment the connection closes, and one matching ErrInvalidMessage for a message that is
-// neither text nor binary, or text that is not UTF-8. A nil error does not say that the peer got the message: Flush
-// says that it was written, only an answer that it was read.
+// has happened. Only where a large message has been sent in part does a ctx that ends the waiting end the connection
+// too. Send returns an error matching ErrClosed from the moment the connection closes, and one matching
+// ErrInvalidMessage for a message that is neither text nor binary, or text that is not UTF-8. A nil error does not say
+// that the peer got the message: Flush says that it was written, only an answer that it was read.
 func (c *Conn) Send(ctx context.Context, m Message) error {
 	if err := c.checkCall("send", ctx); err != nil {
 		return err
