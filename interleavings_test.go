@@ -191,6 +191,44 @@ func TestContextEndsAWriteThatWaitsForTheQueue(t *testing.T) {
 	}
 }
 
+// A message of which nothing has been queued is none yet: giving it up does no harm, as with Send.
+func TestContextEndsAWriterThatHasNotBegun(t *testing.T) {
+	for name, begin := range map[string]func(w io.WriteCloser) error{
+		"Write": func(w io.WriteCloser) error { _, err := w.Write(make([]byte, 1000)); return err },
+		"Close": func(w io.WriteCloser) error { return w.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{SendQueue: 1014, PingInterval: -1})
+				defer p.close()
+				defer c.CloseNow()
+				full := make([]byte, 1000)
+				for sent := 0; ; sent++ {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					err := c.Send(ctx, wsd.Binary(full))
+					if cancel(); err == nil {
+						continue
+					}
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+					w := c.Writer(ctx, wsd.BinaryMessage)
+					require.ErrorIs(t, begin(w), context.DeadlineExceeded)
+					cancel()
+					require.Error(t, w.Close())
+					synctest.Wait()
+					require.Equal(t, wsd.StateOpen, c.State())
+					for range sent {
+						require.Equal(t, binaryFrame(full), p.receive())
+					}
+					break
+				}
+				require.NoError(t, c.Send(t.Context(), wsd.Text("next")), "the queue is others' again")
+				require.Equal(t, text("next"), p.receive())
+			})
+		})
+	}
+}
+
 func TestFlushAcrossACancelledSend(t *testing.T) {
 	for name, last := range map[string]bool{"nothing behind it": false, "a message behind it": true} {
 		t.Run(name, func(t *testing.T) {

@@ -423,7 +423,8 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 		if err := c.checkCall("writer", w.ctx); err != nil {
 			return err
 		}
-		if err := c.enter(w.ctx, 0, true); err != nil {
+		// With room for the frame, for a ctx that is done while it waits would end the connection once it is watched.
+		if err := c.enter(w.ctx, len(payload)+maxFrameHeader, true); err != nil {
 			return err
 		}
 		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(done.Why(w.ctx)) })
