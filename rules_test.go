@@ -340,6 +340,36 @@ func TestRule6PingsAreAnswered(t *testing.T) {
 	})
 }
 
+// A peer that has not read for a while, and reads again, is owed the answer to each ping again.
+func TestRule6PatienceComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{PingInterval: -1})
+		defer p.close()
+		defer c.CloseNow()
+		const pings = 3000
+		payload := func(round string, i int) string { return fmt.Sprintf("%s%0100d", round, i) }
+		flood := func(round string) {
+			var all []byte
+			for i := range pings {
+				all = append(all, p.encode(ping(payload(round, i)))...)
+			}
+			go func() { _, _ = p.rwc.Write(all) }()
+			synctest.Wait()
+		}
+		flood("first")
+		time.Sleep(time.Second) // in the bubble
+		require.NotZero(t, c.Stats().PongsCoalesced)
+		for string(p.receive().payload) != payload("first", pings-1) {
+		}
+		coalesced := c.Stats().PongsCoalesced
+		flood("again")
+		for i := range pings {
+			require.Equal(t, pong(payload("again", i)), p.receive())
+		}
+		require.Equal(t, coalesced, c.Stats().PongsCoalesced)
+	})
+}
+
 // A connection that was dropped with Messages full ends with its peer: nobody reads, but pings find out.
 func TestRule5KeepaliveFindsTheEndOfAStalledConnection(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 30 * time.Second} {
