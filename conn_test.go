@@ -322,6 +322,36 @@ func contextReading(t *testing.T, p *peer, accepted int) context.Context {
 	return t.Context()
 }
 
+// Who leaves the line makes room for those behind, whether or not anything is written meanwhile.
+func TestSenderThatLeavesLetsTheNextOneIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{SendQueue: 1000, PingInterval: -1})
+		defer p.close()
+		defer c.CloseNow()
+		for stuck := false; !stuck; {
+			writes := c.Stats().Writes
+			require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 500))))
+			synctest.Wait()
+			stuck = c.Stats().Writes == writes
+		}
+		require.NoError(t, c.Send(t.Context(), wsd.Text("queued behind what is being written")))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		long, short := make(chan error, 1), make(chan error, 1)
+		go func() { long <- c.Send(ctx, wsd.Binary(make([]byte, 980))) }()
+		synctest.Wait()
+		go func() { short <- c.Send(t.Context(), wsd.Text("short")) }()
+		synctest.Wait()
+		require.Empty(t, long)
+		require.Empty(t, short, "first come, first served")
+		cancel()
+		synctest.Wait()
+		require.ErrorIs(t, <-long, context.Canceled)
+		require.Len(t, short, 1)
+		require.NoError(t, <-short)
+	})
+}
+
 func TestSendersWaitForAMessageInPieces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{SendQueue: 100, PingInterval: -1})
