@@ -103,8 +103,9 @@ const (
 )
 
 // NewConn makes a connection of a transport over which the opening handshake is done already, or which needs none. It
-// owns rwc from now on. Its Close must end a Read and a Write that are waiting, as a net.Conn's does; deadlines and
-// CloseWrite are used where it has them. A Compression in cfg is taken as negotiated just so.
+// owns rwc from now on. Its Close must not wait for the peer, and must end a Read and a Write that are waiting, as a
+// net.Conn's does; deadlines and CloseWrite are used where it has them. A Compression in cfg is taken as negotiated just
+// so.
 func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 	c := newConn(rwc, role, &cfg, agreement{compression: cfg.Compression})
 	c.start(nil)

@@ -1080,3 +1080,17 @@ func TestContextsWithACause(t *testing.T) {
 		}
 	}
 }
+
+// bareTLS is a transport that says it has a connection below, as a tls.Conn does, and has none.
+type bareTLS struct{ net.Conn }
+
+func (bareTLS) NetConn() net.Conn { return nil }
+
+func TestTransportWithNothingBelow(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	conn := wsd.NewConn(bareTLS{server}, wsd.ServerRole, wsd.Config{PingInterval: -1})
+	conn.CloseNow()
+	<-conn.Closed()
+	require.ErrorIs(t, conn.CloseEvent().Err, net.ErrClosed)
+}

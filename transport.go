@@ -183,7 +183,9 @@ func (t *transport) abort() {
 		_ = d.SetDeadline(time.Unix(1, 0))
 	}
 	if inner, ok := t.rwc.(interface{ NetConn() net.Conn }); ok {
-		_ = inner.NetConn().Close()
+		if conn := inner.NetConn(); conn != nil {
+			_ = conn.Close()
+		}
 	}
 	t.close()
 }
