@@ -67,67 +67,104 @@ func serveWSD(listener net.Listener, r role) error {
 	return http.Serve(listener, mux)
 }
 
-// wsdHub knows the subscribers. Connections have queues of their own; no goroutine is needed to write to them.
+// wsdHub knows the subscribers. Connections have queues of their own: only those who are late need a goroutine to write
+// to them.
 type wsdHub struct {
 	mu          sync.Mutex
-	subscribers map[*wsd.Conn]struct{}
+	subscribers map[*wsd.Conn]*wsdLate
 }
+
+// wsdLate is what a subscriber has that has made a broadcast wait: what is to be sent to it from then on.
+type wsdLate struct{ queue chan *wsd.Prepared }
+
+const (
+	// briefly is how long a broadcast waits for those who have no room in their queue, and for one of them beyond that.
+	briefly = time.Millisecond
+	// patience is how long one that is late has for a message before it is sent away.
+	patience = 250 * time.Millisecond
+)
 
 func (h *wsdHub) join(conn *wsd.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.subscribers == nil {
-		h.subscribers = make(map[*wsd.Conn]struct{})
+		h.subscribers = make(map[*wsd.Conn]*wsdLate)
 	}
-	h.subscribers[conn] = struct{}{}
+	h.subscribers[conn] = nil
 }
 
 func (h *wsdHub) leave(conn *wsd.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.remove(conn)
+}
+
+// remove is called with the lock held.
+func (h *wsdHub) remove(conn *wsd.Conn) {
+	if late := h.subscribers[conn]; late != nil {
+		close(late.queue)
+	}
 	delete(h.subscribers, conn)
 }
 
-// A broadcast queues its message everywhere as long as nobody makes it wait for too long. Who has not got it by then gets it
-// from a goroutine of its own, and is sent away where the queue stays full.
-const (
-	broadcastTime = 50 * time.Millisecond
-	patience      = 250 * time.Millisecond
-)
-
+// broadcast queues a message for every subscriber. Whose queue stays full is sent away.
 func (h *wsdHub) broadcast(m wsd.Message) {
 	message := wsd.Prepare(m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), broadcastTime)
-	defer cancel()
-	var late []*wsd.Conn
-	for conn := range h.subscribers {
-		if err := conn.SendPrepared(ctx, message); errors.Is(err, context.DeadlineExceeded) {
-			late = append(late, conn)
-		} else if err != nil {
-			delete(h.subscribers, conn)
+	var limit deadline
+	limit.renew()
+	defer func() { limit.cancel() }()
+	for conn, late := range h.subscribers {
+		if late != nil {
+			select {
+			case late.queue <- message:
+			default:
+				h.remove(conn)
+				go conn.CloseNow()
+			}
+			continue
 		}
-	}
-	if len(late) > 0 {
-		h.insist(late, message)
+		err := conn.SendPrepared(limit.ctx, message)
+		if errors.Is(err, context.DeadlineExceeded) {
+			// Perhaps it was another who has taken all the time.
+			limit.renew()
+			err = conn.SendPrepared(limit.ctx, message)
+		}
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			late := &wsdLate{make(chan *wsd.Prepared, hubQueue)}
+			late.queue <- message
+			h.subscribers[conn] = late
+			go late.pump(conn)
+		case err != nil:
+			h.remove(conn)
+		}
 	}
 }
 
-// insist queues the message for those who are late, all at once, so that they do not wait for each other.
-func (h *wsdHub) insist(late []*wsd.Conn, message *wsd.Prepared) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	errs := make([]error, len(late))
-	var wg sync.WaitGroup
-	for i, conn := range late {
-		wg.Go(func() { errs[i] = conn.SendPrepared(ctx, message) })
+// deadline is a context that ends soon, for one send after the other.
+type deadline struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (d *deadline) renew() {
+	if d.cancel != nil {
+		d.cancel()
 	}
-	wg.Wait()
-	for i, conn := range late {
-		if errs[i] != nil {
-			delete(h.subscribers, conn)
-			go conn.CloseNow()
+	d.ctx, d.cancel = context.WithTimeout(context.Background(), briefly)
+}
+
+// pump sends what is queued to one that is late, until that takes too long or the hub closes the queue.
+func (l *wsdLate) pump(conn *wsd.Conn) {
+	for message := range l.queue {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		err := conn.SendPrepared(ctx, message)
+		cancel()
+		if err != nil {
+			conn.CloseNow()
+			return
 		}
 	}
 }
