@@ -225,7 +225,8 @@ func inflate(in []byte, limit uint64, history *window, reach int) ([]byte, error
 	if err == nil {
 		data = d.result()
 	}
-	d.in, d.out, d.history = nil, nil, nil
+	d.dropOut()
+	d.in, d.history = nil, nil
 	decoders.Put(d)
 	return data, err
 }
@@ -233,11 +234,21 @@ func inflate(in []byte, limit uint64, history *window, reach int) ([]byte, error
 // result returns the output in a slice that has little to spare.
 func (d *decoder) result() []byte {
 	if spare := len(d.out) - d.n; &d.out[0] != &d.outSpace[0] && spare <= d.n/8 {
-		return d.out[:d.n:d.n]
+		data := d.out[:d.n]
+		d.out = nil
+		return data
 	}
 	data := newPayload(d.n)[:d.n]
 	copy(data, d.out)
 	return data
+}
+
+// dropOut lets go of the output.
+func (d *decoder) dropOut() {
+	if len(d.out) > 0 && &d.out[0] != &d.outSpace[0] {
+		releasePayload(d.out)
+	}
+	d.out = nil
 }
 
 // message decodes blocks to the end of the input.
@@ -372,8 +383,10 @@ func (d *decoder) grow(n int) {
 	size := uint64(d.n) * uint64(len(d.in)) / done
 	size = min(size+size/16, 4*uint64(d.n), d.limit) + outSlack
 	size = max(size, uint64(d.n)+uint64(n))
-	out := make([]byte, size)
+	out := newPayload(int(size))
+	out = out[:cap(out)]
 	copy(out, d.out[:d.n])
+	d.dropOut()
 	d.out = out
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,38 @@ func TestInflateWhatOthersDeflate(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What was released serves long compressed messages as well, and what was in it is not seen.
+func TestReleasedMemoryServesInflating(t *testing.T) {
+	nobodyReleases(t)
+	// The first is inflated into memory that is too large to be handed out, the second is not.
+	for _, size := range []int{200_000, 240_000} {
+		data := sample("text", size)
+		compressed := deflateStd(t, 6, data)[0]
+		allocated := func() uint64 {
+			const rounds = 10
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range rounds {
+				b, err := inflate(compressed, uint64(size), nil, 1<<maxWindowBits)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(data, b))
+				b = b[:cap(b)]
+				for i := range b {
+					b[i] = 0xAA
+				}
+				Message{Data: b}.Release()
+				_, err = inflate(compressed, uint64(size-1), nil, 1<<maxWindowBits)
+				requireCode(t, err, StatusMessageTooBig)
+			}
+			runtime.ReadMemStats(&after)
+			return (after.TotalAlloc - before.TotalAlloc) / (2 * rounds)
+		}
+		allocated()
+		// Under the race detector a sync.Pool forgets every fourth.
+		require.Less(t, allocated(), uint64(size), "bytes a message")
 	}
 }
 
