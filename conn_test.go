@@ -247,7 +247,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 				go func() { _, _ = io.Copy(io.Discard, a) }()
 				c := wsd.NewConn(b, role, wsd.Config{})
 				defer c.CloseNow()
-				if raceEnabled {
+				if wsd.RaceEnabled {
 					t.Skip("under the race detector sync.Pool forgets what it holds")
 				}
 				m := wsd.Binary(make([]byte, size))
@@ -263,7 +263,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 }
 
 func TestReceiveAllocatesAtMostOnce(t *testing.T) {
-	if raceEnabled {
+	if wsd.RaceEnabled {
 		t.Skip("under the race detector sync.Pool forgets what it holds")
 	}
 	client, server := tcpPair(t)

@@ -119,11 +119,12 @@ const (
 // scratches holds what can be used again, by size.
 var scratches [maxScratch - minScratch + 1]sync.Pool
 
-// newScratch returns a scratch with room for size bytes, and at most twice that many. Large ones are not kept.
+// newScratch returns a scratch with room for size bytes, and at most twice that many. Large ones are kept only where
+// memory is released.
 func newScratch(size int) *scratch {
 	class := max(bits.Len(uint(max(size, 1)-1)), minScratch)
 	if class > maxScratch {
-		return &scratch{data: make([]byte, 0, size)}
+		return &scratch{data: newPayload(size)}
 	}
 	if s, ok := scratches[class-minScratch].Get().(*scratch); ok {
 		return s
@@ -136,7 +137,11 @@ func (s *scratch) free() {
 	if s == nil {
 		return
 	}
-	if class := bits.Len(uint(cap(s.data))) - 1; class >= minScratch && class <= maxScratch && cap(s.data) == 1<<class {
+	class := bits.Len(uint(cap(s.data))) - 1
+	switch {
+	case class > maxScratch:
+		releasePayload(s.data)
+	case class >= minScratch && cap(s.data) == 1<<class:
 		s.data = s.data[:0]
 		scratches[class-minScratch].Put(s)
 	}

@@ -327,7 +327,7 @@ func TestDescriptorUsedAgainBesideItsDuplicate(t *testing.T) {
 	defer duplicate.Close()
 	first := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
 	defer first.CloseNow()
-	if !raceEnabled && runtime.GOARCH != "386" && runtime.GOARCH != "s390x" { // where sockets are read as files are
+	if !wsd.RaceEnabled && runtime.GOARCH != "386" && runtime.GOARCH != "s390x" { // where sockets are read as files are
 		_ = duplicate.Fd() // puts the socket into blocking mode
 	}
 	awaitGoroutines(t, 0)

@@ -1,5 +1,6 @@
 //go:build race
 
-package wsd_test
+package wsd
 
-const raceEnabled = true
+// RaceEnabled reports whether the race detector is at work, for the tests of both packages.
+const RaceEnabled = true

@@ -67,7 +67,7 @@ func TestSoak(t *testing.T) {
 	var heap atomic.Uint64
 	start := time.Now()
 	conversations := uint64(shortSoak)
-	if raceEnabled || testing.Short() {
+	if wsd.RaceEnabled || testing.Short() {
 		conversations = shortSoakRaced
 	}
 	t.Run("conversations", func(t *testing.T) {
