@@ -102,8 +102,10 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 		return agreement{}, refused
 	}
 	agreed := agreement{subprotocol: subprotocol}
-	if offers := r.Header[mapExtensions]; o.Compression != nil && len(offers) > 0 {
-		agreed.compression, agreed.extensions = chooseDeflate(offers, o.Compression)
+	var malformed string
+	agreed.compression, agreed.extensions, malformed = chooseDeflate(r.Header[mapExtensions], o.Compression)
+	if malformed != "" {
+		return agreement{}, refusal(http.StatusBadRequest, wireExtensions, malformed)
 	}
 	return agreed, nil
 }

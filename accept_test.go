@@ -123,6 +123,7 @@ func TestAcceptRefusals(t *testing.T) {
 		{"RFC 6454, 7.3: two origins", request("", "Origin: http://example.com", "Origin: http://example.com"), 403, "Origin", "expected it at most once"},
 		{"RFC 6454, 7.3: null", request("", "Origin: null"), 403, "Origin", `got "null"`},
 		{"RFC 6455, 4.1: malformed subprotocols", request("", "Sec-WebSocket-Protocol: a b"), 400, "Sec-WebSocket-Protocol", "expected a list of tokens"},
+		{"RFC 6455, 9.1: malformed extensions", request("", "Sec-WebSocket-Extensions: foo, bar baz"), 400, "Sec-WebSocket-Extensions", `expected a semicolon at "baz"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			resp, _ := exchange(t, server.Listener.Addr().String(), test.request)

@@ -100,25 +100,26 @@ func deflateOffer(c *Compression) string {
 }
 
 // chooseDeflate takes the first offer of a client's Sec-WebSocket-Extensions values that a server told want can keep, and
-// returns what was agreed with the value of the answering header, or nil where none can be. An offer that is malformed
-// is declined like one of an extension that is not known.
-func chooseDeflate(offers []string, want *Compression) (agreed *Compression, answer string) {
-	if want == nil {
-		return nil, ""
-	}
+// returns what was agreed with the value of the answering header, or nil where none can be. malformed says where the
+// values break the header's grammar, which fails the connection whether or not want is nil (RFC 6455, section 9.1).
+func chooseDeflate(offers []string, want *Compression) (agreed *Compression, answer, malformed string) {
 	for _, value := range offers {
 		for rest, more := value, true; more; {
 			var offer string
 			offer, rest, more = cutExtension(rest)
-			if name, _ := cutToken(offer); name != deflateExtension {
-				continue
+			if offer == "" {
+				continue // an empty list element is no element (RFC 9110, section 5.6.1.2)
 			}
-			if _, params, problem := parseDeflate(offer); problem == "" {
-				return want.accept(params)
+			name, params, broken, problem := parseDeflate(offer)
+			switch {
+			case broken != "":
+				return nil, "", broken
+			case want != nil && agreed == nil && name == deflateExtension && problem == "":
+				agreed, answer = want.accept(params)
 			}
 		}
 	}
-	return nil, ""
+	return agreed, answer, ""
 }
 
 // accept answers an offer that is well formed. There is none that could not be kept: every window is one that the
@@ -167,12 +168,13 @@ func checkDeflate(answer []string, offered *Compression) (agreed *Compression, p
 			if element == "" {
 				continue // an empty list element is no element (RFC 9110, section 5.6.1.2)
 			}
-			name, params, wrong := parseDeflate(element)
+			name, params, wrong, unfit := parseDeflate(element)
 			switch {
-			case name == "":
+			case wrong != "":
 			case name != deflateExtension || offered == nil:
 				wrong = "extension " + quoted(name) + " was not offered"
-			case wrong != "":
+			case unfit != "":
+				wrong = unfit
 			case agreed != nil:
 				wrong = deflateExtension + " is answered twice"
 			default:
@@ -233,39 +235,37 @@ func cutExtension(value string) (element, rest string, more bool) {
 	return trimSpace(value), "", false
 }
 
-// parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). problem says what is wrong with it,
-// in its syntax or, where the name is permessage-deflate, with a parameter. It looks at each byte a fixed number of
-// times, and at none behind the first problem.
-func parseDeflate(element string) (name string, params deflateParams, problem string) {
+// parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). malformed says what is wrong with its
+// syntax, and problem, where the name is permessage-deflate, with a parameter. It looks at each byte a fixed number of
+// times, and at none behind what is malformed.
+func parseDeflate(element string) (name string, params deflateParams, malformed, problem string) {
 	name, rest := cutToken(element)
 	if name == "" {
-		return "", params, "malformed extension " + quoted(element) + ", expected a name"
+		return "", params, "malformed extension " + quoted(element) + ", expected a name", ""
 	}
 	for {
 		rest = strings.TrimLeft(rest, " \t")
 		if rest == "" {
-			return name, params, ""
+			return name, params, "", problem
 		}
 		if rest[0] != ';' {
-			return name, params, "malformed extension, expected a semicolon at " + quoted(rest)
+			return name, params, "malformed extension, expected a semicolon at " + quoted(rest), ""
 		}
 		var param, value string
 		param, rest = cutToken(strings.TrimLeft(rest[1:], " \t"))
 		if param == "" {
-			return name, params, "empty parameter of extension " + quoted(name)
+			return name, params, "empty parameter of extension " + quoted(name), ""
 		}
 		rest = strings.TrimLeft(rest, " \t")
 		valued := strings.HasPrefix(rest, "=")
 		if valued {
-			value, rest = cutValue(strings.TrimLeft(rest[1:], " \t"))
-			if value == "" {
-				return name, params, "parameter " + quoted(param) + " has a malformed value, expected a token"
+			var ok bool
+			if value, rest, ok = cutValue(strings.TrimLeft(rest[1:], " \t")); !ok {
+				return name, params, "parameter " + quoted(param) + " has a malformed value, expected a token", ""
 			}
 		}
-		if name == deflateExtension {
-			if problem = params.set(param, value, valued); problem != "" {
-				return name, params, problem
-			}
+		if name == deflateExtension && problem == "" {
+			problem = params.set(param, value, valued)
 		}
 	}
 }
@@ -279,25 +279,24 @@ func cutToken(s string) (token, rest string) {
 	return s[:n], s[n:]
 }
 
-// cutValue splits s behind the parameter's value it begins with: a token, or a token in quotes (RFC 6455, section 9.1).
-func cutValue(s string) (value, rest string) {
+// cutValue splits s behind the parameter's value it begins with, a token or a string in quotes (RFC 6455, section 9.1).
+// That a quoted one has to be a token too is left to those who know the parameter.
+func cutValue(s string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
-		return cutToken(s)
+		value, rest = cutToken(s)
+		return value, rest, value != ""
 	}
 	var plain []byte
 	for i := 1; i < len(s); i++ {
 		c := s[i]
 		if c == '"' {
-			return string(plain), s[i+1:]
+			return string(plain), s[i+1:], true
 		}
 		if c == '\\' && i+1 < len(s) {
 			i++
 			c = s[i]
 		}
-		if !isTokenByte(c) {
-			break
-		}
 		plain = append(plain, c)
 	}
-	return "", s
+	return "", s, false
 }
