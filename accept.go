@@ -153,6 +153,9 @@ func checkRequest(r *http.Request) *HandshakeError {
 func refuse(w http.ResponseWriter, refused *HandshakeError) {
 	h := w.Header()
 	switch refused.StatusCode {
+	case http.StatusBadRequest:
+		// Else net/http would answer only once it has read the body that was announced, which may never come.
+		h.Set("Connection", "close")
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:

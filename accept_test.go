@@ -119,6 +119,7 @@ func TestAcceptRefusals(t *testing.T) {
 		{"RFC 6455, 4.2.1: key in base64url", request("Sec-WebSocket-Key", "Sec-WebSocket-Key: __________-----------w=="), 400, "Sec-WebSocket-Key", "expected 16 bytes"},
 		{"a body would be taken for frames", request("", "Content-Length: 2") + "hi", 400, "Content-Length", "expected no body"},
 		{"a chunked body too", request("", "Transfer-Encoding: chunked") + "0\r\n\r\n", 400, "Transfer-Encoding", "expected no body"},
+		{"a body that does not come is not waited for", request("", "Content-Length: 2"), 400, "Content-Length", "expected no body"},
 		{"RFC 6455, 4.2.2: foreign origin", request("", "Origin: https://evil.example"), 403, "Origin", `not allowed here: "https://evil.example"`},
 		{"RFC 6454, 7.3: two origins", request("", "Origin: http://example.com", "Origin: http://example.com"), 403, "Origin", "expected it at most once"},
 		{"RFC 6454, 7.3: null", request("", "Origin: null"), 403, "Origin", `got "null"`},
