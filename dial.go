@@ -119,6 +119,9 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 		if len(values) != 1 || values[0] == "" {
 			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(values)}
 		}
+		if !isAuthority(values[0]) {
+			return nil, &HandshakeError{Header: "Host", Problem: "expected host or host:port, got " + shown(values)}
+		}
 		req.Host = values[0]
 	}
 	if user := target.User; user != nil {
@@ -159,14 +162,42 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 		problem = "expected the scheme ws, wss, http or https"
 	case target.Opaque != "" || target.Hostname() == "":
 		problem = "expected a host"
+	case !isAuthority(target.Host):
+		problem = "expected a host name or address"
 	case strings.Contains(rawURL, "#"):
 		problem = "expected no fragment"
 	}
 	if problem != "" {
 		return nil, &HandshakeError{Problem: problem + " in the URL " + quoted(target.Redacted())}
 	}
-	target.Scheme = httpScheme(target.Scheme)
+	normalize(target)
 	return target, nil
+}
+
+// isAuthority reports whether s is host [ ":" port ] where neither url.Parse looks nor net/http, which sends an empty Host
+// instead of a bad one. Letters beyond ASCII are left for it to encode.
+func isAuthority(s string) bool {
+	host, _, ok := splitHostPort(s)
+	return ok && host != "" && !strings.ContainsAny(host, " \t/?#@\\<>[]\"")
+}
+
+// normalize makes u what a handshake sends of it: with the scheme of HTTP, without the port that goes without saying
+// (RFC 6455, section 4.1), and with a query in which nothing breaks the request line (RFC 3986, section 3.4), as
+// url.Parse sees to it in a path.
+func normalize(u *url.URL) {
+	u.Scheme = httpScheme(u.Scheme)
+	if port := u.Port(); port == "" || port == defaultPort(u.Scheme) {
+		u.Host = strings.TrimSuffix(u.Host, ":"+port)
+	}
+	var query strings.Builder
+	for i := range len(u.RawQuery) {
+		if c := u.RawQuery[i]; c <= ' ' || c >= 0x7F || strings.IndexByte(`"<>`, c) >= 0 {
+			query.WriteString(url.PathEscape(u.RawQuery[i : i+1]))
+		} else {
+			query.WriteByte(c)
+		}
+	}
+	u.RawQuery = query.String()
 }
 
 // httpScheme is the scheme of the handshake, which cookie jars and proxies go by.
@@ -371,7 +402,7 @@ func keepBody(resp *http.Response) {
 
 // checkRedirect applies the caller's policy and then what a WebSocket handshake has to do on top.
 func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error {
-	req.URL.Scheme = httpScheme(req.URL.Scheme)
+	normalize(req.URL)
 	if _, given := via[0].Header["Referer"]; !given {
 		req.Header.Del("Referer") // a WebSocket handshake has none, and the URL of one may be a secret
 	}
@@ -386,6 +417,8 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	switch last := via[len(via)-1]; {
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
 		return errors.New("redirected to the scheme " + quoted(req.URL.Scheme) + ", expected ws, wss, http or https")
+	case !isAuthority(req.URL.Host):
+		return errors.New("redirected to the host " + quoted(req.URL.Host) + ", expected a host name or address")
 	case last.URL.Scheme == "https" && req.URL.Scheme == "http":
 		return errors.New("redirected from wss to ws, which is refused")
 	}

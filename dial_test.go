@@ -91,6 +91,47 @@ func TestDialSendsTheHandshakeOfTheRFC(t *testing.T) {
 	require.NotContains(t, <-heads, key[:24], "a nonce is for one handshake")
 }
 
+// What the request line and Host say of a URL, and of one that a redirect leads to.
+func TestDialSendsWhatTheURLMeans(t *testing.T) {
+	for _, test := range []struct{ name, url, target, host string }{
+		{"RFC 6455, 3: no path", "ws://example.com?a=b", "/?a=b", "example.com"},
+		{"RFC 6455, 4.1: the port of ws", "ws://example.com:80/", "/", "example.com"},
+		{"RFC 6455, 4.1: another port", "ws://example.com:443/", "/", "example.com:443"},
+		{"RFC 3986, 6.2.3: empty port", "ws://example.com:/", "/", "example.com"},
+		{"RFC 3986, 3.2.2: IPv6", "ws://[2001:db8::80]:80/", "/", "[2001:db8::80]"},
+		{"RFC 3986, 3.2.2: IPv6", "ws://[2001:db8::80]:8080/", "/", "[2001:db8::80]:8080"},
+		{"RFC 6874, 4: zone", "ws://[fe80::1%25eth0]/", "/", "[fe80::1]"},
+		{"RFC 5890: international", "ws://b\u00FCcher.example/", "/", "xn--bcher-kva.example"},
+		{"RFC 3986, 3.3: path", "ws://example.com/a b/\u00FC", "/a%20b/%C3%BC", "example.com"},
+		{"RFC 3986, 2.2: escaped slash", "ws://example.com/a%2Fb", "/a%2Fb", "example.com"},
+		{"RFC 3986, 3.4: query", "ws://example.com/?a b=\u00FC%20\"<>&c[]='", "/?a%20b=%C3%BC%20%22%3C%3E&c[]='", "example.com"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, redirected := range []bool{false, true} {
+				first, status := test.url, http.StatusNotFound
+				if redirected {
+					first, status = "ws://other.example/", http.StatusFound
+				}
+				addr, heads := answering(t, func(string) string {
+					answer := fmt.Sprintf("HTTP/1.1 %d X\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status, test.url)
+					status = http.StatusNotFound
+					return answer
+				})
+				client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, addr)
+				}}}
+				_, _, err := wsd.Dial(t.Context(), first, &wsd.DialOptions{HTTPClient: client})
+				require.ErrorContains(t, err, "404")
+				if redirected {
+					<-heads
+				}
+				head := <-heads
+				require.True(t, strings.HasPrefix(head, "GET "+test.target+" HTTP/1.1\r\nHost: "+test.host+"\r\n"), head)
+			}
+		})
+	}
+}
+
 // answering is a server that answers each connection's first request with what answer makes of its key, and closes the
 // connection when the client does.
 func answering(t *testing.T, answer func(accept string) string) (addr string, heads <-chan string) {
@@ -276,6 +317,9 @@ func TestDialArguments(t *testing.T) {
 		{"no host", "ws:///path", wsd.DialOptions{}, "expected a host"},
 		{"no host but a port", "ws://:80", wsd.DialOptions{}, "expected a host"},
 		{"opaque", "ws:example.com", wsd.DialOptions{}, "expected a host"},
+		{"RFC 3986, 3.2.2: no host name", "ws://exam<ple.com", wsd.DialOptions{}, "expected a host name or address"},
+		{"RFC 3986, 3.2.2: two ports", "ws://example.com:80:80", wsd.DialOptions{}, "expected a host name or address"},
+		{"RFC 9110, 7.2: no Host", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a b"}}}, `Host: expected host or host:port, got "a b"`},
 		{"bad port", "ws://example.com:x", wsd.DialOptions{}, "expected a URL: invalid port"},
 		{"control character", "ws://example.com/\r\n", wsd.DialOptions{}, "expected a URL"},
 		{"subprotocol with CR LF", "ws://a", wsd.DialOptions{Subprotocols: []string{"a\r\nb: c"}}, `Sec-WebSocket-Protocol: expected a token, got "a\r\nb: c"`},
@@ -463,6 +507,14 @@ func TestDialRefusesRedirects(t *testing.T) {
 		defer redirects.Close()
 		_, _, err := wsd.Dial(t.Context(), wsURL(redirects), nil)
 		require.ErrorContains(t, err, `redirected to the scheme "file"`)
+	})
+	t.Run("to what is no host", func(t *testing.T) {
+		for _, to := range []string{"ws://exam<ple.com/", "ws:///path"} {
+			redirects := httptest.NewServer(http.RedirectHandler(to, http.StatusFound))
+			defer redirects.Close()
+			_, _, err := wsd.Dial(t.Context(), wsURL(redirects), nil)
+			require.ErrorContains(t, err, "expected a host name or address", to)
+		}
 	})
 	t.Run("in a circle", func(t *testing.T) {
 		var requests atomic.Int32
