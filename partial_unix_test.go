@@ -1,6 +1,7 @@
 //go:build unix
 
-// partial_unix_test.go has senders that write themselves find too little room in the socket.
+// partial_unix_test.go has senders that write themselves find too little room in the socket, and an end that finds bytes
+// left in it.
 
 package wsd_test
 
@@ -85,4 +86,21 @@ func TestFlushBesideAMessageThatItsSenderBegan(t *testing.T) {
 			require.NoError(t, c.Flush(t.Context()))
 		})
 	}
+}
+
+// RFC 6455, section 7.1.1: bytes behind a close frame are discarded, and the connection ends in order.
+func TestBytesBehindACloseFrameDoNotReset(t *testing.T) {
+	client, server := tcpPair(t)
+	c := wsd.NewConn(server, wsd.ServerRole, wsd.Config{})
+	p := &peer{t, client, true}
+	p.send(text("last"), closeFrame(1000))
+	message := <-c.Messages()
+	_, open := <-c.Messages()
+	require.False(t, open, "nothing more is read, and the answer is waited for")
+	p.send(ping("too late"))
+	require.NoError(t, c.Send(t.Context(), message))
+	require.Equal(t, text("last"), p.receive())
+	p.expectClose(1000)
+	p.close()
+	<-c.Closed()
 }

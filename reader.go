@@ -202,8 +202,11 @@ func (c *Conn) endOnClose() {
 	c.mu.Lock()
 	c.queueClose(StatusNoStatus, "")
 	c.mu.Unlock()
-	if c.awaitCloseWritten() && c.role == ClientRole {
+	switch written := c.awaitCloseWritten(); {
+	case written && c.role == ClientRole:
 		c.drain(func() {})
+	case written:
+		c.transport.discard()
 	}
 }
 

@@ -18,6 +18,8 @@ const (
 	readIdle = 1 << 10
 	// maxEmptyReads is how often in a row an io.Reader may return neither bytes nor an error.
 	maxEmptyReads = 100
+	// maxDiscards is how many bursts are read of a peer that goes on behind its close frame.
+	maxDiscards = 64
 )
 
 var errNothingThere = errors.New("wsd: nothing to read")
@@ -101,6 +103,19 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 		}
 	}
 	return nil, io.ErrNoProgress
+}
+
+// discard forgets what has arrived and was not read, where the transport can tell: a socket that is closed over that resets
+// the connection, which a peer may hear of ahead of what was written last (RFC 6455, section 7.1.1).
+func (t *transport) discard() {
+	for range maxDiscards {
+		if !t.raw.ok() {
+			return
+		}
+		if _, err := t.raw.read(nil, false); err != nil {
+			return
+		}
+	}
 }
 
 // write writes all of head and body, waiting as long as that takes.
