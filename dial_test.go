@@ -1036,6 +1036,9 @@ func TestDialProxyFailures(t *testing.T) {
 		return err
 	}
 	require.ErrorContains(t, dial("HTTP/1.1 502 Bad Gateway\r\n\r\n"), `expected a status 2xx for CONNECT, got "502 Bad Gateway"`)
+	require.ErrorContains(t, dial("HTTP/1.1 101 Switching Protocols\r\n\r\n"), `expected a status 2xx for CONNECT, got "101 Switching Protocols"`)
+	require.ErrorContains(t, dial("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 407 No\r\n\r\n"), `got "407 No"`)
+	require.ErrorContains(t, dial(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 1<<16)), "of at most 1048576 bytes, got more")
 	require.ErrorContains(t, dial("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101"), "bytes came behind the answer to CONNECT")
 	require.ErrorContains(t, dial("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 1<<18)), "expected an answer to CONNECT of at most 1048576 bytes, got more")
 	require.ErrorContains(t, dial("nonsense\r\n\r\n"), "malformed")

@@ -148,12 +148,16 @@ func (t tunnel) connect(ctx context.Context, conn net.Conn, addr string) error {
 	}
 	limited := &io.LimitedReader{R: conn, N: t.limit}
 	answer := bufio.NewReader(limited)
-	resp, err := http.ReadResponse(answer, req)
-	if err != nil {
-		if limited.N == 0 {
-			return fmt.Errorf("expected an answer to CONNECT of at most %d bytes, got more", t.limit)
+	var resp *http.Response
+	// Interim answers may come ahead of the final one, asked for or not (RFC 9110, section 15.2).
+	for interim := true; interim; interim = resp.StatusCode/100 == 1 && resp.StatusCode != http.StatusSwitchingProtocols {
+		var err error
+		if resp, err = http.ReadResponse(answer, req); err != nil {
+			if limited.N == 0 {
+				return fmt.Errorf("expected an answer to CONNECT of at most %d bytes, got more", t.limit)
+			}
+			return err
 		}
-		return err
 	}
 	if t.OnProxyConnectResponse != nil {
 		if err := t.OnProxyConnectResponse(ctx, t.proxy, req, resp); err != nil {
