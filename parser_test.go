@@ -122,12 +122,13 @@ func TestParserMessageSize(t *testing.T) {
 		frames []byte
 		fits   bool
 	}{
-		"one frame, at the limit":     {wire(ClientRole, 0x82, message[:limit]), true},
-		"one frame, over it":          {wire(ClientRole, 0x82, message)[:8], false},
-		"fragments, at the limit":     {concat(wire(ClientRole, 0x02, message[:400]), wire(ClientRole, 0x80, message[:600])), true},
-		"fragments, over it":          {concat(wire(ClientRole, 0x02, message[:400]), wire(ClientRole, 0x80, message[:601])[:8]), false},
-		"the first of many, over it":  {wire(ClientRole, 0x02, message)[:8], false},
-		"again, behind one that fits": {concat(wire(ClientRole, 0x82, message[:limit]), wire(ClientRole, 0x82, message[:limit])), true},
+		"one frame, at the limit":       {wire(ClientRole, 0x82, message[:limit]), true},
+		"one frame, over it":            {wire(ClientRole, 0x82, message)[:8], false},
+		"fragments, at the limit":       {concat(wire(ClientRole, 0x02, message[:400]), wire(ClientRole, 0x80, message[:600])), true},
+		"fragments, over it":            {concat(wire(ClientRole, 0x02, message[:400]), wire(ClientRole, 0x80, message[:601])[:8]), false},
+		"the first of many, over it":    {wire(ClientRole, 0x02, message)[:8], false},
+		"control frames count for none": {concat(wire(ClientRole, 0x02, message[:limit-1]), wire(ClientRole, 0x89, message[:125]), wire(ClientRole, 0x80, message[:1])), true},
+		"again, behind one that fits":   {concat(wire(ClientRole, 0x82, message[:limit]), wire(ClientRole, 0x82, message[:limit])), true},
 	} {
 		for _, next := range []func(int) int{whole, single} {
 			got := parseAll(t, ServerRole, cfg, row.frames, next)
@@ -148,6 +149,8 @@ func TestParserFragments(t *testing.T) {
 	first, more, last := wire(ClientRole, 0x02, ""), wire(ClientRole, 0x00, ""), wire(ClientRole, 0x80, "")
 	require.Empty(t, parseAll(t, ServerRole, cfg, concat(first, more, last, first, more, last), single).err)
 	require.Contains(t, parseAll(t, ServerRole, cfg, concat(first, more, more, last), single).err, "1008")
+	ping := wire(ClientRole, 0x89, "")
+	require.Empty(t, parseAll(t, ServerRole, cfg, concat(first, ping, ping, more, ping, ping, last), single).err)
 }
 
 // A connection's reader puts large payloads into place itself; the outcome must be the same.
