@@ -10,7 +10,9 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -44,6 +46,8 @@ type DialOptions struct {
 const (
 	// maxErrorBody is how much of an answer that is none to a handshake can be read, in bytes.
 	maxErrorBody = 64 << 10
+	// maxTextLine is how much of it an error message quotes, in bytes.
+	maxTextLine = 256
 	// maxRedirects is net/http's number.
 	maxRedirects = 10
 )
@@ -154,7 +158,7 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner
 		}
-		return nil, &HandshakeError{Problem: "expected a URL: " + err.Error()}
+		return nil, &HandshakeError{Problem: "expected a URL such as wss://example.com/path: " + err.Error()}
 	}
 	problem := ""
 	switch scheme := httpScheme(target.Scheme); {
@@ -315,7 +319,10 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	}
 	conn, problem := h.judge(resp)
 	if problem != nil {
-		keepBody(resp)
+		body := keepBody(resp)
+		if line := textLine(resp.Header, body); line != "" {
+			problem.Problem += fmt.Sprintf(", which says %#q", line) // in backquotes, for wsd's servers quote what came
+		}
 		return dialed{}, resp, problem
 	}
 	resp.Body = http.NoBody
@@ -389,8 +396,9 @@ func (c *bodyConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// keepBody reads what the caller may read of an answer that is none to a handshake, and lets go of its connection.
-func keepBody(resp *http.Response) {
+// keepBody reads what the caller may read of an answer that is none to a handshake, lets go of its connection, and
+// returns what it has read.
+func keepBody(resp *http.Response) []byte {
 	var body []byte
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		// What has come when the time is up is still worth reading.
@@ -398,6 +406,18 @@ func keepBody(resp *http.Response) {
 	}
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return body
+}
+
+// textLine returns the first line of a plain text, in which servers say what was wrong, cut where it is long, and
+// nothing of another body.
+func textLine(h http.Header, body []byte) string {
+	mediaType, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil || mediaType != "text/plain" {
+		return ""
+	}
+	line, _, _ := bytes.Cut(bytes.TrimSpace(body), []byte("\n"))
+	return string(bytes.TrimSpace(line[:min(len(line), maxTextLine)]))
 }
 
 // checkRedirect applies the caller's policy and then what a WebSocket handshake has to do on top.

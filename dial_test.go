@@ -320,7 +320,7 @@ func TestDialArguments(t *testing.T) {
 		{"RFC 3986, 3.2.2: no host name", "ws://exam<ple.com", wsd.DialOptions{}, "expected a host name or address"},
 		{"RFC 3986, 3.2.2: two ports", "ws://example.com:80:80", wsd.DialOptions{}, "expected a host name or address"},
 		{"RFC 9110, 7.2: no Host", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a b"}}}, `Host: expected host or host:port, got "a b"`},
-		{"bad port", "ws://example.com:x", wsd.DialOptions{}, "expected a URL: invalid port"},
+		{"bad port", "ws://example.com:x", wsd.DialOptions{}, "expected a URL such as wss://example.com/path: invalid port"},
 		{"control character", "ws://example.com/\r\n", wsd.DialOptions{}, "expected a URL"},
 		{"subprotocol with CR LF", "ws://a", wsd.DialOptions{Subprotocols: []string{"a\r\nb: c"}}, `Sec-WebSocket-Protocol: expected a token, got "a\r\nb: c"`},
 		{"empty subprotocol", "ws://a", wsd.DialOptions{Subprotocols: []string{""}}, "expected a token"},
@@ -581,6 +581,32 @@ func TestDialErrorHasTheAnswersBody(t *testing.T) {
 	body, err = io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Len(t, body, 64<<10)
+}
+
+func TestDialErrorSaysWhatTheAnswerSays(t *testing.T) {
+	const status = `wsd: handshake failed: expected the status 101 Switching Protocols, got "400 Bad Request"`
+	for name, test := range map[string]struct{ mediaType, body, says string }{
+		"a line":              {"text/plain; charset=utf-8", "log in first\n", ", which says `log in first`"},
+		"the first of three":  {"text/plain", "\nlog in first\r\nthen\ncome back", ", which says `log in first`"},
+		"a quotation":         {"text/plain", `got "x"`, ", which says `got \"x\"`"},
+		"a control character": {"text/plain", "\x1b[31mred", `, which says "\x1b[31mred"`},
+		"a long line":         {"text/plain", strings.Repeat("x", 1000), ", which says `" + strings.Repeat("x", 256) + "`"},
+		"a page":              {"text/html", "<h1>Bad Request</h1>", ""},
+		"nothing":             {"text/plain", "", ""},
+		"no type":             {"", "log in first", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr, _ := answering(t, func(string) string {
+				return fmt.Sprintf("HTTP/1.1 400 Bad Request\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+					test.mediaType, len(test.body), test.body)
+			})
+			_, resp, err := wsd.Dial(t.Context(), "ws://"+addr, nil)
+			require.EqualError(t, err, status+test.says)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, test.body, string(body), "it can still be read")
+		})
+	}
 }
 
 // inBubble dials a server in memory, which serve plays.
@@ -1244,6 +1270,6 @@ func ExampleHandshakeError() {
 		fmt.Printf("%v\n%s", failed, body)
 	}
 	// Output:
-	// wsd: handshake failed: expected the status 101 Switching Protocols, got "403 Forbidden"
+	// wsd: handshake failed: expected the status 101 Switching Protocols, got "403 Forbidden", which says `members only`
 	// members only
 }
