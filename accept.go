@@ -5,6 +5,7 @@ package wsd
 
 import (
 	"bufio"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -65,7 +66,8 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		refused = refusal(http.StatusInternalServerError, "", "the ResponseWriter cannot hand its connection over")
+		refused = refusal(http.StatusInternalServerError, "", fmt.Sprintf(
+			"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
 		refused.Err = err
 		refuse(w, refused)
 		return nil, refused

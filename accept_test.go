@@ -120,7 +120,8 @@ func TestAcceptRefusals(t *testing.T) {
 		{"a body would be taken for frames", request("", "Content-Length: 2") + "hi", 400, "Content-Length", "expected no body"},
 		{"a chunked body too", request("", "Transfer-Encoding: chunked") + "0\r\n\r\n", 400, "Transfer-Encoding", "expected no body"},
 		{"a body that does not come is not waited for", request("", "Content-Length: 2"), 400, "Content-Length", "expected no body"},
-		{"RFC 6455, 4.2.2: foreign origin", request("", "Origin: https://evil.example"), 403, "Origin", `not allowed here: "https://evil.example"`},
+		{"RFC 6455, 4.2.2: foreign origin", request("", "Origin: https://evil.example"), 403, "Origin",
+			`expected the server's own host, "example.com", or one that is allowed, got "https://evil.example"`},
 		{"RFC 6454, 7.3: two origins", request("", "Origin: http://example.com", "Origin: http://example.com"), 403, "Origin", "expected it at most once"},
 		{"RFC 6454, 7.3: null", request("", "Origin: null"), 403, "Origin", `got "null"`},
 		{"RFC 6455, 4.1: malformed subprotocols", request("", "Sec-WebSocket-Protocol: a b"), 400, "Sec-WebSocket-Protocol", "expected a list of tokens"},
@@ -258,6 +259,7 @@ func TestAcceptWhereTheConnectionCannotBeTakenOver(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, http.StatusInternalServerError, refused.StatusCode)
 	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.ErrorContains(t, err, "got *httptest.ResponseRecorder")
 }
 
 func TestAcceptRefusesHTTP2(t *testing.T) {
@@ -357,6 +359,7 @@ func TestAcceptOverTLSWantsHTTPSOrigins(t *testing.T) {
 	var refused *wsd.HandshakeError
 	require.ErrorAs(t, dial("http"+strings.TrimPrefix(server.URL, "https")), &refused)
 	require.Equal(t, http.StatusForbidden, refused.StatusCode)
+	require.ErrorContains(t, refused, `under https, "`+server.Listener.Addr().String()+`"`)
 }
 
 func TestIsUpgrade(t *testing.T) {

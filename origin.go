@@ -53,7 +53,11 @@ func checkOrigin(h http.Header, host string, tls bool, patterns []string) *Hands
 			return nil
 		}
 	}
-	return refusal(http.StatusForbidden, "Origin", "not allowed here: "+shown(lines))
+	own := "the server's own host, "
+	if tls {
+		own = "the server's own host under https, "
+	}
+	return refusal(http.StatusForbidden, "Origin", "expected "+own+quoted(host)+", or one that is allowed, got "+shown(lines))
 }
 
 // parseOrigin reads scheme "://" host [ ":" port ] (RFC 6454, section 6.2).
