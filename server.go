@@ -4,6 +4,7 @@ package wsd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -39,7 +40,8 @@ type Server struct {
 }
 
 // ServeHTTP accepts the request's connection and returns; the handler runs on. Requests that are no WebSocket
-// handshakes, or not allowed, are answered as Accept does, and all with 503 once Shutdown has been called.
+// handshakes, or not allowed, are answered as Accept does, and all with 503 once Shutdown has been called. Where the
+// options or w are at fault, of which a client is told no more than 500, the error is logged by log/slog.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.begin() {
 		w.Header().Set("Connection", "close")
@@ -54,6 +56,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	conn, err := Accept(w, r, &s.AcceptOptions)
 	if err != nil {
+		// The client is not told what is wrong with the server itself, and Accept's caller is this method.
+		if refused := new(HandshakeError); errors.As(err, &refused) && refused.StatusCode == http.StatusInternalServerError {
+			slog.Error("wsd: a handshake failed by the server's fault", "error", err)
+		}
 		return
 	}
 	accepted = true

@@ -82,6 +82,35 @@ func TestServerSurvivesAPanic(t *testing.T) {
 	require.Contains(t, log.String(), "server_test.go")
 }
 
+// What is wrong with the server itself its clients are not told, so the log is: neither for what they do wrong.
+func TestServerLogsHandshakesThatItSpoils(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(*http.Request, *wsd.AcceptOptions)
+		says  string // in the log, empty for nothing
+	}{
+		"a ResponseWriter that keeps its connection": {func(*http.Request, *wsd.AcceptOptions) {}, "got *httptest.ResponseRecorder"},
+		"an option": {func(_ *http.Request, o *wsd.AcceptOptions) { o.Subprotocols = []string{"a b"} }, "expected a token"},
+		"a client":  {func(r *http.Request, _ *wsd.AcceptOptions) { r.Header.Del("Upgrade") }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			previous := slog.Default()
+			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+			defer slog.SetDefault(previous)
+			ws := &wsd.Server{Handler: echo}
+			r := handshakeRequest()
+			test.spoil(r, &ws.AcceptOptions)
+			ws.ServeHTTP(httptest.NewRecorder(), r)
+			if test.says == "" {
+				require.Empty(t, log.String())
+			} else {
+				require.Contains(t, log.String(), test.says)
+				require.Contains(t, log.String(), "level=ERROR")
+			}
+		})
+	}
+}
+
 // net/http recovers from a panic in a handshake, and such a handshake is not waited for.
 func TestServerShutdownAfterAPanicInAHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
