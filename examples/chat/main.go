@@ -1,0 +1,201 @@
+// Chat is a server with rooms: what is said in a room goes to all who are in it. It is the example for handlers that need
+// the request, to know who is asking, and for messages to many of whom some are slow.
+//
+//	go run ./examples/chat [-addr 127.0.0.1:8080]
+//
+// The first line on standard output is the URL of a page to talk from, once the server listens. The socket of a room is at
+// /rooms/ROOM?name=NAME: it takes texts, and sends lines in JSON.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/seed62836080/wsd"
+)
+
+//go:embed page.html
+var page []byte
+
+const (
+	headerTimeout = 5 * time.Second
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end by itself.
+	shutdownTimeout = 10 * time.Second
+	// patience is how long a room waits for a member whose queue is full. That happens once: then the member has to go.
+	patience = 100 * time.Millisecond
+)
+
+// options fit messages that people type. Without context takeover a line is compressed once for a whole room.
+var options = &wsd.AcceptOptions{Config: wsd.Config{
+	MaxMessageSize: 4 << 10,
+	SendQueue:      256 << 10, // some seconds of a busy room, for a member whose network stalls
+	Compression:    &wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true},
+}}
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the shutdown
+	if err := run(ctx, os.Stdout, *addr); err != nil {
+		fmt.Fprintln(os.Stderr, "chat:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx is done, and then shuts down.
+func run(ctx context.Context, stdout io.Writer, addr string) error {
+	c := &chat{ctx: ctx, rooms: make(map[string]map[*wsd.Conn]struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /rooms/{room}", c.enter)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page)
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}
+
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(stdout, "http://%s/\n", listener.Addr()); err != nil {
+		_ = listener.Close()
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done(): // which closes all connections, see enter
+	}
+
+	limit, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	err = server.Shutdown(limit) // no handler begins behind this
+	return errors.Join(err, c.wait(limit))
+}
+
+// chat is the rooms and who is in them.
+type chat struct {
+	ctx     context.Context // done when the server goes down
+	members sync.WaitGroup
+
+	mu    sync.Mutex
+	rooms map[string]map[*wsd.Conn]struct{} // no room is empty
+}
+
+// line is what members are sent.
+type line struct {
+	From string `json:"from,omitempty"` // empty for what the room itself says
+	Text string `json:"text"`
+}
+
+// enter makes a request into a member of a room. A wsd.Server would do with less, but its handler does not see the request.
+func (c *chat) enter(w http.ResponseWriter, r *http.Request) {
+	// A cookie or a token would be looked at here too: a refusal is an answer like any other.
+	room, name := r.PathValue("room"), r.FormValue("name")
+	if name == "" {
+		http.Error(w, "say your name: /rooms/ROOM?name=NAME", http.StatusForbidden)
+		return
+	}
+	c.members.Add(1) // ahead of Accept: http.Server's Shutdown waits for handlers as far as that, and no further
+	conn, err := wsd.Accept(w, r, options)
+	if err != nil {
+		c.members.Done()
+		slog.Info("refused", "name", name, "error", err)
+		return
+	}
+	// The handler returns, so that what net/http holds for the request need not be kept for as long as somebody chats.
+	go func() {
+		defer c.members.Done()
+		stop := context.AfterFunc(c.ctx, func() { _ = conn.Close(wsd.StatusGoingAway, "the server goes down") })
+		defer stop()
+		c.talk(conn, room, name)
+	}()
+}
+
+// talk is a member's time in a room.
+func (c *chat) talk(conn *wsd.Conn, room, name string) {
+	c.join(conn, room)
+	c.tell(room, line{Text: name + " comes in"})
+	for msg := range conn.Messages() {
+		if msg.Type != wsd.TextMessage {
+			_ = conn.Close(wsd.StatusUnsupportedData, "expected text")
+			break
+		}
+		c.tell(room, line{From: name, Text: string(msg.Data)})
+	}
+	c.leave(conn, room)
+	c.tell(room, line{Text: name + " leaves"})
+
+	<-conn.Closed() // from here on CloseEvent is complete
+	event := conn.CloseEvent()
+	slog.Info("left", "name", name, "room", room, "clean", event.Clean, "cause", event.Err)
+}
+
+func (c *chat) join(conn *wsd.Conn, room string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rooms[room] == nil {
+		c.rooms[room] = make(map[*wsd.Conn]struct{})
+	}
+	c.rooms[room][conn] = struct{}{}
+}
+
+func (c *chat) leave(conn *wsd.Conn, room string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delete(c.rooms[room], conn); len(c.rooms[room]) == 0 {
+		delete(c.rooms, room)
+	}
+}
+
+// tell sends a line to all who are in a room.
+func (c *chat) tell(room string, l line) {
+	msg, err := wsd.JSON(l)
+	if err != nil {
+		slog.Error("not sent", "room", room, "error", err)
+		return
+	}
+	prepared := wsd.Prepare(msg)
+	c.mu.Lock()
+	members := slices.Collect(maps.Keys(c.rooms[room])) // a Send may wait, and nobody should wait for the lock meanwhile
+	c.mu.Unlock()
+	for _, conn := range members {
+		ctx, cancel := context.WithTimeout(conn.Context(), patience)
+		if errors.Is(conn.SendPrepared(ctx, prepared), context.DeadlineExceeded) {
+			conn.CloseNow() // a close frame would wait behind all that it has not read
+		}
+		cancel()
+	}
+}
+
+// wait returns when all members have left, or ctx is done.
+func (c *chat) wait(ctx context.Context) error {
+	left := make(chan struct{})
+	go func() {
+		c.members.Wait()
+		close(left)
+	}()
+	select {
+	case <-left:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

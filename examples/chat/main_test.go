@@ -1,0 +1,182 @@
+// main_test.go runs the example's server: who may enter, who hears what, whom a room does not wait for, and the shutdown.
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
+
+// start runs the server, and returns its page's URL, and what a signal does: it ends the server and waits for it.
+func start(t *testing.T) (url string, interrupt func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, w, "127.0.0.1:0") }()
+	line := make([]byte, 64)
+	n, err := r.Read(line)
+	require.NoError(t, err)
+	interrupt = func() error {
+		cancel()
+		err := <-ended
+		ended <- err
+		return err
+	}
+	t.Cleanup(func() { require.NoError(t, interrupt()) })
+	return strings.TrimSpace(string(line[:n])), interrupt
+}
+
+// member is somebody in a room.
+type member struct {
+	*wsd.Conn
+	t *testing.T
+}
+
+func enter(t *testing.T, url, room, name string) member {
+	t.Helper()
+	return enterWith(t, wsd.Config{Compression: &wsd.Compression{}}, url, room, name)
+}
+
+func enterWith(t *testing.T, config wsd.Config, url, room, name string) member {
+	t.Helper()
+	conn, _, err := wsd.Dial(t.Context(), url+"rooms/"+room+"?name="+name, &wsd.DialOptions{
+		Config: config,
+		Header: http.Header{"Origin": {strings.TrimSuffix(url, "/")}}, // as the page
+	})
+	require.NoError(t, err)
+	t.Cleanup(conn.CloseNow)
+	return member{conn, t}
+}
+
+func (m member) hears(from, text string) {
+	m.t.Helper()
+	msg, err := m.Receive(m.t.Context())
+	require.NoError(m.t, err)
+	var l line
+	require.NoError(m.t, msg.Decode(&l))
+	require.Equal(m.t, line{from, text}, l)
+}
+
+func TestWhatIsSaidGoesToTheRoom(t *testing.T) {
+	url, _ := start(t)
+	ann := enter(t, url, "tea", "ann")
+	ann.hears("", "ann comes in")
+	bob := enter(t, url, "tea", "bob")
+	bob.hears("", "bob comes in")
+	ann.hears("", "bob comes in")
+	cyd := enter(t, url, "coffee", "cyd")
+	cyd.hears("", "cyd comes in")
+
+	long := strings.Repeat("is it ready? ", 100) // long enough to be compressed
+	require.NoError(t, ann.Send(t.Context(), wsd.Text(long)))
+	ann.hears("ann", long)
+	bob.hears("ann", long)
+	require.NoError(t, cyd.Send(t.Context(), wsd.Text("nobody here?")))
+	cyd.hears("cyd", "nobody here?")
+
+	require.NoError(t, bob.Close(wsd.StatusNormalClosure, ""))
+	ann.hears("", "bob leaves")
+}
+
+func TestWhoIsRefused(t *testing.T) {
+	url, _ := start(t)
+	for name, test := range map[string]struct {
+		path, origin, says string
+	}{
+		"no name":        {"rooms/tea", "", "say your name"},
+		"a foreign page": {"rooms/tea?name=eve", "https://elsewhere.example", "Origin"},
+	} {
+		header := http.Header{}
+		if test.origin != "" {
+			header.Set("Origin", test.origin)
+		}
+		_, resp, err := wsd.Dial(t.Context(), url+test.path, &wsd.DialOptions{Header: header})
+		require.ErrorContains(t, err, test.says, name)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode, name)
+	}
+}
+
+func TestWhoIsShownOut(t *testing.T) {
+	url, _ := start(t)
+	for name, test := range map[string]struct {
+		msg  wsd.Message
+		code wsd.StatusCode
+	}{
+		"binary": {wsd.Binary([]byte{1}), wsd.StatusUnsupportedData},
+		"long":   {wsd.Text(strings.Repeat("x", 5000)), wsd.StatusMessageTooBig},
+	} {
+		eve := enter(t, url, name, "eve")
+		eve.hears("", "eve comes in")
+		require.NoError(t, eve.Send(t.Context(), test.msg))
+		_, err := eve.Receive(t.Context())
+		var closed *wsd.CloseError
+		require.ErrorAs(t, err, &closed, name)
+		require.Equal(t, test.code, closed.Code, name)
+	}
+}
+
+func TestARoomDoesNotWaitForWhoDoesNotRead(t *testing.T) {
+	url, _ := start(t)
+	// Nobody receives, so that its connection stops reading. What is compressed would be too little to matter.
+	deaf := enterWith(t, wsd.Config{}, url, "tea", "deaf")
+	ann := enter(t, url, "tea", "ann")
+	ann.hears("", "ann comes in")
+	text := strings.Repeat("x", 4000)
+	for left := false; !left; { // until the kernel and the queues of both sides are full
+		require.NoError(t, ann.Send(t.Context(), wsd.Text(text)))
+		msg, err := ann.Receive(t.Context())
+		require.NoError(t, err)
+		var l line
+		require.NoError(t, msg.Decode(&l))
+		left = l == line{Text: "deaf leaves"}
+	}
+	for range deaf.Messages() { // what had been sent to it
+	}
+	<-deaf.Closed()
+	require.Equal(t, wsd.StatusAbnormalClosure, deaf.CloseEvent().Code)
+}
+
+func TestShutdown(t *testing.T) {
+	url, interrupt := start(t)
+	var members []member
+	for _, name := range []string{"ann", "bob"} {
+		members = append(members, enter(t, url, "tea", name))
+	}
+	for _, m := range members {
+		go func() {
+			for range m.Messages() {
+			}
+		}()
+	}
+	require.NoError(t, interrupt())
+	for _, m := range members {
+		<-m.Closed()
+		require.Equal(t, wsd.StatusGoingAway, m.CloseEvent().Code)
+		require.True(t, m.CloseEvent().Clean)
+	}
+}
+
+func TestPage(t *testing.T) {
+	url, _ := start(t)
+	resp, err := http.Get(url)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `id="say"`)
+	require.NotRegexp(t, `(src|href)="(https?:)?//`, string(body), "the page must not need anything from elsewhere")
+}
