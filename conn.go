@@ -194,7 +194,8 @@ func (c *Conn) Closed() <-chan struct{} {
 	return c.closed
 }
 
-// Context returns a context that is cancelled when the connection ends. Its context.Cause is the cause of the end.
+// Context returns a context that is cancelled when the connection ends. Its context.Cause is the cause of the end. It has
+// no values, not even those of a server's request: what they refer to may end with the request's handler.
 func (c *Conn) Context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -214,8 +215,8 @@ type connContext struct {
 	cancel context.CancelCauseFunc
 }
 
-// CloseEvent tells how the connection ended. Before Closed is closed it is not complete: it holds the cause as far as
-// that is known, and is zero on an open connection.
+// CloseEvent tells how the connection ended. Before Closed is closed it is not complete, though Messages may be closed: it
+// holds the cause as far as that is known, Clean is false still, and on an open connection it is zero.
 func (c *Conn) CloseEvent() CloseEvent {
 	c.mu.Lock()
 	defer c.mu.Unlock()

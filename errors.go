@@ -73,7 +73,7 @@ func violation(section, problem string) *ProtocolError {
 type HandshakeError struct {
 	// Header names the header field at fault, empty where it was something else.
 	Header string
-	// Problem says what was expected and what came.
+	// Problem says what was expected and what came. On a client it quotes the first line of an answer in plain text.
 	Problem string
 	// StatusCode is the HTTP status: on a server the one of its answer, on a client the one that came, 0 where no answer came.
 	StatusCode int

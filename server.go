@@ -28,6 +28,9 @@ import (
 type Server struct {
 	// Handler is called in a goroutine of its own for every connection. A connection that is open when it returns is
 	// closed with StatusNormalClosure, and with StatusInternalError when it panics; the panic is logged by log/slog.
+	//
+	// It does not see the request, which has been let go of by then. Where it depends on who is asking, or on a path,
+	// call Accept in a handler of net/http instead; examples/chat is a server of that kind.
 	Handler func(*Conn)
 	// AcceptOptions are those of Accept.
 	AcceptOptions
