@@ -97,6 +97,62 @@ func Example_select() {
 	// closed: 1001 (going away) see you true
 }
 
+// A proxy couples two connections: the messages of each go to the other, and so does the end.
+func Example_proxy() {
+	pipe := func(to, from *wsd.Conn) {
+		for msg := range from.Messages() {
+			if to.Send(to.Context(), msg) != nil {
+				return // its end goes the other way
+			}
+			msg.Release()
+		}
+		event := from.CloseEvent()
+		if to.Close(event.Code, event.Reason) != nil {
+			to.CloseNow() // where from ended without a close frame: what stands for that may not be sent
+		}
+	}
+
+	ended := make(chan wsd.CloseEvent, 1)
+	back := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
+		for msg := range conn.Messages() {
+			conn.Send(conn.Context(), msg)
+		}
+		ended <- conn.CloseEvent()
+	}})
+	defer back.Close()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		backward, _, err := wsd.Dial(r.Context(), webSocketURL(back), nil)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		forward, err := wsd.Accept(w, r, nil)
+		if err != nil {
+			backward.CloseNow()
+			return
+		}
+		go pipe(backward, forward)
+		go pipe(forward, backward)
+	}))
+	defer front.Close()
+
+	ctx := context.Background()
+	conn, _, err := wsd.Dial(ctx, webSocketURL(front), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn.Send(ctx, wsd.Text("hello"))
+	msg, err := conn.Receive(ctx)
+	fmt.Println(string(msg.Data), err)
+	conn.Close(4000, "that was all")
+	event := <-ended
+	fmt.Println(event.Code, event.Reason)
+	// Output:
+	// hello <nil>
+	// 4000 that was all
+}
+
 // An echo server with net/http: the handshake in a handler, the connection in the loop below it.
 func ExampleAccept() {
 	echo := func(w http.ResponseWriter, r *http.Request) {
