@@ -1,5 +1,18 @@
 // Package wsdtest helps to test programs that use wsd: a connected client and server in memory, without sockets, fit
 // for testing/synctest.
+//
+// A handler that is a function of a *wsd.Conn needs no more than Pipe. In a bubble its timeouts take no time:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		client, server := wsdtest.Pipe()
+//		go handler(server)
+//		...
+//		client.Close(wsd.StatusNormalClosure, "") // what still runs when the test returns fails it
+//		<-server.Closed()
+//	})
+//
+// What a handshake decides, on origins, cookies, paths, is tested with httptest.NewServer and wsd.Dial, outside of a
+// bubble: waiting for a socket is nothing that makes its time move on.
 package wsdtest
 
 import (
