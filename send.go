@@ -338,7 +338,8 @@ func (c *Conn) Flush(ctx context.Context) error {
 // From the first Write to Close the message has the connection's queue for itself: other senders wait, control frames
 // do not. So a Send by the same goroutine before Close would wait for itself, and a message must be brought to its end:
 // by Close, or by ctx, which bounds the whole of it. When ctx is done in the middle, the connection is closed with
-// StatusInternalError, for the message cannot be completed.
+// StatusInternalError, for the message cannot be completed. That is how to give one up whose source has failed: Close would
+// deliver what has been written as all of it.
 //
 // Write and Close block while the queue is full. Their errors match ctx's and its cause where that was done before the
 // first Write, and ErrClosed where the connection closes. A Write that makes a text no UTF-8 sends nothing and gives
