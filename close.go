@@ -146,8 +146,9 @@ func (s State) String() string {
 
 // CloseEvent tells how a connection ended, the CloseEvent of browsers.
 type CloseEvent struct {
-	// Code is the status code of the peer's close frame, StatusNoStatus where that had none. Where no close frame was
-	// the cause it is the code with which this side failed the connection (StatusProtocolError, say), and
+	// Code is the status code of the peer's close frame, StatusNoStatus where that had none. Where this side's was the
+	// first, the peer's is the answer to it, which most peers give with the same code and without a reason. Where no close
+	// frame was the cause it is the code with which this side failed the connection (StatusProtocolError, say), and
 	// StatusAbnormalClosure where there was no such reason either (RFC 6455, section 7.1.5).
 	Code StatusCode
 	// Reason is the text that came with Code, UTF-8, at most 123 bytes, often empty.
@@ -155,6 +156,7 @@ type CloseEvent struct {
 	// Clean is true where both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
 	// Err is the cause of the end: what went wrong, if anything did, and a *CloseError where the closing handshake was
-	// all there was, whoever began it. It is never nil once the connection has ended.
+	// all there was, whoever began it. It is never nil once the connection has ended. A log in JSON should be given it by
+	// itself, for within a CloseEvent encoding/json does not ask it for its text.
 	Err error
 }
