@@ -49,7 +49,8 @@ func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
 // net/http, through any ResponseWriter that lets http.ResponseController reach it. nil options are the defaults. w and
 // r.Body must not be used afterwards; the handler may return, the connection lives on. Where connections are many, let it
-// return and a goroutine go on: what net/http holds for a request whose handler stays is some 12 KiB.
+// return and a goroutine go on: what net/http holds for a request whose handler stays is some 12 KiB. r's context is done
+// when the handler returns; Conn.Context is the one of the connection.
 //
 // A request that is not a handshake, or not one to agree to, is answered before anything is taken over, with an HTTP
 // status and a line of text that says what was wrong, and the error is a *HandshakeError with that StatusCode: 400 for
