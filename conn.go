@@ -64,12 +64,9 @@ type Conn struct {
 
 	event     CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
 	state     State
-	sentClose bool        // the close frame of this side is on its way
-	gotClose  bool        // the peer's has come
-	reported  bool        // Errors has the cause
 	pinged    bool        // the keepalive waits for an answer
 	pingLate  bool        // its ping had to wait to be written
-	peerClose *CloseError // what the peer's close frame said
+	peerClose *CloseError // what the peer's close frame said, nil until it comes
 
 	out        outgoing
 	pings      []*pingWait
@@ -370,11 +367,10 @@ var errAborted = fmt.Errorf("wsd: closed by CloseNow: %w", net.ErrClosed)
 // queueClose queues a close frame behind all that is queued, unless there is one already, and bounds the time that the
 // rest of the handshake may take. Called with mu held.
 func (c *Conn) queueClose(code StatusCode, reason string) {
-	if c.sentClose || c.out.refused {
+	if c.out.refused {
 		return
 	}
-	c.sentClose = true
-	if c.gotClose {
+	if c.peerClose != nil {
 		// The answer to a close frame repeats its code (RFC 6455, section 5.5.1).
 		code, reason = c.peerClose.Code, ""
 	} else if isViolation(c.event.Err) {
@@ -466,8 +462,8 @@ func (c *Conn) finish() {
 	if c.watch != nil {
 		c.watch.timer.Stop()
 	}
-	c.event.Clean = c.out.closeWritten && c.gotClose
-	if !c.event.Clean && !c.reported {
+	c.event.Clean = c.out.closeWritten && c.peerClose != nil
+	if !c.event.Clean && !isViolation(cause) { // which has been reported when it was found
 		c.report(cause, 0)
 	}
 	c.state = StateClosed

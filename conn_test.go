@@ -967,6 +967,20 @@ func TestTransportsThatMisbehave(t *testing.T) {
 		<-c.Closed()
 		require.ErrorIs(t, c.CloseEvent().Err, io.EOF)
 	})
+	// As a tunnel does that runs over another connection.
+	t.Run("a Read that fails with somebody else's violation", func(t *testing.T) {
+		violation := &wsd.ProtocolError{Code: wsd.StatusProtocolError, Section: "5.2", Problem: "not here"}
+		written := 0
+		c := wsd.NewConn(&strange{
+			read:  func([]byte) (int, error) { return 0, fmt.Errorf("tunnel: %w", violation) },
+			write: func(p []byte) (int, error) { written += len(p); return len(p), nil },
+		}, wsd.ServerRole, wsd.Config{})
+		<-c.Closed()
+		require.Equal(t, wsd.StatusAbnormalClosure, c.CloseEvent().Code)
+		require.ErrorIs(t, c.CloseEvent().Err, violation)
+		require.ErrorIs(t, <-c.Errors(), violation)
+		require.Zero(t, written, "the peer did nothing that a close frame would have to answer")
+	})
 }
 
 // strange is a transport made of functions.

@@ -2,10 +2,7 @@
 
 package wsd
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // readLoop reads until the connection ends, and returns the cause, or until it is parked. buffered is what had been read
 // before.
@@ -35,9 +32,11 @@ func (c *Conn) readLoop(buffered []byte) error {
 	return cause
 }
 
+// isViolation reports whether err is one of this connection's own. A transport may fail with another connection's in its
+// error, and so may a context.
 func isViolation(err error) bool {
-	var violation *ProtocolError
-	return errors.As(err, &violation) || err == ErrSlowConsumer
+	_, violation := err.(*ProtocolError)
+	return violation || err == ErrSlowConsumer
 }
 
 // readMessages delivers what comes. It returns nil when the peer's close frame has come, and errParked when nothing has
@@ -113,7 +112,6 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 		c.matchPong(event.Data)
 	case OpClose:
 		c.mu.Lock()
-		c.gotClose = true
 		c.peerClose = &CloseError{Code: event.Code, Reason: string(event.Data)}
 		c.setCause(c.peerClose, event.Code, c.peerClose.Reason)
 		c.mu.Unlock()
@@ -213,15 +211,13 @@ func (c *Conn) endOnClose() {
 // endOnViolation fails the connection (RFC 6455, section 7.1.7): a close frame that says why, and no more.
 func (c *Conn) endOnViolation(err error) {
 	code, reason := StatusPolicyViolation, "messages are not being received"
-	var violation *ProtocolError
-	if errors.As(err, &violation) {
+	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, violation.Problem
 	}
 	reason = reason[:min(len(reason), maxCloseReason)]
 	c.mu.Lock()
 	c.setCause(err, code, reason)
 	if c.event.Err == err {
-		c.reported = true
 		c.report(err, 0)
 	}
 	c.mu.Unlock()
@@ -253,7 +249,7 @@ func (c *Conn) endOnReadError(err error) {
 	switch {
 	case c.out.failed != nil:
 		err = c.out.failed
-	case c.sentClose:
+	case c.out.closeFrame != nil:
 		err = &causeError{"the connection ended before the peer's close frame", err}
 	default:
 		err = &causeError{"the connection ended without a close frame", err}

@@ -46,7 +46,7 @@ type outgoing struct {
 	control    *controlFrames // nil where there are none
 	queue      *buffer        // data frames, nil where there are none
 	large      *largeMessage  // the one message that is written from its sender's slice, nil where there is none
-	closeFrame []byte         // nil where there is none
+	closeFrame []byte         // nil until this side closes; the last there is
 
 	admission admission
 	largeDone chan struct{} // has room for the one value that the sender of the large message waits for
