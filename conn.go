@@ -64,8 +64,8 @@ type Conn struct {
 
 	event     CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
 	state     State
-	pinged    bool        // the keepalive waits for an answer
-	pingLate  bool        // its ping had to wait to be written
+	pingLate  bool        // the keepalive's first ping without an answer had to wait to be written
+	pinged    uint32      // how many of its pings have no answer
 	peerClose *CloseError // what the peer's close frame said, nil until it comes
 
 	out        outgoing

@@ -704,6 +704,39 @@ func TestKeepalive(t *testing.T) {
 			client.CloseNow()
 		})
 	})
+	t.Run("pings come at their interval, however long the answer may take", func(t *testing.T) {
+		for _, within := range []time.Duration{time.Second, 10 * time.Second, 20 * time.Second, 25 * time.Second, -1} {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{PingInterval: 10 * time.Second, PongTimeout: within})
+				defer p.close()
+				start := time.Now()
+				for i := range 10 {
+					f := p.receive()
+					require.Equal(t, byte(0x89), f.first)
+					require.Equal(t, time.Duration(i+1)*10*time.Second, time.Since(start), within)
+					p.send(frame{0x8A, f.payload})
+				}
+				require.Equal(t, wsd.StateOpen, c.State())
+				c.CloseNow()
+			})
+		}
+	})
+	t.Run("a silent peer is given up so long after the first ping without an answer", func(t *testing.T) {
+		for _, within := range []time.Duration{time.Second, 10 * time.Second, 20 * time.Second, 25 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{PingInterval: 10 * time.Second, PongTimeout: within})
+				defer p.close()
+				start := time.Now()
+				go func() {
+					f, _ := p.tryReceive()
+					p.send(frame{0x8A, f.payload}) // and never again
+				}()
+				<-c.Closed()
+				require.Equal(t, 20*time.Second+within, time.Since(start))
+				require.ErrorIs(t, c.CloseEvent().Err, wsd.ErrPongTimeout)
+			})
+		}
+	})
 	t.Run("pings only, no deadline", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := servedConn(t, wsd.Config{PongTimeout: -1, PingInterval: 10 * time.Second})

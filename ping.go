@@ -152,48 +152,65 @@ func (c *Conn) relievePongs() {
 	}
 }
 
-// keepAlive runs on the keepalive's timer: it sends a ping, and the next time looks whether anything came back.
+// keepAlive runs on the keepalive's timer, when a ping is due or the time for an answer is over.
 func (c *Conn) keepAlive() {
 	c.mu.Lock()
-	o := &c.out
-	if o.refused || c.event.Err != nil {
+	if c.out.refused || c.event.Err != nil {
 		c.mu.Unlock()
 		return
 	}
-	if c.pinged && c.pongWithin > 0 {
+	// How long after the first ping without an answer the next one is due. Where the answer is not due later, the timer
+	// has run for the answer.
+	due := time.Duration(c.pinged) * c.pingEvery
+	if c.pinged > 0 && due >= c.pongWithin {
 		switch c.judgePeer() {
 		case peerGone:
 			c.mu.Unlock()
 			c.abort(ErrPongTimeout)
 			return
 		case peerUnjudged:
-			c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
+			c.lookAtPeer()
 			c.keepalive.Reset(c.pongWithin)
 			c.mu.Unlock()
 			return
 		}
-		c.pinged = false
-		if c.pingEvery > c.pongWithin {
-			c.keepalive.Reset(c.pingEvery - c.pongWithin)
+		c.pinged = 0
+		if due -= c.pongWithin; due > 0 {
+			c.keepalive.Reset(due)
 			c.mu.Unlock()
 			return
 		}
 	}
 	defer c.mu.Unlock()
-	c.pinged = true
+	next := c.pingEvery
+	if c.pongWithin > 0 {
+		if c.pinged == 0 || c.bytesRead.Load() != c.bytesSeen {
+			// Something has come since the last one. From this one on the peer may be silent for so long.
+			c.pinged, due = 0, 0
+			c.lookAtPeer()
+			c.pingLate = !c.out.idle() || c.out.writing
+		}
+		c.pinged++
+		next = min(next, c.pongWithin-due)
+	}
+	c.keepalive.Reset(next)
+	c.sendKeepalive()
+}
+
+// lookAtPeer notes what there is of the peer, for judgePeer. Called with mu held.
+func (c *Conn) lookAtPeer() {
 	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
-	c.pingLate = !o.idle() || o.writing
+}
+
+// sendKeepalive queues a ping, unless there is one that waits to be written. Called with mu held.
+func (c *Conn) sendKeepalive() {
+	o := &c.out
 	if o.pingBytes() == 0 {
 		o.controls().pings = o.appendFrame(nil, finBit|byte(OpPing), c.nextPing())
 	}
 	// A writer that has had no message since the last time ends when it has written this ping.
 	o.unused = true
 	c.wakeWriter()
-	next := c.pongWithin
-	if next == 0 {
-		next = c.pingEvery
-	}
-	c.keepalive.Reset(next)
 }
 
 // What the keepalive thinks of the peer when the time for a pong is over.
