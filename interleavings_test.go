@@ -77,6 +77,59 @@ func TestReceiveWhoseContextEndsBesideIt(t *testing.T) {
 	}
 }
 
+// So have Ping and Flush their answer, or the end.
+func TestPingAndFlushWhoseContextEndsBesideThem(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{PingInterval: -1})
+			defer p.close()
+			answer := func() {
+				p.send(frame{0x8A, p.receive().payload})
+				synctest.Wait()
+			}
+			_, err := c.Ping(endingContext{t.Context(), answer}, nil)
+			require.NoError(t, err)
+			_, err = c.Ping(endingContext{t.Context(), c.CloseNow}, nil)
+			require.ErrorIs(t, err, wsd.ErrClosed)
+		})
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{PingInterval: -1})
+			defer p.close()
+			fill := func() {
+				for range 4 { // two that fit the pipe, one that does not, and one in the queue
+					require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 30<<10))))
+					synctest.Wait()
+				}
+			}
+			fill()
+			drain := func() {
+				for range 4 {
+					p.receive()
+				}
+				synctest.Wait()
+			}
+			require.NoError(t, c.Flush(endingContext{t.Context(), drain}))
+			fill()
+			require.ErrorIs(t, c.Flush(endingContext{t.Context(), c.CloseNow}), wsd.ErrClosed)
+		})
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{PingInterval: -1})
+			defer p.close()
+			require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 30<<10))))
+			go func() { _ = c.Send(t.Context(), wsd.Binary(make([]byte, 60<<10))) }() // more than the pipe takes
+			synctest.Wait()
+			var pings sync.WaitGroup
+			for range 520 { // more than may wait to be written
+				pings.Go(func() { _, _ = c.Ping(t.Context(), make([]byte, 125)) })
+			}
+			synctest.Wait()
+			_, err := c.Ping(endingContext{t.Context(), c.CloseNow}, nil)
+			require.ErrorIs(t, err, wsd.ErrClosed)
+			pings.Wait()
+		})
+	}
+}
+
 func TestFlushAfterAWriterWhoseEndIsWrittenBeforeCloseReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{PingInterval: -1})

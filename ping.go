@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -36,21 +37,39 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	if len(payload) > maxControlPayload {
 		return 0, fmt.Errorf("%w: ping of %d bytes, at most %d fit", ErrMessageTooBig, len(payload), maxControlPayload)
 	}
-	c.mu.Lock()
-	o := &c.out
-	for !o.refused && o.pingBytes() > maxWaiting {
-		progress := o.progressed()
-		c.mu.Unlock()
-		select {
-		case <-progress:
-			c.mu.Lock()
-		case <-ctx.Done():
+	wait, err := c.queuePing(ctx, payload)
+	if err != nil {
+		return 0, err
+	}
+	var roundTrip time.Duration
+	var answered bool
+	select {
+	case roundTrip, answered = <-wait.answer:
+	case <-ctx.Done():
+		if c.forgetPing(wait) {
 			return 0, canceled("ping", ctx)
+		}
+		// Both were ready. ctx may be the connection's own: the answer, or how it ended, says more.
+		roundTrip, answered = <-wait.answer
+	}
+	if !answered {
+		return 0, c.endError()
+	}
+	return roundTrip, nil
+}
+
+// queuePing queues a ping once there is room for it.
+func (c *Conn) queuePing(ctx context.Context, payload []byte) (*pingWait, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.out
+	for over := false; !o.refused && o.pingBytes() > maxWaiting; over = c.awaitProgress(ctx) {
+		if over {
+			return nil, canceled("ping", ctx)
 		}
 	}
 	if o.refused {
-		defer c.mu.Unlock()
-		return 0, c.endErrorLocked()
+		return nil, c.endErrorLocked()
 	}
 	if payload == nil {
 		payload = c.nextPing()
@@ -59,24 +78,19 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	c.pings = append(c.pings, wait)
 	o.controls().pings = o.appendFrame(o.controls().pings, finBit|byte(OpPing), payload)
 	c.wakeWriter()
-	c.mu.Unlock()
-	select {
-	case roundTrip, ok := <-wait.answer:
-		if !ok {
-			return 0, c.endError()
-		}
-		return roundTrip, nil
-	case <-ctx.Done():
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for i, other := range c.pings {
-			if other == wait {
-				c.pings = append(c.pings[:i], c.pings[i+1:]...)
-				break
-			}
-		}
-		return 0, canceled("ping", ctx)
+	return wait, nil
+}
+
+// forgetPing ends the waiting for a pong, and reports false where something else has.
+func (c *Conn) forgetPing(wait *pingWait) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.pings, wait)
+	if i < 0 {
+		return false
 	}
+	c.pings = slices.Delete(c.pings, i, i+1)
+	return true
 }
 
 // nextPing returns a payload that no ping of this connection has had. Called with mu held.

@@ -314,21 +314,32 @@ func (c *Conn) Flush(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
+	over := false
 	for upTo := o.messages; o.written < upTo; upTo = min(upTo, o.messages) {
-		if o.stopped {
+		switch {
+		case o.stopped:
 			return c.endErrorLocked()
-		}
-		progress := o.progressed()
-		c.mu.Unlock()
-		select {
-		case <-progress:
-			c.mu.Lock()
-		case <-ctx.Done():
-			c.mu.Lock()
+		case over:
 			return canceled("flush", ctx)
 		}
+		over = c.awaitProgress(ctx)
 	}
 	return nil
+}
+
+// awaitProgress waits for a write, the end, or ctx, and reports whether it was ctx. What was waited for may have come
+// beside that, and the end too, for ctx may be the connection's own: the caller looks for both first. Called with mu held,
+// which it gives up meanwhile.
+func (c *Conn) awaitProgress(ctx context.Context) (over bool) {
+	progress := c.out.progressed()
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-progress:
+		return false
+	case <-ctx.Done():
+		return true
+	}
 }
 
 // Writer returns a writer for one message that is produced piece by piece. Every Write sends its bytes in fragments of
