@@ -5,7 +5,6 @@ package wsd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -362,7 +361,7 @@ func (c *Conn) CloseNow() {
 	<-c.Closed()
 }
 
-var errAborted = fmt.Errorf("wsd: closed by CloseNow: %w", net.ErrClosed)
+var errAborted = &causeError{"closed by CloseNow", net.ErrClosed}
 
 // queueClose queues a close frame behind all that is queued, unless there is one already, and bounds the time that the
 // rest of the handshake may take. Called with mu held.

@@ -798,6 +798,37 @@ func TestNilContext(t *testing.T) {
 	require.Equal(t, wsd.StateOpen, c.State())
 }
 
+// The cause of a context may be the end of another connection, and has a prefix of its own.
+func TestErrorsAreNotPrefixedTwice(t *testing.T) {
+	other, otherPeer := servedConn(t, wsd.Config{})
+	defer otherPeer.close()
+	other.CloseNow()
+	gone := other.Context()
+
+	c, p := servedConn(t, wsd.Config{})
+	defer p.close()
+	_, pingErr := c.Ping(gone, nil)
+	_, receiveErr := c.Receive(gone)
+	_, writeErr := c.Writer(gone, wsd.TextMessage).Write([]byte("x"))
+	_, _, dialErr := wsd.Dial(gone, "ws://127.0.0.1:1", nil)
+	errs := []error{c.Send(gone, wsd.Text("x")), c.Flush(gone), pingErr, receiveErr, writeErr, dialErr}
+	for _, err := range errs {
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, net.ErrClosed)
+	}
+	// A message that is not brought to its end has an error within the cause.
+	cut := c.Writer(t.Context(), wsd.TextMessage)
+	_, err := cut.Write([]byte("\xC3"))
+	require.NoError(t, err)
+	errs = append(errs, cut.Close())
+	c.CloseNow()
+	require.ErrorIs(t, c.CloseEvent().Err, wsd.ErrInvalidMessage)
+	errs = append(errs, c.CloseEvent().Err, c.Send(t.Context(), wsd.Text("x")))
+	for _, err := range errs {
+		require.Equal(t, 0, strings.LastIndex(err.Error(), "wsd: "), err.Error())
+	}
+}
+
 func TestSendRefusesWhatMayNotBeSent(t *testing.T) {
 	c, p := servedConn(t, wsd.Config{})
 	defer p.close()

@@ -94,7 +94,7 @@ func (e *HandshakeError) Error() string {
 		s += ": " + e.Problem
 	}
 	if e.Err != nil {
-		s += ": " + strings.TrimPrefix(e.Err.Error(), "wsd: ")
+		s += ": " + plain(e.Err)
 	}
 	return s
 }
@@ -119,17 +119,21 @@ func (e *CloseArgumentError) Error() string {
 type closedError struct{ cause error }
 
 func (e *closedError) Error() string {
-	return "wsd: connection closed: " + strings.TrimPrefix(e.cause.Error(), "wsd: ")
+	return "wsd: connection closed: " + plain(e.cause)
 }
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 func (e *closedError) Unwrap() error        { return e.cause }
 
-// causeError is a cause of the end that wraps what the transport said. Its text is made when somebody asks: most ends are
-// never looked at.
+// causeError is a problem with the error behind it: what the transport said, a context's. Its text is made when somebody
+// asks: most ends are never looked at.
 type causeError struct {
 	problem string
 	err     error
 }
 
-func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + e.err.Error() }
+func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + plain(e.err) }
 func (e *causeError) Unwrap() error { return e.err }
+
+// plain is err's text without the prefix that the text around it has already. A context may end with another connection,
+// and so has that one's error for its cause.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }

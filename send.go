@@ -105,7 +105,7 @@ func (c *Conn) leave() {
 }
 
 func canceled(call string, ctx context.Context) error {
-	return fmt.Errorf("wsd: %s: %w", call, done.Why(ctx))
+	return &causeError{call, done.Why(ctx)}
 }
 
 // checkCall is what every call with a context begins with.
@@ -303,7 +303,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	return nil
 }
 
-func notCompressed(err error) error { return fmt.Errorf("wsd: compressing a message: %w", err) }
+func notCompressed(err error) error { return &causeError{"compressing a message", err} }
 
 // Flush waits until all that was queued before has been written to the transport. It returns an error matching ctx's
 // and its cause where ctx was done before that, and one matching ErrClosed where the connection ended.
@@ -417,7 +417,7 @@ func (w *messageWriter) Close() error {
 	if w.err = w.frame(finBit, nil); w.err != nil {
 		return w.err
 	}
-	w.err = fmt.Errorf("wsd: write to a message that is complete: %w", io.ErrClosedPipe)
+	w.err = &causeError{"write to a message that is complete", io.ErrClosedPipe}
 	return nil
 }
 
@@ -475,7 +475,7 @@ func (w *messageWriter) abandon(cause error) {
 	defer c.mu.Unlock()
 	if !w.complete && !c.out.refused {
 		const reason = "a message could not be completed"
-		c.setCause(fmt.Errorf("wsd: %s: %w", reason, cause), StatusInternalError, reason)
+		c.setCause(&causeError{reason, cause}, StatusInternalError, reason)
 		c.queueClose(StatusInternalError, reason)
 	}
 }

@@ -4,10 +4,8 @@ package pool
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/seed62836080/wsd"
-	"github.com/seed62836080/wsd/internal/done"
 )
 
 // The ways to close a connection.
@@ -107,7 +105,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 		case <-p.empty:
 		case <-p.ended:
 		default:
-			err = fmt.Errorf("wsd: pool shutdown: %w", done.Why(ctx))
+			err = canceled("pool shutdown", ctx)
 		}
 	}
 	p.mu.Lock()

@@ -3,9 +3,12 @@
 package pool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // Sentinel errors, to be matched with errors.Is.
@@ -46,3 +49,14 @@ func optionError(option, format string, args ...any) error {
 
 // plain is err's text without the prefix that the text around it has already.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }
+
+// plainError is an error in the middle of another one's text.
+type plainError struct{ error }
+
+func (e *plainError) Error() string { return plain(e.error) }
+func (e *plainError) Unwrap() error { return e.error }
+
+// canceled is the error of a call whose context was done, which may be a connection's, with that one's error for its cause.
+func canceled(call string, ctx context.Context) error {
+	return fmt.Errorf("wsd: %s: %w", call, &plainError{done.Why(ctx)})
+}

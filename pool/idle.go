@@ -2,12 +2,7 @@
 
 package pool
 
-import (
-	"context"
-	"fmt"
-
-	"github.com/seed62836080/wsd/internal/done"
-)
+import "context"
 
 // takeIdle takes an idle connection, nil where there is none.
 func (p *Pool) takeIdle() *resource {
@@ -97,7 +92,7 @@ func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.handOver(res, unused)
-		return false, fmt.Errorf("wsd: acquire: %w", done.Why(ctx))
+		return false, canceled("acquire", ctx)
 	}
 	p.mu.Lock()
 	p.counts.checksFailed++

@@ -29,14 +29,12 @@ package pool
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/puddle/v2"
 	"github.com/seed62836080/wsd"
-	"github.com/seed62836080/wsd/internal/done"
 )
 
 // Pool is a set of connections to one server, or to several that are equal. It is made by New and safe for concurrent
@@ -164,7 +162,7 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		return nil, wsd.ErrNilContext
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("wsd: acquire: %w", done.Why(ctx))
+		return nil, canceled("acquire", ctx)
 	}
 	if p.attention.Load() == 0 {
 		for res := p.takeIdle(); res != nil; res = p.takeIdle() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +92,13 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 		require.NoError(t, a.Release())
 		b := acquire(t, p)
 		ask(t, b, "hello")
+		// A connection's own context has its end for a cause, which has the prefix already.
+		conn, err := b.Unwrap()
+		require.NoError(t, err)
+		conn.CloseNow()
+		_, err = p.Acquire(conn.Context())
+		require.EqualError(t, err, "wsd: acquire: closed by CloseNow: "+net.ErrClosed.Error())
+		require.ErrorIs(t, err, net.ErrClosed)
 		require.NoError(t, b.Release())
 		var none context.Context
 		_, err = p.Acquire(none)

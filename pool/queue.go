@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/seed62836080/wsd/internal/done"
 )
 
 // waiter is an Acquire in the queue, or on its way into it.
@@ -121,26 +119,20 @@ func (p *Pool) leave(ctx context.Context, w *waiter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts.canceled++
-	ended := done.Why(ctx)
+	ended := canceled("acquire", ctx)
 	if w.queued {
 		p.remove(w)
 		if failure := p.outage(); failure != nil {
-			return fmt.Errorf("wsd: acquire: %w (%w)", ended, &plainError{failure})
+			return fmt.Errorf("%w (%w)", ended, &plainError{failure})
 		}
-		return fmt.Errorf("wsd: acquire: %w", ended)
+		return ended
 	}
 	// It was served at the same moment.
 	if d := <-w.ready; d.res != nil {
 		p.handOver(d.res, unused)
 	}
-	return fmt.Errorf("wsd: acquire: %w", ended)
+	return ended
 }
-
-// plainError is an error in the middle of another one's text.
-type plainError struct{ error }
-
-func (e *plainError) Error() string { return plain(e.error) }
-func (e *plainError) Unwrap() error { return e.error }
 
 // remove takes a waiter out of the queue. Called with mu held.
 func (p *Pool) remove(w *waiter) {
