@@ -357,3 +357,29 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		require.NoError(t, p.Close())
 	}
 }
+
+// What is handed to a waiter that has just given up counts as used just now, as if it had come back with nobody waiting.
+func TestWaiterThatGaveUpLeavesTheTimeOfUseAlone(t *testing.T) {
+	const idleFor, turns = time.Minute, 40
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1, MaxIdleTime: idleFor})
+		for range turns {
+			c := acquire(t, p)
+			time.Sleep(2 * idleFor)
+			ctx, cancel := context.WithCancel(t.Context())
+			waited := make(chan struct{})
+			go func() {
+				defer close(waited)
+				if again, err := p.Acquire(ctx); err == nil {
+					_ = again.Release()
+				}
+			}()
+			synctest.Wait()
+			cancel()
+			require.NoError(t, c.Release())
+			<-waited
+			time.Sleep(idleFor / 2)
+			require.Zero(t, p.Stats().IdleTooLong)
+		}
+	})
+}

@@ -129,7 +129,7 @@ func (p *Pool) leave(ctx context.Context, w *waiter) error {
 	}
 	// It was served at the same moment.
 	if d := <-w.ready; d.res != nil {
-		p.handOver(d.res, unused)
+		p.handOver(d.res, d.hot)
 	}
 	return ended
 }
