@@ -388,6 +388,14 @@ type bodyConn struct {
 
 func (c *bodyConn) Read(b []byte) (int, error) { return c.body.Read(b) }
 
+// NetConn returns the connection below TLS, nil where there is none: closing that does not wait for the peer.
+func (c *bodyConn) NetConn() net.Conn {
+	if secure, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		return secure.NetConn()
+	}
+	return nil
+}
+
 // CloseWrite tells the peer that nothing more comes, where the connection can.
 func (c *bodyConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -16,8 +16,10 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -900,6 +902,53 @@ func TestDialKeepsCloseWriteOfAConnectionOfAnotherMake(t *testing.T) {
 	<-half.closedWrite
 	<-conn.Closed()
 	require.Equal(t, wsd.StatusProtocolError, conn.CloseEvent().Code)
+}
+
+// stuckConn is a connection whose peer reads nothing, once it is told so.
+type stuckConn struct {
+	net.Conn
+	stuck  atomic.Bool
+	waited atomic.Bool // for longer than anybody may who aborts
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *stuckConn) Write(b []byte) (int, error) {
+	if !c.stuck.Load() {
+		return c.Conn.Write(b)
+	}
+	timer := time.NewTimer(2 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-c.closed:
+		return 0, net.ErrClosed
+	case <-timer.C:
+		c.waited.Store(true)
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+func (c *stuckConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// Closing a TLS connection takes a write, for which crypto/tls has five seconds: CloseNow has to close what is below it.
+func TestCloseNowOverTLSOfAnotherMakeDoesNotWaitForThePeer(t *testing.T) {
+	server := httptest.NewTLSServer(echoHandler(nil, nil))
+	defer server.Close()
+	stuck := &stuckConn{closed: make(chan struct{})}
+	transport := server.Client().Transport.(*http.Transport).Clone()
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var err error
+		stuck.Conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+		return stuck, err
+	}
+	conn, _, err := wsd.Dial(t.Context(), wsURL(server), &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	require.NoError(t, err)
+	stuck.stuck.Store(true)
+	conn.CloseNow()
+	require.False(t, stuck.waited.Load())
 }
 
 func TestDialThroughAUnixSocket(t *testing.T) {
