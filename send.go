@@ -225,8 +225,8 @@ func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size in
 		o.largeDone = make(chan struct{}, 1)
 	}
 	l := largeMessages.Get().(*largeMessage)
-	defer largeMessages.Put(l)
-	*l = largeMessage{opcode: opcode, data: data}
+	defer l.release()
+	l.opcode, l.data = opcode, data
 	o.large = l
 	c.sent(size)
 	c.mu.Unlock()
@@ -252,9 +252,7 @@ func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size in
 		<-o.largeDone
 		c.mu.Lock()
 	}
-	unwritten := len(l.data) > 0 || o.written < o.messages
-	l.data = nil // the caller's again
-	if unwritten {
+	if len(l.data) > 0 || o.written < o.messages {
 		return c.endErrorLocked()
 	}
 	return nil

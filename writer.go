@@ -94,6 +94,12 @@ type largeMessage struct {
 
 var largeMessages = sync.Pool{New: func() any { return new(largeMessage) }}
 
+// release gives l back, without the slice, which is the sender's again.
+func (l *largeMessage) release() {
+	*l = largeMessage{}
+	largeMessages.Put(l)
+}
+
 func (o *outgoing) init(role Role, cfg *Config) {
 	o.masked = role == ClientRole
 	o.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))

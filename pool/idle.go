@@ -139,7 +139,7 @@ func (p *Pool) giveBack(res *resource) {
 
 // How a connection comes to handOver.
 const (
-	usedNow = true  // a user or a dial is done with it
+	usedNow = true  // a user is done with it
 	unused  = false // it has been idle as long as before
 )
 

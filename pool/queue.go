@@ -19,7 +19,7 @@ type waiter struct {
 // delivery ends a waiting, with a connection or an error.
 type delivery struct {
 	res *resource
-	hot bool // it has been in use, or dialed, just now
+	hot bool // it has been in use just now
 	err error
 }
 
