@@ -246,13 +246,14 @@ func (c *Conn) Extensions() string {
 	return c.agreed.extensions
 }
 
-// Stats counts what a connection has done. Bytes are those of payloads, uncompressed.
+// Stats counts what a connection has done. Messages are text and binary ones, and bytes those of their payloads,
+// uncompressed.
 type Stats struct {
-	MessagesReceived uint64
-	BytesReceived    uint64
-	MessagesDropped  uint64 // received and discarded: no room under DropSlow, or this side was closing
-	MessagesSent     uint64 // accepted by Send
-	BytesSent        uint64
+	MessagesReceived uint64 // whole ones that came, be they waiting in Messages, received, or dropped
+	BytesReceived    uint64 // of those
+	MessagesDropped  uint64 // those of them that were discarded: no room under DropSlow, or this side was closing
+	MessagesSent     uint64 // accepted by Send and SendPrepared, and those of a Writer once they are complete
+	BytesSent        uint64 // of those
 	Writes           uint64 // writes to the transport: far fewer than messages where senders coalesce
 	PongsCoalesced   uint64 // pings not answered on their own because the peer did not read (RFC 6455, section 5.5.3)
 }

@@ -50,7 +50,7 @@ type outgoing struct {
 
 	admission admission
 	largeDone chan struct{} // has room for the one value that the sender of the large message waits for
-	wake      chan struct{} // has room for the one value that a parked writer is sent
+	wake      chan struct{} // has room for the one value that a writer asleep is sent
 	progress  chan struct{} // made for those who wait, closed after every write and at the end
 	failed    *causeError   // the cause of the end that a failed write is, unless the reader finds another
 
@@ -60,7 +60,7 @@ type outgoing struct {
 	closeWritten bool
 	writing      bool // somebody writes, with mu given up
 	running      bool // the writer goroutine exists
-	parked       bool // it waits for wake
+	asleep       bool // it waits for wake
 	unused       bool // nothing has been sent since the keepalive looked: the writer need not stay
 	pongsStuck   bool // the reader has waited for pongs to be written, in vain
 
@@ -191,8 +191,8 @@ func (c *Conn) wakeWriter() {
 		}
 		o.running = true
 		c.group.Go(c.writeLoop)
-	case o.parked:
-		o.parked = false
+	case o.asleep:
+		o.asleep = false
 		o.wake <- struct{}{}
 	}
 }
@@ -205,8 +205,8 @@ func (c *Conn) stopWriter() {
 	}
 	o.stopped = true
 	o.signalProgress()
-	if o.parked {
-		o.parked = false
+	if o.asleep {
+		o.asleep = false
 		o.wake <- struct{}{}
 	}
 }
@@ -232,7 +232,7 @@ func (c *Conn) writeLoop() error {
 			c.mu.Unlock()
 			return nil
 		}
-		o.parked = true
+		o.asleep = true
 		c.mu.Unlock()
 		<-o.wake
 	}
@@ -404,7 +404,7 @@ func (c *Conn) leaveToWriter() {
 // ready reports whether a sender may write itself: nobody writes or is about to, and no more waits than the queue and
 // the large message.
 func (o *outgoing) ready() bool {
-	return !o.writing && (o.parked || !o.running) && !o.stopped && o.rest == nil && o.control == nil &&
+	return !o.writing && (o.asleep || !o.running) && !o.stopped && o.rest == nil && o.control == nil &&
 		o.closeFrame == nil
 }
 
