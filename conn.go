@@ -100,8 +100,8 @@ const (
 
 // NewConn makes a connection of a transport over which the opening handshake is done already, or which needs none. It
 // owns rwc from now on. Its Close must not wait for the peer, and must end a Read and a Write that are waiting, as a
-// net.Conn's does; deadlines and CloseWrite are used where it has them. A Compression in cfg is taken as negotiated just
-// so.
+// net.Conn's does; deadlines and CloseWrite are used where it has them, and so is NetConn, with which a TLS connection says
+// what is below it and can be closed without waiting. A Compression in cfg is taken as negotiated just so.
 func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 	c := newConn(rwc, role, &cfg, agreement{compression: cfg.Compression})
 	c.start(nil)

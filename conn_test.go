@@ -1159,16 +1159,28 @@ func TestContextsWithACause(t *testing.T) {
 	}
 }
 
-// bareTLS is a transport that says it has a connection below, as a tls.Conn does, and has none.
-type bareTLS struct{ net.Conn }
+// layered is a transport that says what is below it, as a tls.Conn does.
+type layered struct {
+	net.Conn
+	below func() net.Conn
+}
 
-func (bareTLS) NetConn() net.Conn { return nil }
+func (l layered) NetConn() net.Conn { return l.below() }
 
-func TestTransportWithNothingBelow(t *testing.T) {
-	client, server := net.Pipe()
-	defer client.Close()
-	conn := wsd.NewConn(bareTLS{server}, wsd.ServerRole, wsd.Config{PingInterval: -1})
-	conn.CloseNow()
-	<-conn.Closed()
-	require.ErrorIs(t, conn.CloseEvent().Err, net.ErrClosed)
+func TestTransportsThatAreAskedWhatIsBelow(t *testing.T) {
+	for name, below := range map[string]func(self net.Conn) net.Conn{
+		"nothing": func(net.Conn) net.Conn { return nil },
+		"itself":  func(self net.Conn) net.Conn { return self },
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer client.Close()
+			transport := &layered{Conn: server}
+			transport.below = func() net.Conn { return below(transport) }
+			conn := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
+			conn.CloseNow()
+			<-conn.Closed()
+			require.ErrorIs(t, conn.CloseEvent().Err, net.ErrClosed)
+		})
+	}
 }

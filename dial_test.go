@@ -933,22 +933,32 @@ func (c *stuckConn) Close() error {
 	return c.Conn.Close()
 }
 
-// Closing a TLS connection takes a write, for which crypto/tls has five seconds: CloseNow has to close what is below it.
-func TestCloseNowOverTLSOfAnotherMakeDoesNotWaitForThePeer(t *testing.T) {
+// Closing a TLS connection takes a write, for which crypto/tls has five seconds: CloseNow has to close what is at the
+// bottom, below each TLS there is.
+func TestCloseNowOverTLSDoesNotWaitForThePeer(t *testing.T) {
 	server := httptest.NewTLSServer(echoHandler(nil, nil))
 	defer server.Close()
-	stuck := &stuckConn{closed: make(chan struct{})}
-	transport := server.Client().Transport.(*http.Transport).Clone()
-	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		var err error
-		stuck.Conn, err = new(net.Dialer).DialContext(ctx, network, addr)
-		return stuck, err
+	proxy := httptest.NewTLSServer(connectProxy{targets: make(chan string, 1)})
+	defer proxy.Close()
+	for name, proxyURL := range map[string]string{"to the server": "", "to a proxy, and within that to the server": proxy.URL} {
+		t.Run(name, func(t *testing.T) {
+			stuck := &stuckConn{closed: make(chan struct{})}
+			transport := server.Client().Transport.(*http.Transport).Clone()
+			transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				var err error
+				stuck.Conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+				return stuck, err
+			}
+			if proxyURL != "" {
+				transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxyURL) }
+			}
+			conn, _, err := wsd.Dial(t.Context(), wsURL(server), &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+			require.NoError(t, err)
+			stuck.stuck.Store(true)
+			conn.CloseNow()
+			require.False(t, stuck.waited.Load())
+		})
 	}
-	conn, _, err := wsd.Dial(t.Context(), wsURL(server), &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport}})
-	require.NoError(t, err)
-	stuck.stuck.Store(true)
-	conn.CloseNow()
-	require.False(t, stuck.waited.Load())
 }
 
 func TestDialThroughAUnixSocket(t *testing.T) {

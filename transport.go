@@ -20,6 +20,9 @@ const (
 	maxEmptyReads = 100
 	// maxDiscards is how many bursts are read of a peer that goes on behind its close frame.
 	maxDiscards = 64
+	// maxLayers bounds the connections that may be below each other: TLS to a proxy and TLS to the server within that are
+	// two. It ends the search where one says that it is below itself.
+	maxLayers = 8
 )
 
 var errNothingThere = errors.New("wsd: nothing to read")
@@ -192,15 +195,30 @@ func (t *transport) closeWrite() bool {
 // close ends the transport when there is nothing more to say.
 func (t *transport) close() { t.closeOnce.Do(func() { _ = t.rwc.Close() }) }
 
-// abort ends all reading and writing at once. It does not wait for the peer, as a TLS connection's Close may.
+// abort ends all reading and writing at once. It does not wait for the peer, as a TLS connection's Close may: what is
+// below is closed first.
 func (t *transport) abort() {
 	if d, ok := t.rwc.(interface{ SetDeadline(time.Time) error }); ok {
 		_ = d.SetDeadline(time.Unix(1, 0))
 	}
-	if inner, ok := t.rwc.(interface{ NetConn() net.Conn }); ok {
-		if conn := inner.NetConn(); conn != nil {
-			_ = conn.Close()
-		}
+	if conn := bottom(t.rwc); conn != nil {
+		_ = conn.Close()
 	}
 	t.close()
+}
+
+// bottom returns the last of the connections that are below rwc, below that, and so on; nil where there is none.
+func bottom(rwc any) (conn net.Conn) {
+	for range maxLayers {
+		secure, ok := rwc.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		below := secure.NetConn()
+		if below == nil {
+			break
+		}
+		conn, rwc = below, below
+	}
+	return conn
 }
