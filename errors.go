@@ -28,7 +28,7 @@ var (
 	ErrInvalidMessage = errors.New("wsd: invalid message")
 	// ErrNilContext is returned where a nil context was passed.
 	ErrNilContext = errors.New("wsd: nil context, use context.Background()")
-	// ErrServerClosed refuses connections to a Server after Shutdown.
+	// ErrServerClosed is the text with which a Server answers requests after Shutdown, with status 503. No call returns it.
 	ErrServerClosed = errors.New("wsd: server closed")
 )
 
