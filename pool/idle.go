@@ -85,8 +85,12 @@ func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 	defer cancel()
 	_, err := l.conn.Ping(check, nil)
 	switch {
-	case err == nil:
+	case err == nil && l.reusable():
 		return true, nil
+	case err == nil:
+		// A late answer has come, ahead of the pong.
+		p.discard(res)
+		return false, nil
 	case ctx.Err() != nil:
 		// Nothing is known of the connection, whose next user will check it again.
 		p.mu.Lock()

@@ -238,6 +238,31 @@ func TestLateAnswerToAnIdleConnection(t *testing.T) {
 	})
 }
 
+// So is one whose answer comes while it is checked: it stands ahead of the pong.
+func TestLateAnswerDuringACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, func(c *wsd.Conn) {
+			for m := range c.Messages() {
+				if string(m.Data) == "slow" {
+					<-time.After(time.Second)
+				}
+				_ = c.Send(context.Background(), m)
+			}
+		})
+		h.server.MessageBuffer = -1 // so that with two messages the server reads nothing more, pings neither
+		p := newPool(t, h, pool.Options{MaxConns: 1, CheckAfter: 100 * time.Millisecond, CheckTimeout: time.Minute})
+		c := acquire(t, p)
+		require.NoError(t, c.Send(context.Background(), wsd.Text("slow")))
+		require.NoError(t, c.Send(context.Background(), wsd.Text("and another")))
+		require.NoError(t, c.Release()) // against the rules
+		<-time.After(500 * time.Millisecond)
+		c = acquire(t, p)
+		ask(t, c, "fast")
+		require.NoError(t, c.Release())
+		require.Equal(t, uint64(1), p.Stats().Discarded)
+	})
+}
+
 func TestDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)
