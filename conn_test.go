@@ -737,6 +737,19 @@ func TestKeepalive(t *testing.T) {
 			})
 		}
 	})
+	t.Run("a consumer that stalled before the ping is no excuse", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := servedConn(t, wsd.Config{MessageBuffer: -1})
+			defer p.close()
+			start := time.Now()
+			p.send(text("waits"))
+			time.Sleep(time.Second)
+			<-c.Messages()
+			<-c.Closed()
+			require.Equal(t, 50*time.Second, time.Since(start))
+			require.ErrorIs(t, c.CloseEvent().Err, wsd.ErrPongTimeout)
+		})
+	})
 	t.Run("pings only, no deadline", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := servedConn(t, wsd.Config{PongTimeout: -1, PingInterval: 10 * time.Second})

@@ -211,9 +211,10 @@ func (c *Conn) keepAlive() {
 	c.sendKeepalive()
 }
 
-// lookAtPeer notes what there is of the peer, for judgePeer. Called with mu held.
+// lookAtPeer notes how things stand with the peer, for judgePeer to see what has changed. Called with mu held.
 func (c *Conn) lookAtPeer() {
 	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
+	c.stallSeen.Store(c.stalled.Load())
 }
 
 // sendKeepalive queues a ping, unless there is one that waits to be written. Called with mu held.
@@ -240,7 +241,7 @@ const (
 func (c *Conn) judgePeer() verdict {
 	// A consumer that does not receive keeps pongs from being read. Pings go on while nothing is read, for only a write
 	// that fails tells then that the peer is gone.
-	stalled := c.stallSeen.Swap(c.stalled.Load()) || c.stalled.Load()
+	stalled := c.stallSeen.Load() || c.stalled.Load()
 	if unsent := c.out.pingBytes() > 0; unsent && c.transport.progress.Load() != c.writesSeen {
 		// The peer reads slowly what is ahead of the ping.
 		c.pingLate = true
