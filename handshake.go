@@ -147,9 +147,9 @@ func checkExtraHeader(h http.Header) *HandshakeError {
 		if isHandshakeField(name) {
 			problem := "set by the handshake itself, it cannot be given"
 			switch {
-			case strings.EqualFold(name, wireProtocol):
+			case equalFold(name, wireProtocol):
 				problem += "; use Subprotocols"
-			case strings.EqualFold(name, wireExtensions):
+			case equalFold(name, wireExtensions):
 				problem += "; use Compression"
 			}
 			return &HandshakeError{Header: name, Problem: problem}
