@@ -1172,6 +1172,27 @@ func TestContextsWithACause(t *testing.T) {
 	}
 }
 
+// A transport that cannot tell whether there is something to read is waited at with a small buffer, also behind a message
+// that was read straight into its place.
+func TestIdleConnectionsKeepNoBurstBuffer(t *testing.T) {
+	const conns, burst = 50, 64 << 10 // bytes
+	servers, peers := make([]*wsd.Conn, conns), make([]*peer, conns)
+	for i := range conns {
+		servers[i], peers[i] = servedConn(t, wsd.Config{PingInterval: -1})
+		defer servers[i].CloseNow()
+		defer peers[i].close()
+	}
+	large := maskedFrame(make([]byte, 200<<10))
+	before := held()
+	for i, p := range peers {
+		p.sendRaw(large)
+		m, err := servers[i].Receive(t.Context())
+		require.NoError(t, err)
+		require.Len(t, m.Data, 200<<10)
+	}
+	require.Less(t, held(), before+conns*burst/2)
+}
+
 // layered is a transport that says what is below it, as a tls.Conn does.
 type layered struct {
 	net.Conn

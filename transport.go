@@ -59,7 +59,7 @@ type transport struct {
 	closeOnce sync.Once
 	lender
 	idle   *[readIdle]byte // kept to wait with; nil with raw
-	filled bool            // the last read filled its buffer, so more is there
+	filled bool            // the last read filled its buffer, so more is there, most likely
 }
 
 func (t *transport) init(rwc io.ReadWriteCloser) {
@@ -97,8 +97,9 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 			return nil, errInvalidRead
 		}
 		if n > 0 {
-			// What came is worth more than what went wrong behind it: the next read says that again.
-			t.filled = n == len(into)
+			// What came is worth more than what went wrong behind it: the next read says that again. That a payload has
+			// filled its place says nothing of what follows it.
+			t.filled = direct == nil && n == len(into)
 			return into[:n], nil
 		}
 		if err != nil {
