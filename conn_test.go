@@ -411,6 +411,32 @@ func TestWriter(t *testing.T) {
 			require.True(t, want == string(m.Data))
 		})
 	})
+	t.Run("fragments are queued while others are being written", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := wsdtest.Transport()
+			defer a.Close()
+			stuck := make(chan struct{})
+			write := func(p []byte) (int, error) { <-stuck; return b.Write(p) }
+			c := wsd.NewConn(&strange{read: b.Read, write: write, close: b.Close}, wsd.ServerRole, wsd.Config{PingInterval: -1})
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				_, err := c.Writer(t.Context(), wsd.BinaryMessage).Write(make([]byte, 64<<10)) // two fragments
+				if err != nil {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait()
+			select {
+			case <-written:
+			default:
+				t.Error("the second fragment waits for the first to be written, with room in the queue")
+			}
+			close(stuck)
+			<-written
+			c.CloseNow()
+		})
+	})
 	t.Run("nothing written is an empty message", func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
 		defer p.close()

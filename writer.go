@@ -51,7 +51,7 @@ type outgoing struct {
 	admission admission
 	largeDone chan struct{} // has room for the one value that the sender of the large message waits for
 	wake      chan struct{} // has room for the one value that a writer asleep is sent
-	progress  chan struct{} // made for those who wait, closed after every write and at the end
+	progress  chan struct{} // made for those who wait, closed around every write and at the end
 	failed    *causeError   // the cause of the end that a failed write is, unless the reader finds another
 
 	masked       bool // this side masks
@@ -166,7 +166,8 @@ func (o *outgoing) idle() bool {
 		(o.closeFrame == nil || o.closeWritten)
 }
 
-// progressed returns a channel that is closed after the next write, and at the end.
+// progressed returns a channel that is closed when something is next taken to be written or has been written, and at the
+// end.
 func (o *outgoing) progressed() <-chan struct{} {
 	if o.progress == nil {
 		o.progress = make(chan struct{})
@@ -337,6 +338,7 @@ func (c *Conn) writeNext() {
 	b := c.out.next()
 	c.out.writing = true
 	c.admit()
+	c.out.signalProgress() // what has been taken has left room
 	c.mu.Unlock()
 	err := c.transport.write(b.head, b.body)
 	c.mu.Lock()
