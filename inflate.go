@@ -584,20 +584,21 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		from := n - distance
 		switch {
-		case length >= 64 && distance >= length:
-			copy(out[n:n+length], out[from:])
-			n += length
-		case distance >= 8:
+		case distance == 1:
 			// By words, up to 7 bytes too many: there is room for them, and they are written again.
+			run := uint64(out[from]) * 0x0101010101010101
 			for i := 0; i < length; i += 8 {
-				binary.LittleEndian.PutUint64(out[n+i:], binary.LittleEndian.Uint64(out[from+i:]))
+				binary.LittleEndian.PutUint64(out[n+i:], run)
 			}
 			n += length
-		case distance == 1:
-			run := out[n : n+length]
-			b := out[from]
-			for i := range run {
-				run[i] = b
+		case length >= 64:
+			// What repeats doubles with each copy. Words would wait for those that were written just before.
+			for end := n + length; n < end; {
+				n += copy(out[n:end], out[from:n])
+			}
+		case distance >= 8:
+			for i := 0; i < length; i += 8 {
+				binary.LittleEndian.PutUint64(out[n+i:], binary.LittleEndian.Uint64(out[from+i:]))
 			}
 			n += length
 		default:

@@ -331,6 +331,63 @@ func TestInflateByHand(t *testing.T) {
 	}
 }
 
+// match writes a length and a distance with the codes that bring no tables (RFC 1951, sections 3.2.5 and 3.2.6).
+func (w *bitWriter) match(length, distance int) *bitWriter {
+	symbol, base, extra := 257, 3, 0
+	for n := 0; length < longestMatch && length >= base+1<<extra; n++ {
+		base += 1 << extra
+		symbol++
+		extra = max(0, (n+1)/4-1)
+	}
+	if length == longestMatch {
+		symbol, base, extra = 285, longestMatch, 0
+	}
+	if symbol < 280 {
+		w.code(7, symbol-256)
+	} else {
+		w.code(8, 0xC0+symbol-280)
+	}
+	w.bits(uint(extra), length-base)
+	symbol, base, extra = 0, 1, 0
+	for distance >= base+1<<extra {
+		base += 1 << extra
+		symbol++
+		extra = max(0, symbol/2-1)
+	}
+	return w.code(5, symbol).bits(uint(extra), distance-base)
+}
+
+// TestInflateMatches holds that every length is copied right from every distance that matters: shorter than a word, than a
+// length that is worth a call, and than the match itself.
+func TestInflateMatches(t *testing.T) {
+	for distance := 1; distance <= 2*longestMatch; distance++ {
+		var expected []byte
+		w := new(bitWriter).bits(3, 2)
+		literal := func() {
+			b := byte(len(expected)*7) % 144 // those that have codes of 8 bits
+			w.code(8, 0x30+int(b))
+			expected = append(expected, b)
+		}
+		for range distance {
+			literal()
+		}
+		for length := 3; length <= longestMatch; length++ {
+			w.match(length, distance)
+			for range length {
+				expected = append(expected, expected[len(expected)-distance])
+			}
+			literal()
+		}
+		data := w.code(7, 0).end()
+		inflated, err := inflate(data, noLimit, nil, 1<<maxWindowBits)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(expected, inflated), "distance %d", distance)
+		judged, err := inflateStd(data, nil)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(judged, inflated), "distance %d", distance)
+	}
+}
+
 // TestInflateCut holds that a message that ends too early, anywhere, is refused, unless the tail happens to complete what it
 // cut: then the standard library takes it too.
 func TestInflateCut(t *testing.T) {
