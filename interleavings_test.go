@@ -325,6 +325,60 @@ func TestFlushAcrossACancelledSend(t *testing.T) {
 	}
 }
 
+// pingsThatWait begins pings until the writer waits for a peer that does not read, and returns their group.
+func pingsThatWait(ctx context.Context, t *testing.T, c *wsd.Conn, count int) *sync.WaitGroup {
+	t.Helper()
+	var calls sync.WaitGroup
+	for range count {
+		calls.Go(func() { _, _ = c.Ping(ctx, make([]byte, 125)) })
+	}
+	synctest.Wait()
+	return &calls
+}
+
+// Nothing but pings is ahead of the message that is given up: no write of theirs is one that Flush waits for.
+func TestFlushAcrossACancelledSendBehindPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{PingInterval: -1})
+		defer p.close()
+		calls := pingsThatWait(t.Context(), t, c, 1000)
+		ctx, cancel := context.WithCancel(t.Context())
+		calls.Go(func() { require.ErrorIs(t, c.Send(ctx, wsd.Binary(make([]byte, 100<<10))), context.Canceled) })
+		synctest.Wait()
+		flushed := make(chan error, 1)
+		calls.Go(func() { flushed <- c.Flush(t.Context()) })
+		synctest.Wait()
+		require.Empty(t, flushed)
+		cancel()
+		synctest.Wait()
+		require.Len(t, flushed, 1, "Flush waits for a message that nobody sends any more")
+		require.NoError(t, <-flushed)
+		c.CloseNow()
+		calls.Wait()
+	})
+}
+
+// What waits to be written is bounded for pings too, whoever begins how many of them.
+func TestPingsWaitForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{PingInterval: -1})
+		ctx, cancel := context.WithCancel(t.Context())
+		const begun = 5000
+		calls := pingsThatWait(ctx, t, c, begun)
+		cancel() // those that wait for room have not been taken
+		calls.Wait()
+		go func() { _ = c.Close(wsd.StatusNormalClosure, "") }()
+		taken := 0
+		for p.receive().first == 0x89 {
+			taken++
+		}
+		// 64 KiB each in the transport, in the writer's hands and behind it.
+		require.LessOrEqual(t, taken, 3*(64<<10)/127+3, "of %d", begun)
+		p.close()
+		<-c.Closed()
+	})
+}
+
 func TestEndIsNotCleanWhereTheCloseFrameWasNotWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{SendQueue: -1, PingInterval: -1})
