@@ -13,7 +13,9 @@ type Config struct {
 	// MaxFragments bounds the frames of one received message; more fail the connection with StatusPolicyViolation.
 	// Default 131072.
 	MaxFragments int
-	// MessageBuffer is the capacity of Messages, in messages; negative means unbuffered. Default 16.
+	// MessageBuffer is the capacity of Messages, in messages; negative means unbuffered. Default 16. For a message of
+	// 1 MiB or more, Messages is full as well where it would hold more than 64 MiB in such messages with it, for what
+	// compresses well costs a peer next to nothing; where none of them waits, there is always room for one.
 	MessageBuffer int
 	// SendQueue bounds what Send queues ahead of the network, in bytes; a Send that finds the queue full waits.
 	// A message larger than that is taken alone. Default 64 KiB.

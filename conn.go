@@ -36,13 +36,14 @@ type Conn struct {
 
 	// The reader's own.
 	parser      Parser
-	deliveredAt time.Duration // on clock: when the last read with a message in it came, or that was delivered
-	settledAt   time.Duration // on clock: when all messages before it had last been answered
-	pause       time.Duration // between the last messages that did not come together
-	stamped     bool          // deliveredAt fits the present read
-	watched     bool          // a watch has been started over the present reader
-	discarding  bool          // a message was discarded, and so are all behind it
-	dropReport  bool          // Errors has been told that messages are dropped
+	deliveredAt time.Duration   // on clock: when the last read with a message in it came, or that was delivered
+	settledAt   time.Duration   // on clock: when all messages before it had last been answered
+	pause       time.Duration   // between the last messages that did not come together
+	heavy       *[]heavyMessage // nil before the first
+	stamped     bool            // deliveredAt fits the present read
+	watched     bool            // a watch has been started over the present reader
+	discarding  bool            // a message was discarded, and so are all behind it
+	dropReport  bool            // Errors has been told that messages are dropped
 
 	// What the reader tells others.
 	batchLeft atomic.Bool   // it has bytes that it has not parsed

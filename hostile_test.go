@@ -214,6 +214,52 @@ func TestCVE_2018_1000518_DecompressionBomb(t *testing.T) {
 	}
 }
 
+// Messages that were compressed a thousandfold do not pile up in front of a consumer that does not receive, and none of them
+// is lost, though one alone be larger than what may wait.
+func TestHeavyMessagesThatWait(t *testing.T) {
+	for _, row := range []struct {
+		policy            wsd.SlowConsumerPolicy
+		size, count, most int
+	}{
+		{wsd.BlockSlow, 24 << 20, 4, 2},
+		{wsd.CloseSlow, 24 << 20, 4, 2},
+		{wsd.DropSlow, 24 << 20, 4, 2},
+		{wsd.BlockSlow, 70 << 20, 2, 1},
+	} {
+		const tail = "\x00\x00\xff\xff" // of each megabyte but the last
+		compressed := strings.TrimSuffix(strings.Repeat(string(zeros(t, 1<<20))+tail, row.size>>20), tail)
+		bomb, small := frame{0xC2, []byte(compressed)}, frame{0xC2, zeros(t, 1000)}
+		synctest.Test(t, func(t *testing.T) {
+			conn, p := servedConn(t, wsd.Config{Compression: &wsd.Compression{}, SlowConsumer: row.policy, StallTimeout: time.Minute,
+				MaxMessageSize: 100 << 20})
+			defer p.close()
+			defer conn.CloseNow()
+			p.send(small)
+			for range row.count {
+				go func() { _, _ = p.rwc.Write(p.encode(bomb)) }() // which ends with the connection, if not before
+				synctest.Wait()
+			}
+			require.Len(t, conn.Messages(), 1+row.most)
+			switch row.policy {
+			case wsd.DropSlow:
+				require.EqualValues(t, row.count-row.most, conn.Stats().MessagesDropped)
+			case wsd.CloseSlow:
+				require.ErrorIs(t, <-conn.Errors(), wsd.ErrSlowConsumer)
+			default:
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				for i := range 1 + row.count {
+					time.Sleep(time.Second) // the consumer's pace, in the bubble
+					m, err := conn.Receive(ctx)
+					require.NoError(t, err)
+					require.Equal(t, i > 0, len(m.Data) == row.size)
+				}
+				require.Zero(t, conn.Stats().MessagesDropped)
+			}
+		})
+	}
+}
+
 // Fragments without number, empty ones too, end at a limit and cost nothing that grows (CVE-2026-48779).
 func TestCVE_2026_48779_FragmentFlood(t *testing.T) {
 	for _, payload := range []string{"", "x"} {

@@ -2,7 +2,10 @@
 
 package wsd
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // readLoop reads until the connection ends, and returns the cause, or until it is parked. buffered is what had been read
 // before.
@@ -141,10 +144,13 @@ func (c *Conn) deliver(m Message) error {
 	}
 	// Counted before it is there, for the consumer may answer at once.
 	c.delivered.Add(1)
-	select {
-	case c.messages <- m:
-		return nil
-	default:
+	if len(m.Data) < heavyLeast || c.roomFor(len(m.Data)) {
+		select {
+		case c.messages <- m:
+			c.noteHeavy(len(m.Data))
+			return nil
+		default:
+		}
 	}
 	delivered, err := c.deliverSlow(m)
 	if !delivered {
@@ -179,16 +185,64 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	c.stalled.Store(true)
 	defer c.stalled.Store(false)
 	c.stallSeen.Store(true)
-	select {
-	case c.messages <- m:
-		c.deliveredAt = clock()
-		return true, nil
-	case <-closing:
-		// This side closes. A gap would be worse than an end: nothing behind this message is delivered either.
-		c.discarding = true
-		return false, nil
-	case <-stall:
-		return false, ErrSlowConsumer
+	for pause := heavyPause; ; pause = min(2*pause, heavyPauseMost) {
+		messages := c.messages
+		var again <-chan time.Time // nobody tells that a message has been taken
+		if len(m.Data) >= heavyLeast && !c.roomFor(len(m.Data)) {
+			messages, again = nil, time.After(pause)
+		}
+		select {
+		case messages <- m:
+			c.noteHeavy(len(m.Data))
+			c.deliveredAt = clock()
+			return true, nil
+		case <-again:
+		case <-closing:
+			// This side closes. A gap would be worse than an end: nothing behind this message is delivered either.
+			c.discarding = true
+			return false, nil
+		case <-stall:
+			return false, ErrSlowConsumer
+		}
+	}
+}
+
+const (
+	// heavyMost is how many bytes of heavy messages may wait in Messages, where they are more than one: a peer that
+	// compresses sends a thousandth of them.
+	heavyMost = 64 << 20
+	// heavyLeast is from how many bytes on a message counts for that.
+	heavyLeast = 1 << 20
+	// heavyPause is how long the reader waits at first before it looks again whether there is room for one more, and
+	// heavyPauseMost how long at the most.
+	heavyPause     = time.Millisecond
+	heavyPauseMost = 100 * time.Millisecond
+)
+
+// heavyMessage is one that went into Messages and may wait there still.
+type heavyMessage struct {
+	number uint64 // as delivered counts
+	size   int
+}
+
+// roomFor reports whether a heavy message, which delivered counts already, may go into Messages.
+func (c *Conn) roomFor(size int) bool {
+	if c.heavy == nil {
+		c.heavy = new([]heavyMessage)
+	}
+	taken := c.delivered.Load() - 1 - uint64(len(c.messages))
+	waiting := slices.DeleteFunc(*c.heavy, func(message heavyMessage) bool { return message.number <= taken })
+	*c.heavy = waiting
+	for _, message := range waiting {
+		size += message.size
+	}
+	return len(waiting) == 0 || size <= heavyMost
+}
+
+// noteHeavy counts the message that has gone into Messages for those that wait there, where it is heavy.
+func (c *Conn) noteHeavy(size int) {
+	if size >= heavyLeast {
+		*c.heavy = append(*c.heavy, heavyMessage{c.delivered.Load(), size})
 	}
 }
 
