@@ -118,6 +118,21 @@ func TestRedialYieldsFreshConnections(t *testing.T) {
 	})
 }
 
+// A context that is done ends the sequence without a further error, whatever the end of the turn's connection is taken for.
+func TestRedialWhoseContextEndsInATurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := redialing(t, handled(t, echo), wsd.RedialOptions{Permanent: func(error) bool { return true }})
+		ctx, cancel := context.WithCancel(t.Context())
+		turns := 0
+		for _, err := range wsd.Redial(ctx, "ws://server/", r.opts) {
+			require.NoError(t, err)
+			turns++
+			cancel()
+		}
+		require.Equal(t, 1, turns)
+	})
+}
+
 // The bound of the pauses doubles up to MaxBackoff, the pauses are spread under it, and what lived long enough resets it.
 func TestRedialBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
