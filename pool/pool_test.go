@@ -128,6 +128,33 @@ func TestNoConnectionIsLostToACanceledWait(t *testing.T) {
 	require.NoError(t, b.Release())
 }
 
+// A wait that begins at the very moment of a Release sees it, though nobody else comes who would find the connection idle.
+func TestNoReleaseIsLostToAWaitThatBegins(t *testing.T) {
+	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	begin, done := make(chan struct{}), make(chan error)
+	defer close(begin)
+	go func() {
+		for range begin {
+			c, err := p.Acquire(ctx)
+			if err == nil {
+				err = c.Release()
+			}
+			done <- err
+		}
+	}()
+	for i := range 50_000 {
+		c := acquire(t, p)
+		begin <- struct{}{}
+		for range i % 64 { // the two meet at all moments
+			p.Stats()
+		}
+		require.NoError(t, c.Release())
+		require.NoError(t, <-done)
+	}
+}
+
 func TestUseAfterRelease(t *testing.T) {
 	for name, end := range map[string]func(*pool.Conn) error{"Release": (*pool.Conn).Release, "Destroy": (*pool.Conn).Destroy} {
 		t.Run(name, func(t *testing.T) {
