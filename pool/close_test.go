@@ -5,6 +5,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -126,6 +127,52 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 		require.Equal(t, wsd.StateClosed, conn.State())
 		require.NoError(t, out.Release())
 	})
+}
+
+// A connection whose Setup is done when the pool has been closed belongs to nobody, and is closed as well.
+func TestSetupThatOutlastsThePool(t *testing.T) {
+	for name, end := range map[string]func(*pool.Pool) error{
+		"Close":    (*pool.Pool).Close,
+		"Shutdown": func(p *pool.Pool) error { return p.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun, goOn := make(chan *wsd.Conn, 1), make(chan struct{})
+				h := newHost(t, nil)
+				p := newPool(t, h, pool.Options{MaxConns: 1, Setup: func(_ context.Context, conn *wsd.Conn) error {
+					begun <- conn
+					<-goOn
+					return nil
+				}})
+				waiting := acquireLater(p)
+				conn := <-begun
+				ended := make(chan error, 1)
+				go func() { ended <- end(p) }()
+				require.ErrorIs(t, (<-waiting).err, pool.ErrClosed)
+				close(goOn)
+				require.NoError(t, <-ended)
+				require.Equal(t, wsd.StateClosed, conn.State())
+				synctest.Wait()
+				require.Zero(t, h.open())
+			})
+		})
+	}
+}
+
+// A Shutdown that meets a dial at its very end neither waits for the connection nor leaves it.
+func TestShutdownBesideADial(t *testing.T) {
+	h := newHost(t, nil)
+	opts := options(map[string]*host{"server": h}, pool.Options{MaxConns: 8, MinIdle: 8})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 2000 {
+		p, err := pool.New("ws://server/", opts)
+		require.NoError(t, err)
+		for p.Stats().Idle < i%8 { // some are there, and others on their way
+			runtime.Gosched()
+		}
+		require.NoError(t, p.Shutdown(ctx))
+	}
 }
 
 // A Close in the middle ends a Shutdown that waits.

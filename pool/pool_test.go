@@ -128,6 +128,40 @@ func TestNoConnectionIsLostToACanceledWait(t *testing.T) {
 	require.NoError(t, b.Release())
 }
 
+// lateContext is done from the moment at which somebody waits for it, and something else has happened by then.
+type lateContext struct {
+	context.Context
+	meanwhile func()
+	err       error
+}
+
+func (l *lateContext) Done() <-chan struct{} {
+	if l.err == nil {
+		l.err = context.Canceled
+		l.meanwhile()
+	}
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func (l *lateContext) Err() error { return l.err }
+
+// Whichever of a connection and the end of its context a wait sees, the connection is not lost.
+func TestWaitServedBesideItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
+		for range 50 {
+			out := acquire(t, p)
+			c, err := p.Acquire(&lateContext{Context: context.Background(), meanwhile: func() { require.NoError(t, out.Release()) }})
+			if err == nil {
+				require.NoError(t, c.Release())
+			}
+			require.Equal(t, 1, p.Stats().Idle)
+		}
+	})
+}
+
 // A wait that begins at the very moment of a Release sees it, though nobody else comes who would find the connection idle.
 func TestNoReleaseIsLostToAWaitThatBegins(t *testing.T) {
 	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
