@@ -214,6 +214,25 @@ func TestCVE_2018_1000518_DecompressionBomb(t *testing.T) {
 	}
 }
 
+// A message whose beginning inflates a thousandfold is not taken to go on like that: what is allocated is a multiple of what
+// has been inflated, whatever the limit.
+func TestInflatingAllocatesByWhatIsThere(t *testing.T) {
+	attack := func(rest int) uint64 {
+		bomb := append(bytes.Clone(zeros(t, 100<<10)), 0, 0, 0xff, 0xff)
+		bomb = append(bomb, bytes.Repeat([]byte{0, 0, 0, 0xff, 0xff}, rest/5)...) // stored blocks with nothing in them
+		bomb = append(bomb, 0)                                                    // one more, less its tail
+		frames := encodeFrame(frame{0xC2, bomb}, true)
+		return allocated(func() {
+			event, _, err := wsd.NewParser(wsd.ServerRole, wsd.Config{Compression: &wsd.Compression{}}).Parse(frames)
+			require.NoError(t, err)
+			require.Len(t, event.Data, 100<<10)
+		})
+	}
+	attack(1 << 20)
+	small, large := attack(10), attack(1<<20)
+	require.Less(t, large, small+4<<20, "a megabyte of nothing cost %d bytes", large)
+}
+
 // Messages that were compressed a thousandfold do not pile up in front of a consumer that does not receive, and none of them
 // is lost, though one alone be larger than what may wait.
 func TestHeavyMessagesThatWait(t *testing.T) {

@@ -165,7 +165,11 @@ func TestShutdownBesideADial(t *testing.T) {
 	opts := options(map[string]*host{"server": h}, pool.Options{MaxConns: 8, MinIdle: 8})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for i := range 2000 {
+	pools := 2000
+	if raceEnabled {
+		pools = 200
+	}
+	for i := range pools {
 		p, err := pool.New("ws://server/", opts)
 		require.NoError(t, err)
 		for p.Stats().Idle < i%8 { // some are there, and others on their way
