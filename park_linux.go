@@ -198,10 +198,7 @@ func (l *parkingLot) remove(c *Conn) bool {
 }
 
 func (l *parkingLot) forget(c *Conn) {
-	// The descriptor of a closed transport may be another connection's by now.
-	if fd := c.parkedAs - 1; l.conns[fd] == c {
-		l.conns[fd] = nil
-	}
+	l.conns[c.parkedAs-1] = nil // no other's: add has whoever is found there leave first
 	c.parkedAs = 0
 	l.count--
 	l.lingerIfEmpty()
