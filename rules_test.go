@@ -427,6 +427,22 @@ func TestRule6NoPongFollowsTheCloseFrame(t *testing.T) {
 	})
 }
 
+// The keepalive ends with the first sign of the end: nothing follows a close frame (RFC 6455, section 5.5.1), and a peer that
+// takes its time to answer one has CloseTimeout for it.
+func TestRule3KeepaliveEndsWithTheCloseFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, p := servedConn(t, wsd.Config{PingInterval: time.Second, PongTimeout: time.Second, CloseTimeout: time.Minute})
+		closed := make(chan error, 1)
+		go func() { closed <- conn.Close(wsd.StatusNormalClosure, "") }()
+		require.Equal(t, byte(0x88), p.receive().first)
+		time.Sleep(30 * time.Second) // in the bubble
+		p.send(closeFrame(1000))
+		p.expectEOF()
+		require.NoError(t, <-closed)
+		p.close()
+	})
+}
+
 func TestRule7DeclaredLengthsAllocateNothing(t *testing.T) {
 	for name, header := range map[string][]byte{
 		"2^62 bytes":              {0x82, 0xFF, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
