@@ -123,6 +123,7 @@ func TestRedialWhoseContextEndsInATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := redialing(t, handled(t, echo), wsd.RedialOptions{Permanent: func(error) bool { return true }})
 		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		turns := 0
 		for _, err := range wsd.Redial(ctx, "ws://server/", r.opts) {
 			require.NoError(t, err)
