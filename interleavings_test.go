@@ -4,6 +4,7 @@ package wsd_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"runtime"
 	"sync"
@@ -377,6 +378,80 @@ func TestPingsWaitForRoom(t *testing.T) {
 		p.close()
 		<-c.Closed()
 	})
+}
+
+// nosyContext asks for the state of the connection whenever anybody asks anything of it, and tells when somebody waits.
+type nosyContext struct {
+	context.Context
+	conn   *wsd.Conn
+	waited func()
+}
+
+func (n *nosyContext) Done() <-chan struct{} {
+	n.conn.State()
+	n.waited()
+	return n.Context.Done()
+}
+
+func (n *nosyContext) Err() error {
+	n.conn.State()
+	return n.Context.Err()
+}
+
+func (n *nosyContext) Value(key any) any {
+	n.conn.State()
+	return n.Context.Value(key)
+}
+
+// AfterFunc is what context.AfterFunc uses where a context has it.
+func (n *nosyContext) AfterFunc(watch func()) func() bool {
+	n.conn.State()
+	stop := context.AfterFunc(n.Context, watch)
+	n.waited()
+	return func() bool {
+		n.conn.State()
+		return stop()
+	}
+}
+
+// A context is foreign code, and may use the connection that it is used for.
+func TestContextThatAsksForTheConnection(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, c *wsd.Conn) error{
+		"Send":    func(ctx context.Context, c *wsd.Conn) error { return c.Send(ctx, wsd.Binary(make([]byte, 100<<10))) },
+		"Flush":   func(ctx context.Context, c *wsd.Conn) error { return c.Flush(ctx) },
+		"Ping":    func(ctx context.Context, c *wsd.Conn) error { _, err := c.Ping(ctx, nil); return err },
+		"Receive": func(ctx context.Context, c *wsd.Conn) error { _, err := c.Receive(ctx); return err },
+		"Writer": func(ctx context.Context, c *wsd.Conn) error {
+			w := c.Writer(ctx, wsd.TextMessage)
+			if _, err := w.Write([]byte("a part")); err != nil {
+				return err
+			}
+			<-c.Context().Done()
+			return w.Close()
+		},
+	} {
+		for _, beforehand := range []bool{false, true} {
+			c, p := servedConn(t, wsd.Config{SendQueue: -1, PingInterval: -1, CloseTimeout: time.Millisecond})
+			for range 40 { // more than there is room for while the peer does not read
+				require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			if beforehand {
+				cancel()
+			}
+			returned := make(chan error, 1)
+			go func() { returned <- call(&nosyContext{ctx, c, cancel}, c) }()
+			select {
+			case err := <-returned:
+				require.True(t, errors.Is(err, context.Canceled) || errors.Is(err, wsd.ErrClosed), "%s: %v", name, err)
+			case <-time.After(10 * time.Second):
+				require.FailNow(t, name+" waits for itself")
+			}
+			cancel()
+			c.CloseNow()
+			p.close()
+		}
+	}
 }
 
 func TestEndIsNotCleanWhereTheCloseFrameWasNotWritten(t *testing.T) {

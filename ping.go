@@ -63,9 +63,10 @@ func (c *Conn) queuePing(ctx context.Context, payload []byte) (*pingWait, error)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
-	for over := false; !o.refused && o.pingBytes() > maxWaiting; over = c.awaitProgress(ctx) {
-		if over {
-			return nil, canceled("ping", ctx)
+	var over error
+	for ; !o.refused && o.pingBytes() > maxWaiting; over = c.awaitProgress("ping", ctx) {
+		if over != nil {
+			return nil, over
 		}
 	}
 	if o.refused {

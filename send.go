@@ -104,6 +104,8 @@ func (c *Conn) leave() {
 	c.admit()
 }
 
+// canceled is the error of a call whose ctx is done. Not called with mu held: a context is foreign code, and may ask for
+// the connection's state.
 func canceled(call string, ctx context.Context) error {
 	return &causeError{call, done.Why(ctx)}
 }
@@ -116,13 +118,14 @@ func (c *Conn) checkCall(call string, ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
+	err := canceled(call, ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out.refused {
 		// The context may be the connection's own: that it has ended says more.
 		return c.endErrorLocked()
 	}
-	return canceled(call, ctx)
+	return err
 }
 
 // Send queues a message and returns; it is written with whatever else is queued by then. m.Data belongs to the caller
@@ -234,18 +237,19 @@ func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size in
 	case <-o.largeDone:
 		c.mu.Lock()
 	case <-ctx.Done():
+		unsent, cut := canceled("send", ctx), canceled("send of a large message", ctx)
 		c.mu.Lock()
 		if o.large == l && !l.begun {
 			o.large = nil
 			o.messages--
 			o.bytes -= uint64(size)
 			o.signalProgress() // a Flush may wait for this message
-			return canceled("send", ctx)
+			return unsent
 		}
 		if o.large == l {
 			// The frame cannot be completed without the caller's slice, which goes back to the caller now.
 			c.mu.Unlock()
-			c.abort(canceled("send of a large message", ctx))
+			c.abort(cut)
 			c.mu.Lock()
 		}
 		c.mu.Unlock()
@@ -312,31 +316,31 @@ func (c *Conn) Flush(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
-	over := false
+	var over error
 	for upTo := o.messages; o.written < upTo; upTo = min(upTo, o.messages) {
 		switch {
 		case o.stopped:
 			return c.endErrorLocked()
-		case over:
-			return canceled("flush", ctx)
+		case over != nil:
+			return over
 		}
-		over = c.awaitProgress(ctx)
+		over = c.awaitProgress("flush", ctx)
 	}
 	return nil
 }
 
-// awaitProgress waits for a write, the end, or ctx, and reports whether it was ctx. What was waited for may have come
-// beside that, and the end too, for ctx may be the connection's own: the caller looks for both first. Called with mu held,
-// which it gives up meanwhile.
-func (c *Conn) awaitProgress(ctx context.Context) (over bool) {
+// awaitProgress waits for a write or the end, or returns the error of a call whose ctx is done. What was waited for may
+// have come beside that, and the end too, for ctx may be the connection's own: the caller looks for both first. Called
+// with mu held, which it gives up meanwhile.
+func (c *Conn) awaitProgress(call string, ctx context.Context) error {
 	progress := c.out.progressed()
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	select {
 	case <-progress:
-		return false
+		return nil
 	case <-ctx.Done():
-		return true
+		return canceled(call, ctx)
 	}
 }
 
@@ -437,10 +441,10 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 		if err := c.enter(w.ctx, len(payload)+maxFrameHeader, true); err != nil {
 			return err
 		}
+		c.mu.Unlock()
 		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(done.Why(w.ctx)) })
-	} else {
-		c.mu.Lock()
 	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := &c.out
 	for !o.refused && o.queued() > 0 && o.queued()+len(payload)+maxFrameHeader > o.limit {
