@@ -93,10 +93,11 @@ func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 		return false, nil
 	case ctx.Err() != nil:
 		// Nothing is known of the connection, whose next user will check it again.
+		ended := canceled("acquire", ctx)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.handOver(res, unused)
-		return false, canceled("acquire", ctx)
+		return false, ended
 	}
 	p.mu.Lock()
 	p.counts.checksFailed++

@@ -162,6 +162,45 @@ func TestWaitServedBesideItsEnd(t *testing.T) {
 	})
 }
 
+// nosyContext asks for the state of the pool when it is asked why it is done.
+type nosyContext struct {
+	context.Context
+	pool *pool.Pool
+}
+
+func (n nosyContext) Err() error {
+	n.pool.Stats()
+	return n.Context.Err()
+}
+
+// A context is foreign code, and may use the pool that it is used for.
+func TestContextThatAsksForThePool(t *testing.T) {
+	for _, idle := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			silent := make(chan struct{})
+			h := newHost(t, func(*wsd.Conn) { <-silent }) // nobody receives, so that no ping is answered
+			defer close(silent)
+			p := newPool(t, h, pool.Options{MaxConns: 1, CheckAfter: time.Minute, CheckTimeout: time.Hour, MaxIdleTime: -1,
+				DialOptions: wsd.DialOptions{Config: wsd.Config{PingInterval: -1}}})
+			c := acquire(t, p)
+			for range 40 { // more than the server's buffer holds
+				require.NoError(t, c.Send(context.Background(), wsd.Text("x")))
+			}
+			if idle {
+				require.NoError(t, c.Release())
+				<-time.After(2 * time.Minute)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_, err := p.Acquire(nosyContext{ctx, p}) // waits for its release, or for the check
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			if !idle {
+				require.NoError(t, c.Release())
+			}
+		})
+	}
+}
+
 // A wait that begins at the very moment of a Release sees it, though nobody else comes who would find the connection idle.
 func TestNoReleaseIsLostToAWaitThatBegins(t *testing.T) {
 	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})

@@ -116,10 +116,10 @@ func (p *Pool) enqueue(w *waiter, again bool) error {
 
 // leave takes a waiter whose ctx is done out of the queue.
 func (p *Pool) leave(ctx context.Context, w *waiter) error {
+	ended := canceled("acquire", ctx) // without mu, for a context is foreign code
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts.canceled++
-	ended := canceled("acquire", ctx)
 	if w.queued {
 		p.remove(w)
 		if failure := p.outage(); failure != nil {
