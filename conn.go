@@ -62,11 +62,12 @@ type Conn struct {
 	closed chan struct{} // closed by finish alone
 	ctx    *connContext
 
-	event     CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
-	state     State
-	pingLate  bool        // the keepalive's first ping without an answer had to wait to be written
-	pinged    uint32      // how many of its pings have no answer
-	peerClose *CloseError // what the peer's close frame said, nil until it comes
+	event      CloseEvent // Err and Code are set with the first cause of the end, the rest by finish
+	state      State
+	pingLate   bool        // the keepalive's first ping without an answer had to wait to be written
+	pongsStuck bool        // the reader has waited for pongs to be written, in vain
+	pinged     uint32      // how many of its pings have no answer
+	peerClose  *CloseError // what the peer's close frame said, nil until it comes
 
 	out        outgoing
 	pings      []*pingWait

@@ -146,7 +146,7 @@ func (c *Conn) answerPing(payload []byte) {
 // peer does not read. Called with mu held, which it gives up meanwhile.
 func (c *Conn) relievePongs() {
 	o := &c.out
-	if !o.pongsStuck {
+	if !c.pongsStuck {
 		patience := time.NewTimer(pongPatience)
 		defer patience.Stop()
 		for expired := false; !expired && !o.stopped && o.pongBytes() > maxWaiting; {
@@ -161,7 +161,7 @@ func (c *Conn) relievePongs() {
 		}
 	}
 	if o.pongBytes() > maxWaiting && !o.refused {
-		o.pongsStuck = true
+		c.pongsStuck = true
 		o.coalesced += o.control.pongCount
 		o.control.pongs, o.control.pongCount = o.control.pongs[:0], 0 // answerPing appends to it at once
 	}

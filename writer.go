@@ -62,7 +62,6 @@ type outgoing struct {
 	running      bool // the writer goroutine exists
 	asleep       bool // it waits for wake
 	unused       bool // nothing has been sent since the keepalive looked: the writer need not stay
-	pongsStuck   bool // the reader has waited for pongs to be written, in vain
 
 	messages, bytes uint64 // taken
 	written         uint64 // of messages
@@ -415,7 +414,7 @@ func (c *Conn) wrote(upTo uint64, err error) {
 	o := &c.out
 	o.writing = false
 	o.writes++
-	o.pongsStuck = false
+	c.pongsStuck = false
 	switch {
 	case err == nil:
 		o.written = max(o.written, upTo)
