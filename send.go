@@ -3,10 +3,10 @@
 package wsd
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/seed62836080/wsd/internal/done"
@@ -17,10 +17,18 @@ const largePayload = 32 << 10
 
 // admission decides which sender may add to the queue. The guard is Conn.mu.
 type admission struct {
-	turn    bool      // a sender has the queue for itself: its message takes several steps
-	waiting []*sender // first come, first served
-	granted int       // senders that have been let in and have not yet come for it
-	size    int       // the bytes that they will queue
+	turn    bool       // a sender has the queue for itself: its message takes several steps
+	waiting *list.List // of *sender, first come, first served; nil before the first
+	granted int        // senders that have been let in and have not yet come for it
+	size    int        // the bytes that they will queue
+}
+
+// first returns the sender that has waited longest, nil where none waits.
+func (a *admission) first() *list.Element {
+	if a.waiting == nil {
+		return nil
+	}
+	return a.waiting.Front()
 }
 
 // sender is a goroutine that waits for admission.
@@ -44,9 +52,12 @@ func (o *outgoing) admits(size int, turn bool) bool {
 // admit lets in those who wait and now may. Called with mu held.
 func (c *Conn) admit() {
 	a := &c.out.admission
-	for len(a.waiting) > 0 && c.out.admits(a.waiting[0].size, a.waiting[0].turn) {
-		next := a.waiting[0]
-		a.waiting = slices.Delete(a.waiting, 0, 1)
+	for first := a.first(); first != nil; first = a.first() {
+		next := first.Value.(*sender)
+		if !c.out.admits(next.size, next.turn) {
+			return
+		}
+		a.waiting.Remove(first)
 		if next.turn {
 			a.turn = true
 		} else {
@@ -67,12 +78,15 @@ func (c *Conn) enter(ctx context.Context, size int, turn bool) error {
 		defer c.mu.Unlock()
 		return c.endErrorLocked()
 	}
-	if len(a.waiting) == 0 && o.admits(size, turn) {
+	if a.first() == nil && o.admits(size, turn) {
 		a.turn = turn
 		return nil
 	}
 	self := &sender{admitted: make(chan struct{}), turn: turn, size: size}
-	a.waiting = append(a.waiting, self)
+	if a.waiting == nil {
+		a.waiting = list.New()
+	}
+	place := a.waiting.PushBack(self)
 	closing := c.closes()
 	c.mu.Unlock()
 	select {
@@ -92,7 +106,7 @@ func (c *Conn) enter(ctx context.Context, size int, turn bool) error {
 	case self.granted:
 		return nil
 	}
-	a.waiting = slices.DeleteFunc(a.waiting, func(s *sender) bool { return s == self })
+	a.waiting.Remove(place)
 	c.admit()
 	c.mu.Unlock()
 	return canceled("send", ctx)
@@ -188,7 +202,7 @@ func (c *Conn) sent(size int) {
 	if answer && c.answered.Add(1) == delivered {
 		c.answersGiven()
 	}
-	if len(o.admission.waiting) > 0 {
+	if o.admission.first() != nil {
 		c.admit()
 	}
 	switch {
