@@ -1071,19 +1071,25 @@ func TestTransportsThatMisbehave(t *testing.T) {
 		require.ErrorIs(t, c.CloseEvent().Err, io.EOF)
 	})
 	// As a tunnel does that runs over another connection.
-	t.Run("a Read that fails with somebody else's violation", func(t *testing.T) {
-		violation := &wsd.ProtocolError{Code: wsd.StatusProtocolError, Section: "5.2", Problem: "not here"}
-		written := 0
-		c := wsd.NewConn(&strange{
-			read:  func([]byte) (int, error) { return 0, fmt.Errorf("tunnel: %w", violation) },
-			write: func(p []byte) (int, error) { written += len(p); return len(p), nil },
-		}, wsd.ServerRole, wsd.Config{})
-		<-c.Closed()
-		require.Equal(t, wsd.StatusAbnormalClosure, c.CloseEvent().Code)
-		require.ErrorIs(t, c.CloseEvent().Err, violation)
-		require.ErrorIs(t, <-c.Errors(), violation)
-		require.Zero(t, written, "the peer did nothing that a close frame would have to answer")
-	})
+	violation := &wsd.ProtocolError{Code: wsd.StatusProtocolError, Section: "5.2", Problem: "not here"}
+	for name, failed := range map[string]error{
+		"a Read that fails with somebody else's violation":         violation,
+		"a Read that fails with something about such":              fmt.Errorf("tunnel: %w", violation),
+		"a Read that fails for somebody else who does not receive": wsd.ErrSlowConsumer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			written := 0
+			c := wsd.NewConn(&strange{
+				read:  func([]byte) (int, error) { return 0, failed },
+				write: func(p []byte) (int, error) { written += len(p); return len(p), nil },
+			}, wsd.ServerRole, wsd.Config{})
+			<-c.Closed()
+			require.Equal(t, wsd.StatusAbnormalClosure, c.CloseEvent().Code)
+			require.ErrorIs(t, c.CloseEvent().Err, failed)
+			require.ErrorIs(t, <-c.Errors(), failed)
+			require.Zero(t, written, "the peer did nothing that a close frame would have to answer")
+		})
+	}
 }
 
 // strange is a transport made of functions.

@@ -16,13 +16,13 @@ func (c *Conn) readLoop(buffered []byte) error {
 	}
 	// Nothing more will be delivered. A consumer that ranges over Messages gets to its end now, and its answers still
 	// leave ahead of the close frame.
-	switch {
+	switch failed, ok := err.(readError); {
 	case err == nil:
 		c.endOnClose()
-	case isViolation(err):
-		c.endOnViolation(err)
+	case ok:
+		c.endOnReadError(failed.error)
 	default:
-		c.endOnReadError(err)
+		c.endOnViolation(err)
 	}
 	c.transport.release()
 	c.mu.Lock()
@@ -35,8 +35,11 @@ func (c *Conn) readLoop(buffered []byte) error {
 	return cause
 }
 
-// isViolation reports whether err is one of this connection's own. A transport may fail with another connection's in its
-// error, and so may a context.
+// readError is what the transport failed with. That may be anything: in a tunnel, the violation of another connection.
+type readError struct{ error }
+
+// isViolation reports whether the cause of an end is a violation of this connection's own. Those of others, which a
+// transport or a context may fail with, have been given a problem.
 func isViolation(err error) bool {
 	_, violation := err.(*ProtocolError)
 	return violation || err == ErrSlowConsumer
@@ -56,7 +59,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 		if err != nil {
 			switch {
 			case !c.foundQuiet(err):
-				return err
+				return readError{err}
 			case !found && err == errNothingThere:
 				// A poller may take for readable what gives a read nothing, such as a full queue of errors. Parked again
 				// at once, such a socket would have readers come and go without end.
