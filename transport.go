@@ -112,10 +112,10 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 // discard forgets what has arrived and was not read, where the transport can tell: a socket that is closed over that resets
 // the connection, which a peer may hear of ahead of what was written last (RFC 6455, section 7.1.1).
 func (t *transport) discard() {
+	if !t.raw.ok() {
+		return
+	}
 	for range maxDiscards {
-		if !t.raw.ok() {
-			return
-		}
 		if _, err := t.raw.read(nil, false); err != nil {
 			return
 		}

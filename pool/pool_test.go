@@ -315,17 +315,20 @@ func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 	}
 }
 
+// answerLate is a handler that answers "slow" after a second, and all else at once.
+func answerLate(c *wsd.Conn) {
+	for m := range c.Messages() {
+		if string(m.Data) == "slow" {
+			<-time.After(time.Second)
+		}
+		_ = c.Send(context.Background(), m)
+	}
+}
+
 // An answer that comes late finds its connection idle, which is then no longer fit.
 func TestLateAnswerToAnIdleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t, func(c *wsd.Conn) {
-			for m := range c.Messages() {
-				if string(m.Data) == "slow" {
-					<-time.After(time.Second)
-				}
-				_ = c.Send(context.Background(), m)
-			}
-		})
+		h := newHost(t, answerLate)
 		p := newPool(t, h, pool.Options{MaxConns: 1})
 		c := acquire(t, p)
 		require.NoError(t, c.Send(context.Background(), wsd.Text("slow")))
@@ -341,14 +344,7 @@ func TestLateAnswerToAnIdleConnection(t *testing.T) {
 // So is one whose answer comes while it is checked: it stands ahead of the pong.
 func TestLateAnswerDuringACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t, func(c *wsd.Conn) {
-			for m := range c.Messages() {
-				if string(m.Data) == "slow" {
-					<-time.After(time.Second)
-				}
-				_ = c.Send(context.Background(), m)
-			}
-		})
+		h := newHost(t, answerLate)
 		h.server.MessageBuffer = -1 // so that with two messages the server reads nothing more, pings neither
 		p := newPool(t, h, pool.Options{MaxConns: 1, CheckAfter: 100 * time.Millisecond, CheckTimeout: time.Minute})
 		c := acquire(t, p)
