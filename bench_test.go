@@ -18,7 +18,7 @@ import (
 
 // benchmarkEcho has clients write window frames at a time and read as many answers, all in this process.
 func benchmarkEcho(b *testing.B, conns, window, size int) {
-	frame := maskedFrame(make([]byte, size))
+	frame := encodeFrame(binaryFrame(make([]byte, size)), true)
 	header := 2
 	if size > 125 {
 		header = 4

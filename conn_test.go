@@ -270,7 +270,7 @@ func TestReceiveAllocatesAtMostOnce(t *testing.T) {
 	c := wsd.NewConn(server, wsd.ServerRole, wsd.Config{})
 	defer c.CloseNow()
 	go echo(c)
-	request := maskedFrame(make([]byte, 64))
+	request := encodeFrame(binaryFrame(make([]byte, 64)), true)
 	answer := make([]byte, 66)
 	require.LessOrEqual(t, testing.AllocsPerRun(2000, func() {
 		if _, err := client.Write(request); err != nil {
@@ -1118,35 +1118,50 @@ func TestUnbufferedMessages(t *testing.T) {
 	require.Equal(t, text("b"), p.receive())
 }
 
-// A stream cut anywhere, written with pauses that let the connection run, gives the same echo.
+// A stream cut anywhere, written with pauses that let the connection run, gives the same echo. Long messages follow each
+// other in it, and short ones follow them, for they are read in different ways.
 func TestEchoOfAStreamInPieces(t *testing.T) {
-	client, server := tcpPair(t)
-	c := wsd.NewConn(server, wsd.ServerRole, wsd.Config{})
-	go echo(c)
-	p := &peer{t, client, true}
-	large := bytes.Repeat([]byte("large "), 20000)
-	stream := p.encode(text("one"), frame{0x02, []byte("tw")}, ping("p"), frame{0x80, []byte("o")}, binaryFrame(large), text("end"))
-	go func() {
-		for i, piece := 0, 1; i < len(stream); i, piece = i+piece, piece*2 {
-			if _, err := client.Write(stream[i:min(i+piece, len(stream))]); err != nil {
-				return
+	for _, role := range []wsd.Role{wsd.ServerRole, wsd.ClientRole} {
+		t.Run(role.String(), func(t *testing.T) {
+			far, near := tcpPair(t)
+			c := wsd.NewConn(near, role, wsd.Config{})
+			go echo(c)
+			p := &peer{t, far, role == wsd.ServerRole}
+			long := bytes.Repeat([]byte("long "), 20000)
+			stream := p.encode(text("one"), frame{0x02, []byte("tw")}, ping("p"), frame{0x80, []byte("o")}, binaryFrame(long),
+				binaryFrame(long[1:]), ping("q"), binaryFrame(long[2:]), text("end"), binaryFrame(long[3:]), text(""))
+			go func() {
+				for i, piece := 0, 1; i < len(stream); i, piece = i+piece, piece*2 {
+					if _, err := far.Write(stream[i:min(i+piece, len(stream))]); err != nil {
+						return
+					}
+					runtime.Gosched()
+				}
+			}()
+			answers := &peer{t, readWriteCloser{bufio.NewReader(far), far}, p.masks}
+			want := []frame{text("one"), binaryFrame([]byte("two")), binaryFrame(long), binaryFrame(long[1:]), binaryFrame(long[2:]),
+				text("end"), binaryFrame(long[3:]), text("")}
+			var got []frame
+			for pongs := 0; len(got)+pongs < len(want)+2; {
+				if f := answers.receive(); f.first == 0x8A {
+					pongs++
+				} else {
+					got = append(got, f)
+				}
 			}
-			runtime.Gosched()
-		}
-	}()
-	answers := &peer{t, readWriteCloser{bufio.NewReader(client), client}, true}
-	var got []frame
-	for range 5 {
-		f := answers.receive()
-		if f.first != 0x8A {
-			got = append(got, f)
-		}
+			require.Equal(t, want, got)
+			p.send(closeFrame(1000))
+			if role == wsd.ClientRole {
+				require.Equal(t, closeFrame(1000), answers.receive())
+				far.Close() // as a server does first
+			} else {
+				p.expectClose(1000)
+				far.Close()
+			}
+			<-c.Closed()
+			require.True(t, c.CloseEvent().Clean)
+		})
 	}
-	require.Equal(t, []frame{text("one"), binaryFrame([]byte("two")), binaryFrame(large), text("end")}, got)
-	p.send(closeFrame(1000))
-	p.expectClose(1000)
-	client.Close()
-	<-c.Closed()
 }
 
 type readWriteCloser struct {
@@ -1214,7 +1229,7 @@ func TestIdleConnectionsKeepNoBurstBuffer(t *testing.T) {
 		defer servers[i].CloseNow()
 		defer peers[i].close()
 	}
-	large := maskedFrame(make([]byte, 200<<10))
+	large := encodeFrame(binaryFrame(make([]byte, 200<<10)), true)
 	before := held()
 	for i, p := range peers {
 		p.sendRaw(large)

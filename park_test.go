@@ -51,7 +51,7 @@ func parkedConn(t *testing.T, cfg wsd.Config) (*wsd.Conn, *net.TCPConn) {
 
 func roundTrip(t *testing.T, peer net.Conn, payload []byte) {
 	t.Helper()
-	_, err := peer.Write(maskedFrame(payload))
+	_, err := peer.Write(encodeFrame(binaryFrame(payload), true))
 	require.NoError(t, err)
 	answer := make([]byte, 2+len(payload))
 	_, err = io.ReadFull(peer, answer)
@@ -66,7 +66,7 @@ func TestQuietConnectionsHaveNoReader(t *testing.T) {
 	awaitGoroutines(t, 0) // nothing is expected to follow
 
 	// What comes in pieces is waited for; when no more comes for long, the reader ends in the middle.
-	request := maskedFrame([]byte("in two pieces"))
+	request := encodeFrame(binaryFrame([]byte("in two pieces")), true)
 	_, err := peer.Write(request[:9])
 	require.NoError(t, err)
 	awaitGoroutines(t, 1)
@@ -94,7 +94,7 @@ func TestQuietConnectionsHaveNoReader(t *testing.T) {
 
 func TestParkedConnectionAnswersPings(t *testing.T) {
 	_, peer := parkedConn(t, wsd.Config{})
-	ping := maskedFrame([]byte("?"))
+	ping := encodeFrame(binaryFrame([]byte("?")), true)
 	ping[0] = 0x89
 	for range 20 {
 		_, err := peer.Write(ping)
@@ -254,7 +254,7 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 			before := heapInUse()
 			for i, c := range servers {
 				for received := range test.before + 1 {
-					_, err := peers[i].Write(maskedFrame([]byte("message")))
+					_, err := peers[i].Write(encodeFrame(binaryFrame([]byte("message")), true))
 					require.NoError(t, err)
 					if received < test.before {
 						_, err := c.Receive(t.Context())

@@ -251,6 +251,14 @@ func (p *Parser) direct() []byte {
 	return space
 }
 
+// expectsLong reports whether the last frame was long, and not masked. Of the next one, no more than the beginning is best
+// read through a buffer then, for it would only be copied. Unmasking moves a payload to its place in passing, and takes it
+// sooner from a buffer that the cache holds.
+func (p *Parser) expectsLong() bool { return p.frame.length >= longFrame && !p.frame.masked }
+
+// longFrame is the length in bytes from which on a frame does not fit one read ahead.
+const longFrame = 64 << 10
+
 // filled takes the n bytes that were put into what direct returned.
 func (p *Parser) filled(n int) (Event, error) {
 	m := &p.message

@@ -29,9 +29,9 @@ func parseAll(t testing.TB, role Role, cfg Config, stream []byte, next func(left
 	parser := NewParser(role, cfg)
 	var out outcome
 	for len(stream) > 0 {
-		chunk := bytes.Clone(stream[:next(len(stream))])
-		stream = stream[len(chunk):]
-		original := bytes.Clone(chunk)
+		given := bytes.Clone(stream[:next(len(stream))])
+		original, chunk := stream[:len(given)], given
+		stream = stream[len(given):]
 		for len(chunk) > 0 {
 			event, n, err := parser.Parse(chunk)
 			require.LessOrEqual(t, n, len(chunk))
@@ -49,7 +49,7 @@ func parseAll(t testing.TB, role Role, cfg Config, stream []byte, next func(left
 			}
 			chunk = chunk[n:]
 		}
-		require.Equal(t, original, original)
+		require.Equal(t, original, given, "the bytes are only read")
 	}
 	return out
 }
@@ -200,6 +200,35 @@ func TestParserDirect(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 		require.Greater(t, placed, 3<<20)
+	}
+}
+
+func TestParserExpectsLong(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		sender Role
+		frames [][2]int // opcode with FIN, length
+		want   bool
+	}{
+		{"nothing yet", ServerRole, nil, false},
+		{"long", ServerRole, [][2]int{{0x82, longFrame}}, true},
+		{"fits a read", ServerRole, [][2]int{{0x82, longFrame - 1}}, false},
+		{"masked", ClientRole, [][2]int{{0x82, longFrame}}, false},
+		{"long fragment", ServerRole, [][2]int{{0x02, 1}, {0x00, longFrame}}, true},
+		{"short one behind", ServerRole, [][2]int{{0x82, longFrame}, {0x82, 1}}, false},
+		{"ping behind", ServerRole, [][2]int{{0x82, longFrame}, {0x89, 0}}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			parser := NewParser(1-test.sender, Config{})
+			for _, f := range test.frames {
+				for b := wire(test.sender, byte(f[0]), string(make([]byte, f[1]))); len(b) > 0; {
+					_, n, err := parser.Parse(b)
+					require.NoError(t, err)
+					b = b[n:]
+				}
+			}
+			require.Equal(t, test.want, parser.expectsLong())
+		})
 	}
 }
 

@@ -178,22 +178,3 @@ func echo(c *wsd.Conn) {
 		}
 	}
 }
-
-// maskedFrame is one binary frame as a client sends it.
-func maskedFrame(payload []byte) []byte {
-	frame := []byte{0x82}
-	switch n := len(payload); {
-	case n < 126:
-		frame = append(frame, 0x80|byte(n))
-	case n < 1<<16:
-		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(n))
-	default:
-		frame = binary.BigEndian.AppendUint64(append(frame, 0x80|127), uint64(n))
-	}
-	key := [4]byte{1, 2, 3, 4}
-	frame = append(frame, key[:]...)
-	for i, b := range payload {
-		frame = append(frame, b^key[i&3])
-	}
-	return frame
-}

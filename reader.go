@@ -55,6 +55,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 	wait := c.waits()
 	for {
 		direct := c.parser.direct()
+		c.transport.brief = c.parser.expectsLong()
 		b, err := c.transport.read(direct, wait)
 		if err != nil {
 			switch {

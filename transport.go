@@ -16,6 +16,9 @@ const (
 	readBurst = 64 << 10
 	// readIdle is what a connection keeps to wait with, in bytes, over a transport that cannot tell when it is readable.
 	readIdle = 1 << 10
+	// readBrief is how many bytes are read of a message that most likely is long, before its place is known and the rest
+	// can be read straight into it.
+	readBrief = 5 << 10
 	// maxEmptyReads is how often in a row an io.Reader may return neither bytes nor an error.
 	maxEmptyReads = 100
 	// maxDiscards is how many bursts are read of a peer that goes on behind its close frame.
@@ -59,6 +62,7 @@ type transport struct {
 	closeOnce sync.Once
 	lender
 	idle   *[readIdle]byte // kept to wait with; nil with raw
+	brief  bool            // a read into the burst buffer takes no more than readBrief
 	filled bool            // the last read filled its buffer, so more is there, most likely
 }
 

@@ -98,6 +98,9 @@ func (t *transport) initRaw(socket syscall.Conn) {
 		into := r.into
 		if into == nil {
 			into = t.lend()
+			if t.brief {
+				into = into[:readBrief]
+			}
 		}
 		n, err := readNow(int(fd), into)
 		for err == syscall.EINTR {
