@@ -1,4 +1,4 @@
-// message.go holds messages and puts them together from frames: limits, fragments, incremental UTF-8.
+// message.go holds messages and puts them together from frames: limits and fragments.
 
 package wsd
 
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
-	"unicode/utf8"
 )
 
 // MessageType says how a message's bytes are meant (RFC 6455, section 5.6).
@@ -117,94 +116,4 @@ func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 		releasePayload(a.data)
 	}
 	a.data = grown
-}
-
-// utf8State is where a text message stands between two of its bytes: 0 between characters, else inside one.
-type utf8State uint8
-
-const (
-	utf8Accept  utf8State = iota
-	utf8Need1             // one continuation byte
-	utf8Need2             // two
-	utf8Need3             // three
-	utf8AfterE0           // two, the first of them A0 to BF: no overlong forms
-	utf8AfterED           // two, the first of them 80 to 9F: no surrogates
-	utf8AfterF0           // three, the first of them 90 to BF: no overlong forms
-	utf8AfterF4           // three, the first of them 80 to 8F: nothing above U+10FFFF
-	utf8Reject
-)
-
-// step takes one byte of a character (RFC 3629, section 4).
-func (s utf8State) step(b byte) utf8State {
-	low, high, next := byte(0x80), byte(0xBF), utf8Accept
-	switch s {
-	case utf8Accept:
-		switch {
-		case b < 0x80:
-			return utf8Accept
-		case b >= 0xC2 && b <= 0xDF:
-			return utf8Need1
-		case b == 0xE0:
-			return utf8AfterE0
-		case b == 0xED:
-			return utf8AfterED
-		case b >= 0xE1 && b <= 0xEF:
-			return utf8Need2
-		case b == 0xF0:
-			return utf8AfterF0
-		case b >= 0xF1 && b <= 0xF3:
-			return utf8Need3
-		case b == 0xF4:
-			return utf8AfterF4
-		}
-		return utf8Reject
-	case utf8Need1:
-	case utf8Need2:
-		next = utf8Need1
-	case utf8Need3:
-		next = utf8Need2
-	case utf8AfterE0:
-		low, next = 0xA0, utf8Need1
-	case utf8AfterED:
-		high, next = 0x9F, utf8Need1
-	case utf8AfterF0:
-		low, next = 0x90, utf8Need2
-	case utf8AfterF4:
-		high, next = 0x8F, utf8Need2
-	default:
-		return utf8Reject
-	}
-	if b < low || b > high {
-		return utf8Reject
-	}
-	return next
-}
-
-// check goes on through b. A byte that no UTF-8 text can have in its place rejects at once, even where the character
-// it stands in is not complete.
-func (s utf8State) check(b []byte) utf8State {
-	for s != utf8Accept && s != utf8Reject && len(b) > 0 {
-		s = s.step(b[0])
-		b = b[1:]
-	}
-	if s == utf8Reject || len(b) == 0 {
-		return s
-	}
-	// All but a character cut off by the end of b goes through the standard library's fast check.
-	whole := len(b)
-	for back := 1; back <= min(utf8.UTFMax-1, len(b)); back++ {
-		if c := b[len(b)-back]; utf8.RuneStart(c) {
-			if c >= utf8.RuneSelf {
-				whole -= back
-			}
-			break
-		}
-	}
-	if !utf8.Valid(b[:whole]) {
-		return utf8Reject
-	}
-	for _, c := range b[whole:] {
-		s = s.step(c)
-	}
-	return s
 }

@@ -171,7 +171,7 @@ func (p *Parser) wholeMessage(src []byte, rest int) (Event, error) {
 		copy(data, src)
 	}
 	p.inPayload = false
-	if p.frame.opcode == OpText && utf8Accept.check(data) != utf8Accept {
+	if p.frame.opcode == OpText && !validUTF8(data) {
 		p.err = notUTF8()
 		return Event{}, p.err
 	}
@@ -195,7 +195,7 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 // inflated ends a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
 	data, err := p.inflater.inflate(compressed, p.limit)
-	if err == nil && p.message.opcode == OpText && utf8Accept.check(data) != utf8Accept {
+	if err == nil && p.message.opcode == OpText && !validUTF8(data) {
 		err = notUTF8()
 	}
 	if err != nil {

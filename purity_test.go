@@ -15,7 +15,7 @@ import (
 )
 
 // pureFiles are the sans-I/O core.
-var pureFiles = []string{"frames.go", "mask.go", "message.go", "close.go", "parser.go"}
+var pureFiles = []string{"frames.go", "mask.go", "message.go", "utf8.go", "close.go", "parser.go"}
 
 // impureImports are what the core must do without.
 var impureImports = map[string]bool{

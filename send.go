@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"unicode/utf8"
 
 	"github.com/seed62836080/wsd/internal/done"
 )
@@ -185,7 +184,7 @@ func checkMessage(m Message) error {
 		return nil
 	case m.Type != TextMessage:
 		return fmt.Errorf("%w: type %d, expected text or binary", ErrInvalidMessage, m.Type)
-	case !utf8.Valid(m.Data):
+	case !validUTF8(m.Data):
 		return fmt.Errorf("%w: text is not UTF-8", ErrInvalidMessage)
 	}
 	return nil
