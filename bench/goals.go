@@ -110,8 +110,8 @@ func goals() []goal {
 			atMost("echo: "+name, "echo", name, cpuKey, "CPU a message", 1),
 			atLeast("echo: "+name, "echo", name, rateKey, "rate", 1.05))
 	}
-	// On two processors it is the kernel's placement that decides, see pin.
-	lonely := []string{pinnedCase, pinnedKiBCase}
+	// On two processors the kernel's placement decides as well, see pin.
+	lonely := []string{lonelyCase, lonelyKiBCase, pinnedCase, pinnedKiBCase}
 	for _, name := range lonely {
 		list = append(list, atMost("echo: "+name, "echo", name, p50Key, "p50", 1.05))
 	}
