@@ -11,52 +11,52 @@ import (
 	"time"
 )
 
-// AcceptOptions holds what a server asks of handshakes, and what its connections are told. The zero value and nil are
-// safe defaults. It is only read, and one value may serve many calls at once.
+// AcceptOptions holds a server's requirements for handshakes and the settings of its connections. The zero value and
+// nil are safe defaults. It is only read, and one value may serve many calls at once.
 type AcceptOptions struct {
 	Config
-	// Subprotocols holds those that the server speaks, in its order of preference. The first that the client asked for
-	// is agreed on; where there is none, the connection has none (RFC 6455, section 1.9).
+	// Subprotocols lists the subprotocols that the server speaks, in order of preference. The first one that the client
+	// asked for is agreed on; if there is none, the connection has none (RFC 6455, section 1.9).
 	Subprotocols []string
-	// Header is added to the answer of a handshake that succeeds, together with what the ResponseWriter's Header has
-	// by then. Fields that the handshake sets itself cannot be given.
+	// Header is added to the answer to a successful handshake, together with what the ResponseWriter's Header holds by
+	// then. It cannot have fields that the handshake itself sets.
 	Header http.Header
-	// Origins holds the origins from which web pages may connect, besides the server's own: [scheme "://"] host
+	// Origins lists the origins from which web pages may connect, besides the server's own, as [scheme "://"] host
 	// [":" port], where * stands for any run of characters, as in "*.example.com" or "https://example.com:*". Without a
-	// scheme it is https, and on a server without TLS http too; without a port it is the scheme's own. Opaque origins,
-	// such as "null", have to be named literally. "*" alone lets every page connect.
+	// scheme, it means https, and on a server without TLS also http; without a port, the scheme's default port. Opaque
+	// origins, such as "null", must be named literally. "*" alone lets every page connect.
 	//
-	// A page is the server's own where its host and port are those of the request's Host. On a server that speaks TLS
-	// its scheme has to be https. A request without Origin does not come from a web page and passes.
+	// A page is the server's own if its host and port are those of the request's Host. On a server that speaks TLS, its
+	// scheme must also be https. A request without Origin does not come from a web page and is allowed.
 	Origins []string
-	// CheckOrigin, where it is set, decides instead of Origins and the rule of the server's own host, for requests
-	// without Origin too.
+	// CheckOrigin, if set, decides instead of Origins and the rule for the server's own pages, also for requests
+	// without Origin.
 	CheckOrigin func(*http.Request) bool
-	// HandshakeTimeout bounds the writing of the answer. Default 10 s, negative for no bound. What a request may take
-	// to arrive is http.Server's matter: set its ReadHeaderTimeout.
+	// HandshakeTimeout bounds the writing of the answer. Default 10 s; negative means no bound. How long a request may
+	// take to arrive is up to http.Server: set its ReadHeaderTimeout.
 	HandshakeTimeout time.Duration
 }
 
-// defaultHandshakeTimeout bounds a handshake that a peer lets trickle.
+// defaultHandshakeTimeout bounds a handshake with a peer that lets it trickle.
 const defaultHandshakeTimeout = 10 * time.Second
 
 var defaultAcceptOptions AcceptOptions
 
-// IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket under one path.
+// IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket at the same path.
 // Accept may still refuse it.
 func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
-// net/http, through any ResponseWriter that lets http.ResponseController reach it. nil options are the defaults. w and
-// r.Body must not be used afterwards; the handler may return, the connection lives on. Where connections are many, let it
-// return and a goroutine go on: what net/http holds for a request whose handler stays is some 12 KiB. r's context is done
-// when the handler returns; Conn.Context is the one of the connection.
+// net/http, through any ResponseWriter that lets http.ResponseController reach it. A nil opts means the defaults. w and
+// r.Body must not be used afterwards. The handler may return; the connection lives on. If there are many connections,
+// let it return and continue in another goroutine: net/http holds some 12 KiB for a request whose handler has not
+// returned. r's context is done when the handler returns; Conn.Context is the connection's own.
 //
-// A request that is not a handshake, or not one to agree to, is answered before anything is taken over, with an HTTP
-// status and a line of text that says what was wrong, and the error is a *HandshakeError with that StatusCode: 400 for
-// a malformed request, 403 for a web page of a foreign origin, 405 for another method than GET, 426 for a request that
-// does not ask for a WebSocket or asks for another version than 13, 505 for HTTP/2 and later, 500 where the options or the
-// ResponseWriter are at fault. StatusCode is 0 where the connection failed while it was taken over.
+// Accept answers a request that is not a handshake, or not an acceptable one, before it takes anything over, with an
+// HTTP status and a line of text that says what was wrong. It then returns a *HandshakeError with that StatusCode: 400
+// for a malformed request, 403 for a web page of a foreign origin, 405 for a method other than GET, 426 for a request
+// that does not ask for a WebSocket or asks for a version other than 13, 505 for HTTP/2 and later, 500 if the options
+// or the ResponseWriter are at fault. StatusCode is 0 if the connection failed while it was being taken over.
 func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn, error) {
 	if opts == nil {
 		opts = &defaultAcceptOptions
@@ -80,12 +80,12 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 		_ = conn.Close()
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: err}
 	}
-	_ = conn.SetDeadline(time.Time{}) // the server's own, too, where Hijack has left them
+	_ = conn.SetDeadline(time.Time{}) // also those of the server, if Hijack has left them
 	c.start(buffered)
 	return c, nil
 }
 
-// judge decides on a request, and on what to agree to.
+// judge decides whether to accept a request, and what to agree to.
 func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 	if problem := o.check(); problem != nil {
 		problem.StatusCode = http.StatusInternalServerError
@@ -114,7 +114,7 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 	return agreed, nil
 }
 
-// check finds mistakes in the options, which would otherwise show with some clients only.
+// check finds mistakes in the options that would otherwise show up only with some clients.
 func (o *AcceptOptions) check() *HandshakeError {
 	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
 		return problem
@@ -130,17 +130,18 @@ func (o *AcceptOptions) check() *HandshakeError {
 	return nil
 }
 
-// checkRequest judges a handshake but for its origin and what it offers.
+// checkRequest judges a handshake except for its origin and what it offers.
 func checkRequest(r *http.Request) *HandshakeError {
 	switch {
 	case r.ProtoMajor >= 2:
-		// Upgrade does not exist there (RFC 9113, section 8.2.2), and this server has WebSockets over HTTP/1.1 only,
-		// which is to refuse the major version (RFC 9110, section 15.6.6).
+		// Upgrade does not exist there (RFC 9113, section 8.2.2), and this server has WebSockets over HTTP/1.1 only: it
+		// refuses the major version (RFC 9110, section 15.6.6).
 		return refusal(http.StatusHTTPVersionNotSupported, "", "expected HTTP/1.1, got "+quoted(r.Proto))
 	case r.Method != http.MethodGet:
 		return refusal(http.StatusMethodNotAllowed, "", "expected the method GET, got "+quoted(r.Method))
 	case !r.ProtoAtLeast(1, 1):
-		// The major version is fine, so this is not 505's case but RFC 6455's own, a malformed handshake (section 4.2.1).
+		// The major version is fine, so this is not a case for 505 but a malformed handshake in the sense of RFC 6455
+		// (section 4.2.1).
 		return refusal(http.StatusBadRequest, "", "expected HTTP/1.1 or later, got "+quoted(r.Proto))
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "Host", "expected a host, got none")
@@ -153,12 +154,12 @@ func checkRequest(r *http.Request) *HandshakeError {
 	return checkRequestHeader(r.Header)
 }
 
-// refuse answers a handshake that is not agreed to.
+// refuse answers a handshake that is not accepted.
 func refuse(w http.ResponseWriter, refused *HandshakeError) {
 	h := w.Header()
 	switch refused.StatusCode {
 	case http.StatusBadRequest:
-		// Else net/http would answer only once it has read the body that was announced, which may never come.
+		// Otherwise net/http would answer only after reading the announced body, which may never come.
 		h.Set("Connection", "close")
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodGet)
@@ -167,7 +168,7 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 		h.Set("Connection", "Upgrade")
 		h[wireVersion] = []string{protocolVersion}
 	case http.StatusInternalServerError:
-		// What is wrong here is nothing that a client should read.
+		// A client should not see what is wrong here.
 		http.Error(w, "WebSocket handshake failed", refused.StatusCode)
 		return
 	}
@@ -178,21 +179,22 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 	http.Error(w, "WebSocket handshake refused: "+text, refused.StatusCode)
 }
 
-// answer writes the 101, and returns the bytes that came behind the request.
+// answer writes the 101, and returns the bytes that came after the request.
 func (o *AcceptOptions) answer(t *transport, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
 	var b, buffered []byte
-	// A ResponseWriter of another make may have no buffers to hand over.
+	// A ResponseWriter that is not net/http's may have no buffers to hand over.
 	if rw != nil && rw.Writer != nil {
 		b = rw.AvailableBuffer() // room that exists already
 	}
 	if rw != nil && rw.Reader != nil {
 		early, _ := rw.Peek(rw.Reader.Buffered()) // what is buffered is there without an error
-		buffered = slices.Clone(early)            // so that the reader and all behind it can go
+		buffered = slices.Clone(early)            // so that the reader and all it refers to can be freed
 	}
 	b = appendAnswer(b, key, agreed)
 	b = appendHeader(b, extra)
 	b = appendHeader(b, o.Header)
 	b = append(b, "\r\n"...)
-	// For the shortest answer too: the client may have left the answers to earlier requests in the socket, unread.
+	// Even the shortest answer needs the timeout: the client may have left the answers to earlier requests in the
+	// socket, unread.
 	return buffered, t.writeWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
 }

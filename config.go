@@ -4,31 +4,32 @@ package wsd
 
 import "time"
 
-// Config holds what servers and clients tell a connection alike. The zero value is a safe default; where a field is a
-// limit or a duration, zero takes the default and a negative value turns the limit or timer off.
+// Config holds the settings that servers and clients have in common. The zero value is a safe default. For a limit or a
+// duration, zero means the default and a negative value turns the limit or timer off.
 type Config struct {
-	// MaxMessageSize bounds a received message, in bytes after inflation; a larger one fails the connection with
-	// StatusMessageTooBig as soon as that is known. Default 64 MiB - 1.
+	// MaxMessageSize bounds the size of a received message, in bytes after inflation. A larger message fails the
+	// connection with StatusMessageTooBig as soon as it is known to be larger. Default 64 MiB - 1.
 	MaxMessageSize int64
-	// MaxFragments bounds the frames of one received message; more fail the connection with StatusPolicyViolation.
-	// Default 131072.
+	// MaxFragments bounds the number of frames in a received message; more fail the connection with
+	// StatusPolicyViolation. Default 131072.
 	MaxFragments int
 	// MessageBuffer is the capacity of Messages, in messages; negative means unbuffered. Default 16. For a message of
-	// 1 MiB or more, Messages is full as well where it would hold more than 64 MiB in such messages with it, for what
-	// compresses well costs a peer next to nothing; where none of them waits, there is always room for one.
+	// 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such messages, because
+	// data that compresses well costs a peer next to nothing. If no such message is waiting, there is always room for
+	// one.
 	MessageBuffer int
-	// SendQueue bounds what Send queues ahead of the network, in bytes; a Send that finds the queue full waits.
-	// A message larger than that is taken alone. Default 64 KiB.
+	// SendQueue bounds what Send queues ahead of the network, in bytes. A Send that finds the queue full blocks. A
+	// message larger than the bound is queued alone. Default 64 KiB.
 	SendQueue int
 	// PingInterval is the time between keepalive pings. Default 30 s.
 	PingInterval time.Duration
-	// PongTimeout is how long after a keepalive ping the peer may stay silent before the connection is given up with
-	// ErrPongTimeout; any byte from it counts as a sign of life. Default 20 s.
+	// PongTimeout is how long the peer may stay silent after a keepalive ping before the connection ends with
+	// ErrPongTimeout. Any byte from the peer counts as a sign of life. Default 20 s.
 	PongTimeout time.Duration
 	// CloseTimeout bounds the closing handshake, from the Close call or the first sign of the end until everything is
 	// released. Default 5 s.
 	CloseTimeout time.Duration
-	// StallTimeout is how long Messages may stay full before SlowConsumer CloseSlow closes the connection. Default 10 s.
+	// StallTimeout is how long Messages may stay full before the CloseSlow policy closes the connection. Default 10 s.
 	StallTimeout time.Duration
 	// SlowConsumer says what happens while Messages is full. Default BlockSlow.
 	SlowConsumer SlowConsumerPolicy
@@ -43,10 +44,10 @@ type SlowConsumerPolicy uint8
 const (
 	// BlockSlow stops reading until there is room, so that TCP slows the peer down. Pings wait unanswered meanwhile.
 	BlockSlow SlowConsumerPolicy = iota
-	// CloseSlow blocks like BlockSlow, and closes with StatusPolicyViolation after Config.StallTimeout.
+	// CloseSlow blocks like BlockSlow, and closes the connection with StatusPolicyViolation after Config.StallTimeout.
 	CloseSlow
-	// DropSlow discards the messages that arrive while there is no room, keeps those that wait, and goes on reading. What
-	// is discarded is counted in Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.
+	// DropSlow discards messages that arrive while there is no room, keeps those already waiting, and goes on reading.
+	// Discarded messages are counted in Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.
 	DropSlow
 )
 
@@ -61,7 +62,7 @@ const (
 	defaultStallTimeout   = 10 * time.Second
 )
 
-// unlimited stands for a limit that is off.
+// unlimited is the value of a limit that is off.
 const unlimited = 1<<63 - 1
 
 func limitOr[T int | int64](value, standard T) int64 {

@@ -1,4 +1,4 @@
-// conn.go is the life of a connection: what callers see of it, how it begins, and how it ends.
+// conn.go is the life of a connection: how it begins, what callers see of it, and how it ends.
 
 package wsd
 
@@ -16,16 +16,16 @@ import (
 
 // Conn is a WebSocket connection (RFC 6455), a server's or a client's. All its methods are safe for concurrent use.
 //
-// A connection reads ahead into Messages by itself, answers pings and the closing handshake, and ends when either side
-// closes it, the peer breaks the protocol, the transport fails, or the keepalive finds the peer gone. At the end, in
-// this order, the cause is stored, Messages is closed, Errors is closed and Closed is closed.
+// A connection reads ahead into Messages on its own, answers pings and the closing handshake, and ends when either side
+// closes it, the peer breaks the protocol, the transport fails, or the keepalive finds the peer gone. At the end, in this
+// order, the cause is stored, Messages is closed, Errors is closed and Closed is closed.
 type Conn struct {
 	role       Role
 	policy     SlowConsumerPolicy
 	parks      bool          // the reader ends while nothing comes
-	polled     bool          // the parking lot's poller knows the descriptor; guarded by the parking lot, as is the next
+	polled     bool          // the parking lot's poller knows the descriptor; the parking lot guards this field and the next
 	parkedAs   int32         // the descriptor plus 1 while the connection is parked
-	agreed     *agreement    // nil where nothing was agreed on that anybody may ask for
+	agreed     *agreement    // nil if the handshake agreed on nothing that callers can ask for
 	closeAfter time.Duration // CloseTimeout, 0 for none
 	stallAfter time.Duration // StallTimeout, 0 for none
 	pingEvery  time.Duration // PingInterval, 0 for none
@@ -36,28 +36,28 @@ type Conn struct {
 
 	// The reader's own.
 	parser      Parser
-	deliveredAt time.Duration   // on clock: when the last read with a message in it came, or that was delivered
+	deliveredAt time.Duration   // on clock: when the last read with a message in it came, or when that message was delivered
 	settledAt   time.Duration   // on clock: when all messages before it had last been answered
 	pause       time.Duration   // between the last messages that did not come together
 	heavy       *[]heavyMessage // nil before the first
 	stamped     bool            // deliveredAt fits the present read
 	watched     bool            // a watch has been started over the present reader
-	discarding  bool            // a message was discarded, and so are all behind it
+	discarding  bool            // a message was discarded, and all later ones are too
 	dropReport  bool            // Errors has been told that messages are dropped
 
-	// What the reader tells others.
-	batchLeft atomic.Bool   // it has bytes that it has not parsed
-	stalled   atomic.Bool   // it waits for the consumer
-	stallSeen atomic.Bool   // it has waited since the keepalive looked
-	roused    atomic.Bool   // told to it: it is to end
+	// Written by the reader for others to see.
+	batchLeft atomic.Bool   // the reader has bytes that it has not parsed
+	stalled   atomic.Bool   // the reader waits for the consumer
+	stallSeen atomic.Bool   // the reader has waited since the keepalive looked
+	roused    atomic.Bool   // tells the reader to end
 	delivered atomic.Uint64 // messages that went into Messages
 	answered  atomic.Uint64 // those of them that a Send has followed; changed with mu held, by the sender
-	dropped   atomic.Uint64 // messages that did not
+	dropped   atomic.Uint64 // messages that were not delivered
 	dataRead  atomic.Uint64 // bytes of messages
 	bytesRead atomic.Uint64 // bytes that came from the transport
 
 	mu sync.Mutex // guards all below, and is held for appends and swaps only
-	// Three that are made when somebody asks for them, as those who only receive and send do not.
+	// The next three are made on demand: a program that only receives and sends does not need them.
 	errors chan error    // closed by finish alone
 	closed chan struct{} // closed by finish alone
 	ctx    *connContext
@@ -66,51 +66,51 @@ type Conn struct {
 	state      State
 	pingLate   bool        // the keepalive's first ping without an answer had to wait to be written
 	pongsStuck bool        // the reader has waited for pongs to be written, in vain
-	pinged     uint32      // how many of its pings have no answer
+	pinged     uint32      // how many of the keepalive's pings have no answer
 	peerClose  *CloseError // what the peer's close frame said, nil until it comes
 
 	out        outgoing
 	pings      []*pingWait
 	pingID     uint64
-	closing    chan struct{} // made for those who wait for it, closed by refuseSends
-	graceOver  chan struct{} // made while the reader waits for answers; gets a value when it need not
-	watch      *quietWatch   // nil while nobody is to rouse the reader
+	closing    chan struct{} // made when somebody waits for it, closed by refuseSends
+	graceOver  chan struct{} // made while the reader waits for answers; gets a value when the wait is over
+	watch      *quietWatch   // nil while the reader is not to be roused
 	keepalive  *time.Timer
 	closeTimer *time.Timer
 	failTimer  *time.Timer
 	bytesSeen  uint64 // bytesRead when the keepalive looked
-	writesSeen uint64 // transport.progress then
+	writesSeen uint64 // transport.progress when the keepalive looked
 }
 
 const (
-	errorBuffer = 4 // errors; one place is kept for the cause of the end
-	// answerGrace is how long the answers to messages that have just been delivered may take to leave ahead of the
-	// close frame, where the consumer has answered all messages before them. A busy machine may need that long to let
-	// the consumer run.
+	errorBuffer = 4 // errors; one place is reserved for the cause of the end
+	// answerGrace is how long the close frame waits for the answers to messages that have just been delivered, if the
+	// consumer has answered all messages before them. A busy machine may need that long to let the consumer run.
 	answerGrace = 500 * time.Millisecond
-	// silentGrace is the same where the consumer leaves messages without an answer.
+	// silentGrace is the same for a consumer that leaves messages unanswered.
 	silentGrace = 100 * time.Millisecond
-	// lingerTime is how long a connection waits for the end of the peer's bytes when nothing but that is left to do.
+	// lingerTime is how long a connection waits for the end of the peer's bytes when nothing else is left to do.
 	lingerTime = time.Second
-	// failQuiet is how long a peer whose connection has been failed has to send nothing before this side ends its bytes,
-	// and failPause the same once it has been seen to go on.
+	// failQuiet is how long the peer must send nothing, after this side has failed the connection, before this side ends
+	// its own bytes. failPause is the same once the peer has been seen to keep sending.
 	failQuiet = 10 * time.Millisecond
 	failPause = 100 * time.Millisecond
 	// writeFailedGrace is how long a reader may look for the peer's close frame after a write has failed.
 	writeFailedGrace = 250 * time.Millisecond
 )
 
-// NewConn makes a connection of a transport over which the opening handshake is done already, or which needs none. It
-// owns rwc from now on. Its Close must not wait for the peer, and must end a Read and a Write that are waiting, as a
-// net.Conn's does; deadlines and CloseWrite are used where it has them, and so is NetConn, with which a TLS connection says
-// what is below it and can be closed without waiting. A Compression in cfg is taken as negotiated just so.
+// NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
+// from then on. rwc.Close must not wait for the peer, and must unblock a Read and a Write that are waiting, as a
+// net.Conn's does. Deadlines and CloseWrite are used if rwc has them, and so is NetConn, through which a TLS connection
+// gives access to the connection below it, so that it can be closed without waiting. A Compression in cfg is taken as
+// negotiated exactly as given.
 func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 	c := newConn(rwc, role, &cfg, agreement{compression: cfg.Compression})
 	c.start(nil)
 	return c
 }
 
-// newConn makes a connection of what the handshake settles. Nothing goes on before it is started.
+// newConn returns a connection with the settings that the handshake agreed on. Nothing runs until it is started.
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	settled := *cfg
 	settled.Compression = agreed.compression
@@ -134,7 +134,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	return c
 }
 
-// start has a new connection read, and its keepalive run. buffered is what came behind the handshake.
+// start begins reading on a new connection and starts its keepalive. buffered is what came after the handshake.
 func (c *Conn) start(buffered []byte) {
 	if c.pingEvery > 0 {
 		c.mu.Lock()
@@ -154,14 +154,14 @@ func messageBuffer(cfg *Config) int {
 	return cfg.MessageBuffer
 }
 
-// Messages returns the channel of the messages received, whole and in order. It is closed behind the last of them,
-// when the end has begun: Receive and, once Closed is closed, CloseEvent tell why. Messages that are waiting in it
-// then can still be received. While it is full, Config.SlowConsumer says what happens.
+// Messages returns the channel on which received messages are delivered, whole and in order. It is closed after the last
+// of them, once the end has begun: Receive and, once Closed is closed, CloseEvent tell why. Messages still waiting in it
+// can then be received. While it is full, Config.SlowConsumer determines what happens.
 func (c *Conn) Messages() <-chan Message { return c.messages }
 
-// Errors returns a channel of what goes wrong: the cause of an end that is not clean, as its last value, and before it
-// ErrSlowConsumer, once, where messages are dropped. It need not be read. It is closed at the end, without a value
-// where the end is clean and nothing went wrong.
+// Errors returns a channel of what goes wrong: ErrSlowConsumer, once, if messages are dropped, and as its last value the
+// cause of an end that is not clean. It need not be read. It is closed at the end, without a value if the end is clean
+// and nothing went wrong.
 func (c *Conn) Errors() <-chan error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,8 +178,8 @@ func (c *Conn) errorsLocked() chan error {
 	return c.errors
 }
 
-// Closed returns a channel that is closed when the connection has ended and all it held is released. It is the last
-// to be closed: Messages can be drained without waiting then, and CloseEvent is complete.
+// Closed returns a channel that is closed when the connection has ended and everything it held is released. It is the
+// last to be closed: from then on Messages can be drained without waiting, and CloseEvent is complete.
 func (c *Conn) Closed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,7 +192,7 @@ func (c *Conn) Closed() <-chan struct{} {
 	return c.closed
 }
 
-// Context returns a context that is cancelled when the connection ends. Its context.Cause is the cause of the end. It has
+// Context returns a context that is canceled when the connection ends. Its context.Cause is the cause of the end. It has
 // no values, not even those of a server's request: what they refer to may end with the request's handler.
 func (c *Conn) Context() context.Context {
 	c.mu.Lock()
@@ -213,25 +213,25 @@ type connContext struct {
 	cancel context.CancelCauseFunc
 }
 
-// CloseEvent tells how the connection ended. Before Closed is closed it is not complete, though Messages may be closed: it
-// holds the cause as far as that is known, Clean is false still, and on an open connection it is zero.
+// CloseEvent reports how the connection ended. It is complete once Closed is closed. Before that, even if Messages is
+// closed, it holds only the cause as far as it is known, and Clean is false; on an open connection it is zero.
 func (c *Conn) CloseEvent() CloseEvent {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.event
 }
 
-// State returns where the connection stands in its life. It does not block.
+// State returns the state of the connection. It does not block.
 func (c *Conn) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
 }
 
-// Version returns the version of the protocol, "hybi-13", the name that drafts gave what became RFC 6455.
+// Version returns the version of the protocol, "hybi-13", which is what the drafts called what became RFC 6455.
 func (c *Conn) Version() string { return "hybi-13" }
 
-// Subprotocol returns the subprotocol agreed on, empty where there is none (RFC 6455, section 1.9).
+// Subprotocol returns the subprotocol agreed on, or "" if there is none (RFC 6455, section 1.9).
 func (c *Conn) Subprotocol() string {
 	if c.agreed == nil {
 		return ""
@@ -239,8 +239,8 @@ func (c *Conn) Subprotocol() string {
 	return c.agreed.subprotocol
 }
 
-// Extensions returns the extensions agreed on, as the server's Sec-WebSocket-Extensions header has them, empty where
-// there are none (RFC 6455, section 9).
+// Extensions returns the extensions agreed on, as listed in the server's Sec-WebSocket-Extensions header, or "" if there
+// are none (RFC 6455, section 9).
 func (c *Conn) Extensions() string {
 	if c.agreed == nil {
 		return ""
@@ -248,16 +248,16 @@ func (c *Conn) Extensions() string {
 	return c.agreed.extensions
 }
 
-// Stats counts what a connection has done. Messages are text and binary ones, and bytes those of their payloads,
-// uncompressed.
+// Stats holds the counters of a connection. Messages are text and binary messages, and bytes are those of their
+// uncompressed payloads.
 type Stats struct {
-	MessagesReceived uint64 // whole ones that came, be they waiting in Messages, received, or dropped
+	MessagesReceived uint64 // whole messages that arrived, whether waiting in Messages, received, or dropped
 	BytesReceived    uint64 // of those
 	MessagesDropped  uint64 // those of them that were discarded: no room under DropSlow, or this side was closing
-	MessagesSent     uint64 // accepted by Send and SendPrepared, and those of a Writer once they are complete
+	MessagesSent     uint64 // accepted by Send and SendPrepared, and those of a Writer once complete
 	BytesSent        uint64 // of those
-	Writes           uint64 // writes to the transport: far fewer than messages where senders coalesce
-	PongsCoalesced   uint64 // pings not answered on their own because the peer did not read (RFC 6455, section 5.5.3)
+	Writes           uint64 // writes to the transport: far fewer than messages if senders coalesce
+	PongsCoalesced   uint64 // pings without a pong of their own because the peer did not read (RFC 6455, section 5.5.3)
 }
 
 // Stats returns the connection's counts so far. It does not block.
@@ -275,8 +275,9 @@ func (c *Conn) Stats() Stats {
 	}
 }
 
-// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. The error then
-// matches ctx's error and its cause, or, once all messages have been received, ErrClosed and the cause of the end.
+// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done,
+// the error matches ctx's error and its cause. If the connection has ended and all messages have been received, the error
+// matches ErrClosed and the cause of the end.
 func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	if ctx == nil {
 		return Message{}, ErrNilContext
@@ -293,7 +294,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	}
 	select {
 	case m, ok := <-c.messages:
-		// Both were ready. ctx may be the connection's own: what there is, or how it ended, says more.
+		// Both were ready. ctx may be the connection's own: a message, or how the connection ended, says more.
 		return c.taken(m, ok)
 	default:
 		return Message{}, canceled("receive", ctx)
@@ -310,7 +311,7 @@ func (c *Conn) taken(m Message, ok bool) (Message, error) {
 	return Message{}, c.endErrorLocked()
 }
 
-// endError is what calls return once the end has begun.
+// endError returns the error for calls once the end has begun.
 func (c *Conn) endError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -327,16 +328,19 @@ func (c *Conn) endErrorLocked() error {
 	return &closedError{errClosedHere}
 }
 
-// errClosedHere is the cause that a Close by this side gives to calls until the handshake has decided how it ends.
+// errClosedHere is the cause that calls return after a Close by this side, until the handshake has decided how the
+// connection ends.
 var errClosedHere = errors.New("wsd: closed by this side")
 
-// Close closes the connection with the closing handshake (RFC 6455, section 7): what is queued is written, then a
-// close frame with code and reason, and the peer's is waited for, all within Config.CloseTimeout; then the transport is
-// closed whatever happened. Messages that arrive meanwhile are delivered as long as Messages has room, else discarded.
+// Close closes the connection with the closing handshake (RFC 6455, section 7): it writes what is queued, sends a close
+// frame with code and reason, and waits for the peer's close frame, all within Config.CloseTimeout; then it closes the
+// transport whatever happened. Messages that arrive meanwhile are delivered as long as Messages has room, and discarded
+// otherwise.
 //
-// Close blocks until the connection has ended. It returns nil where the handshake was completed, whoever began it, and
-// otherwise the cause of the end. StatusNoStatus sends a close frame without a code. A code that may not be sent or a
-// reason of more than 123 bytes or not in UTF-8 gives a *CloseArgumentError and leaves the connection as it was.
+// Close blocks until the connection has ended. It returns nil if the handshake was completed, whichever side began it,
+// and otherwise the cause of the end. StatusNoStatus sends a close frame without a code. For a code that may not be sent,
+// or a reason of more than 123 bytes or not in UTF-8, Close returns a *CloseArgumentError and leaves the connection as it
+// was.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	if err := validateClose(code, reason); err != nil {
 		return err
@@ -349,7 +353,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	return nil
 }
 
-// startClose begins the closing handshake where nothing else has, without waiting for its end.
+// startClose begins the closing handshake if nothing else has, without waiting for its end.
 func (c *Conn) startClose(code StatusCode, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -358,7 +362,7 @@ func (c *Conn) startClose(code StatusCode, reason string) {
 }
 
 // CloseNow ends the connection at once, without a closing handshake, and returns when it has ended. What is queued is
-// lost. The cause of the end is then net.ErrClosed, unless there was another before.
+// lost. The cause of the end then matches net.ErrClosed, unless there was another cause before.
 func (c *Conn) CloseNow() {
 	c.abort(errAborted)
 	<-c.Closed()
@@ -366,8 +370,8 @@ func (c *Conn) CloseNow() {
 
 var errAborted = &causeError{"closed by CloseNow", net.ErrClosed}
 
-// queueClose queues a close frame behind all that is queued, unless there is one already, and bounds the time that the
-// rest of the handshake may take. Called with mu held.
+// queueClose queues a close frame behind everything that is queued, unless there is one already, and bounds the time that
+// the rest of the handshake may take. Called with mu held.
 func (c *Conn) queueClose(code StatusCode, reason string) {
 	if c.out.refused {
 		return
@@ -376,7 +380,7 @@ func (c *Conn) queueClose(code StatusCode, reason string) {
 		// The answer to a close frame repeats its code (RFC 6455, section 5.5.1).
 		code, reason = c.peerClose.Code, ""
 	} else if isViolation(c.event.Err) {
-		// A handler that returns while its answers are waited for does not make a violation a normal closure.
+		// A handler that returns while the reader waits for its answers does not turn a violation into a normal closure.
 		code, reason = c.event.Code, c.event.Reason
 	}
 	c.out.closeFrame = c.out.appendFrame(nil, finBit|byte(OpClose), appendClosePayload(nil, code, reason))
@@ -391,7 +395,7 @@ func (c *Conn) startCloseTimer() {
 	}
 }
 
-// refuseSends ends the taking of messages. Called with mu held.
+// refuseSends makes the connection take no more messages. Called with mu held.
 func (c *Conn) refuseSends() {
 	if c.out.refused {
 		return
@@ -403,11 +407,11 @@ func (c *Conn) refuseSends() {
 	if c.closing != nil {
 		close(c.closing)
 	}
-	c.out.signalProgress() // for those who wait to queue more
+	c.out.signalProgress() // for senders that wait to queue more
 }
 
-// closes returns a channel that is closed when no Send is taken any more, and the reader need not deliver. Called with
-// mu held.
+// closes returns a channel that is closed when Sends are no longer taken and the reader need no longer deliver. Called
+// with mu held.
 func (c *Conn) closes() <-chan struct{} {
 	if c.closing == nil {
 		c.closing = make(chan struct{})
@@ -418,7 +422,7 @@ func (c *Conn) closes() <-chan struct{} {
 	return c.closing
 }
 
-// setCause stores why the connection ends, if nothing has been stored: the first cause wins. It starts the clock for
+// setCause stores why the connection ends, if nothing has been stored: the first cause wins. It starts the timeout for
 // the rest of the end. Called with mu held.
 func (c *Conn) setCause(err error, code StatusCode, reason string) {
 	if c.event.Err != nil {
@@ -443,15 +447,16 @@ func (c *Conn) abort(cause error) {
 	c.unpark()
 }
 
-// report puts err into Errors, if there is more room than is to be kept. Called with mu held, before the end.
+// report puts err into Errors, if that leaves room for more than the given number of errors. Called with mu held, before
+// the end.
 func (c *Conn) report(err error, room int) {
 	if errors := c.errorsLocked(); len(errors) < errorBuffer-room {
 		errors <- err
 	}
 }
 
-// finish is started by the reader when it ends, so that nobody has to wait for that before. It waits for reader and
-// writer and tells the world.
+// finish is started by the reader when it ends, so that no goroutine has to wait for that earlier. It waits for the
+// reader and the writer, and announces the end.
 func (c *Conn) finish() {
 	cause := c.group.Wait()
 	c.mu.Lock()
@@ -465,7 +470,7 @@ func (c *Conn) finish() {
 		c.watch.timer.Stop()
 	}
 	c.event.Clean = c.out.closeWritten && c.peerClose != nil
-	if !c.event.Clean && !isViolation(cause) { // which has been reported when it was found
+	if !c.event.Clean && !isViolation(cause) { // a violation was reported when it was found
 		c.report(cause, 0)
 	}
 	c.state = StateClosed

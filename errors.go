@@ -1,4 +1,4 @@
-// errors.go holds the errors that callers can tell apart: sentinels for errors.Is, types for errors.As.
+// errors.go holds the errors that callers can distinguish: sentinels for errors.Is, types for errors.As.
 
 package wsd
 
@@ -11,30 +11,32 @@ import (
 
 // Sentinel errors, to be matched with errors.Is.
 var (
-	// ErrClosed is matched by every error of a call on a connection that is closing or has ended. The error wraps the
-	// cause of the end too, so that errors.As finds a *CloseError or *ProtocolError in it.
+	// ErrClosed is matched by every error that a call returns on a connection that is closing or has ended. The error
+	// also wraps the cause of the end, so errors.As finds a *CloseError or *ProtocolError in it.
 	ErrClosed = errors.New("wsd: connection closed")
-	// ErrPongTimeout ends a connection whose peer stayed silent for Config.PongTimeout after a ping.
+	// ErrPongTimeout is the cause of the end when the peer stays silent for Config.PongTimeout after a ping.
 	ErrPongTimeout = errors.New("wsd: nothing came from the peer within PongTimeout of a ping")
-	// ErrCloseTimeout ends a connection whose peer did not complete the closing handshake within Config.CloseTimeout.
+	// ErrCloseTimeout is the cause of the end when the peer does not complete the closing handshake within
+	// Config.CloseTimeout.
 	ErrCloseTimeout = errors.New("wsd: the peer did not complete the closing handshake within CloseTimeout")
-	// ErrSlowConsumer ends a connection under CloseSlow, when Messages has been full for Config.StallTimeout. Under
-	// DropSlow it is reported on Errors, once, when the first message is dropped.
+	// ErrSlowConsumer is the cause of the end when, under CloseSlow, Messages has been full for Config.StallTimeout.
+	// Under DropSlow it is reported on Errors, once, when the first message is dropped.
 	ErrSlowConsumer = errors.New("wsd: messages are not being received")
-	// ErrMessageTooBig is matched by the error of a Ping whose payload does not fit a control frame.
+	// ErrMessageTooBig is matched by the error of a Ping whose payload does not fit in a control frame.
 	ErrMessageTooBig = errors.New("wsd: message too big")
 	// ErrInvalidMessage is matched by the error of a Send whose message may not be sent: neither text nor binary, or
 	// text that is not UTF-8.
 	ErrInvalidMessage = errors.New("wsd: invalid message")
-	// ErrNilContext is returned where a nil context was passed.
+	// ErrNilContext is returned when a nil context is passed.
 	ErrNilContext = errors.New("wsd: nil context, use context.Background()")
-	// ErrServerClosed is the text with which a Server answers requests after Shutdown, with status 503. No call returns it.
+	// ErrServerClosed is the text of a Server's answers to requests after Shutdown, with status 503. No call returns
+	// it.
 	ErrServerClosed = errors.New("wsd: server closed")
 )
 
-// CloseError is the end of a connection by the peer's close frame, be it the first or the answer to this side's.
+// CloseError reports that the peer's close frame ended the connection, whether it came first or answered this side's.
 type CloseError struct {
-	Code   StatusCode // what the frame carried, StatusNoStatus where it had no code
+	Code   StatusCode // what the frame carried, StatusNoStatus if it had no code
 	Reason string     // UTF-8, often empty
 }
 
@@ -47,15 +49,15 @@ func (e *CloseError) Error() string {
 	return s
 }
 
-// ProtocolError is a violation by the peer, found by a Parser or by a connection's reader. It fails the connection
+// ProtocolError reports a violation by the peer, found by a Parser or by a connection's reader. It fails the connection
 // (RFC 6455, section 7.1.7).
 type ProtocolError struct {
-	Code    StatusCode // what the close frame says that answers it: 1002, 1007, 1008 or 1009
+	Code    StatusCode // the code of the close frame that answers it: 1002, 1007, 1008 or 1009
 	Section string     // of RFC 6455, or of the RFC named with it
 	Problem string     // what was expected and what came
 }
 
-// Error says what was wrong, by which section, and with which code it is answered.
+// Error says what was wrong, which section it violates, and which code answers it.
 func (e *ProtocolError) Error() string {
 	section := e.Section
 	if !strings.HasPrefix(section, "RFC") {
@@ -64,27 +66,28 @@ func (e *ProtocolError) Error() string {
 	return "wsd: " + e.Problem + " (" + section + "), closing with " + e.Code.String()
 }
 
-// violation is the ProtocolError for what the wire may not carry.
+// violation returns the ProtocolError for something that may not appear on the wire.
 func violation(section, problem string) *ProtocolError {
 	return &ProtocolError{Code: StatusProtocolError, Section: section, Problem: problem}
 }
 
-// HandshakeError is an opening handshake that failed, on either side.
+// HandshakeError reports a failed opening handshake, on either side.
 type HandshakeError struct {
-	// Header names the header field at fault, empty where it was something else.
+	// Header names the header field at fault. It is empty if something else was at fault.
 	Header string
 	// Problem says what was expected and what came. On a client it quotes the first line of an answer in plain text.
 	Problem string
-	// StatusCode is the HTTP status: on a server the one of its answer, on a client the one that came, 0 where no answer came.
+	// StatusCode is the HTTP status: on a server, that of its answer; on a client, that of the answer received. It is 0
+	// if there was no answer.
 	StatusCode int
-	// Response is the answer that a client got, nil on servers and where none came. Its body can be read, up to a
-	// bound, after Dial has returned, and needs no closing.
+	// Response is the answer that a client received. It is nil on servers and if no answer came. Its body can be read,
+	// up to a limit, after Dial has returned, and need not be closed.
 	Response *http.Response
-	// Err is the cause, if there is one below the handshake: a dial error, a context's.
+	// Err is the underlying cause, if there is one: a dial error or a context's error.
 	Err error
 }
 
-// Error says what was wrong with which header.
+// Error says what was wrong, and with which header field.
 func (e *HandshakeError) Error() string {
 	s := "wsd: handshake failed"
 	if e.Header != "" {
@@ -103,11 +106,11 @@ func (e *HandshakeError) Error() string {
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
 // CloseArgumentError is returned by Close for a code or reason that no close frame may carry. The connection is
-// unharmed.
+// unaffected.
 type CloseArgumentError struct {
 	Code    StatusCode
 	Reason  string
-	Problem string // what is wrong with them
+	Problem string // what is wrong with the code or the reason
 }
 
 // Error says what cannot be sent.
@@ -115,7 +118,7 @@ func (e *CloseArgumentError) Error() string {
 	return "wsd: cannot close with " + e.Code.String() + ": " + e.Problem
 }
 
-// closedError is what calls return on a connection that is closing or closed: ErrClosed with its cause.
+// closedError is the error that calls return on a connection that is closing or closed: ErrClosed with its cause.
 type closedError struct{ cause error }
 
 func (e *closedError) Error() string {
@@ -124,8 +127,8 @@ func (e *closedError) Error() string {
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 func (e *closedError) Unwrap() error        { return e.cause }
 
-// causeError is a problem with the error behind it: what the transport said, a context's. Its text is made when somebody
-// asks: most ends are never looked at.
+// causeError is a problem with its underlying error, from the transport or a context. Its text is built on demand: most
+// ends are never looked at.
 type causeError struct {
 	problem string
 	err     error
@@ -134,6 +137,6 @@ type causeError struct {
 func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + plain(e.err) }
 func (e *causeError) Unwrap() error { return e.err }
 
-// plain is err's text without the prefix that the text around it has already. A context may end with another connection,
-// and so has that one's error for its cause.
+// plain returns err's text without the prefix that the surrounding text already has. A context may end with another
+// connection, and then has that connection's error as its cause.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }

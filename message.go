@@ -1,4 +1,4 @@
-// message.go holds messages and puts them together from frames: limits and fragments.
+// message.go defines messages and assembles them from frames, within limits.
 
 package wsd
 
@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// MessageType says how a message's bytes are meant (RFC 6455, section 5.6).
+// MessageType says how to interpret a message's bytes (RFC 6455, section 5.6).
 type MessageType uint8
 
 // The two types of data messages.
@@ -28,24 +28,25 @@ func (t MessageType) String() string {
 	return "message type " + strconv.Itoa(int(t))
 }
 
-// CompressMode is a message's own wish where permessage-deflate (RFC 7692) was negotiated; elsewhere it says nothing.
+// CompressMode says whether to compress a message if permessage-deflate (RFC 7692) was negotiated. Otherwise it has no
+// effect.
 type CompressMode uint8
 
-// The wishes.
+// The compression modes.
 const (
-	CompressAuto   CompressMode = iota // compress from Compression.Threshold on
+	CompressAuto   CompressMode = iota // compress if Compression.Threshold says so
 	CompressAlways                     // compress whatever the size
-	CompressNever                      // send as it is: random or compressed data, secrets beside text of the peer's choice
+	CompressNever                      // send as it is: random or compressed data, secrets next to text that the peer chooses
 )
 
-// Message is one WebSocket message, whole.
+// Message is a whole WebSocket message.
 //
 // The Data of a received message belongs to the receiver for good. Small messages that arrived together may share one
-// allocation, so that keeping one keeps up to 4 KiB of its neighbours in memory: clone it where that matters. The Data
-// of a sent message belongs to the caller again when Send returns.
+// allocation, so keeping one message may keep up to 4 KiB of its neighbours in memory: clone it if that matters. The
+// Data of a sent message belongs to the caller again when Send returns.
 type Message struct {
 	Type     MessageType
-	Compress CompressMode // a wish for sending; received messages have CompressAuto
+	Compress CompressMode // applies to sending; received messages have CompressAuto
 	Data     []byte
 }
 
@@ -55,7 +56,7 @@ func Text(s string) Message { return Message{Type: TextMessage, Data: []byte(s)}
 // Binary returns a binary message that holds b itself, not a copy.
 func Binary(b []byte) Message { return Message{Type: BinaryMessage, Data: b} }
 
-// JSON returns a text message with v in JSON. The error is encoding/json's.
+// JSON returns a text message that holds v encoded as JSON. The error is that of encoding/json.
 func JSON(v any) (Message, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -64,33 +65,33 @@ func JSON(v any) (Message, error) {
 	return Message{Type: TextMessage, Data: data}, nil
 }
 
-// Decode reads the message as JSON into v. The error is encoding/json's.
+// Decode decodes the message as JSON into v. The error is that of encoding/json.
 func (m Message) Decode(v any) error { return json.Unmarshal(m.Data, v) }
 
 const (
-	// maxShared is the size in bytes up to which messages of one read share an allocation, and sharedChunk the size of
-	// that allocation at the most: it is what a kept message can keep with it.
+	// maxShared is the size in bytes up to which messages of one read share an allocation. sharedChunk is the maximum
+	// size of that allocation: it bounds what a kept message can keep in memory with it.
 	maxShared   = 512
 	sharedChunk = 4 << 10
-	// growth is how many times the bytes that have arrived may be allocated for those that a header declares.
+	// growth bounds the allocation for a length that a header declares, as a multiple of the bytes that have arrived.
 	growth = 4
-	// minGrown is what is allocated at the least, in bytes, for a message that arrives in pieces.
+	// minGrown is the minimum allocation, in bytes, for a message that arrives in pieces.
 	minGrown = 512
 )
 
 // assembly is the message that is being received.
 type assembly struct {
 	data       []byte
-	scratch    *scratch // where data is while it is compressed, else nil
+	scratch    *scratch // holds data while it is compressed, else nil
 	fragments  int64
 	opcode     Opcode
 	compressed bool
 	utf8       utf8State
 }
 
-// reserve makes room for n more bytes. expected is the length in bytes that the message has at the end of the present
-// frame, and last says that it has its full length then. What a header declares is not allocated before a good part of
-// it has arrived, or the peer has proven before that it sends that much.
+// reserve makes room for n more bytes. expected is the message's length in bytes at the end of the present frame, and
+// last says that this is its full length. What a header declares is not allocated until a good part of it has arrived,
+// or the peer has already sent a message of that length.
 func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 	need := len(a.data) + n
 	if need <= cap(a.data) {

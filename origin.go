@@ -1,5 +1,5 @@
-// origin.go says which web pages may connect: the origin of a request (RFC 6454) against the server's own host and the
-// patterns that the server allows.
+// origin.go decides which web pages may connect: it checks the origin of a request (RFC 6454) against the server's own
+// host and the patterns that the server allows.
 
 package wsd
 
@@ -14,14 +14,14 @@ import (
 type origin struct {
 	scheme string
 	host   string // without the brackets of an IPv6 address
-	port   string // the scheme's own where none is given; empty where it has none
+	port   string // the scheme's default if none is given; empty if it has none
 }
 
 // anyOrigin is the pattern that turns the check off.
 const anyOrigin = "*"
 
-// checkOrigin judges the origin of a request to a server of the given Host, which speaks TLS itself or not (RFC 6455,
-// sections 4.2.2 and 10.2).
+// checkOrigin judges the origin of a request to a server with the given Host; tls says that it speaks TLS itself (RFC
+// 6455, sections 4.2.2 and 10.2).
 func checkOrigin(h http.Header, host string, tls bool, patterns []string) *HandshakeError {
 	lines := h["Origin"]
 	if len(lines) == 0 {
@@ -86,14 +86,14 @@ func sameOrigin(from origin, host string, tls bool) bool {
 		return false
 	}
 	if port == "" {
-		// A client leaves the port out where it is that of the scheme it uses.
+		// A client leaves the port out if it is the default port of the scheme it uses.
 		port = defaultPort(from.scheme)
 	}
 	return port == from.port && equalHost(host, from.host)
 }
 
-// webScheme reports whether pages under scheme can be this server's own. One that speaks TLS has https only. One that
-// does not may stand behind a proxy that does.
+// webScheme reports whether pages under scheme can be this server's own. A server that speaks TLS has only https. One
+// that does not may be behind a proxy that does.
 func webScheme(scheme string, tls bool) bool {
 	return equalFold(scheme, "https") || !tls && equalFold(scheme, "http")
 }
@@ -137,7 +137,7 @@ func matchOrigin(pattern string, from origin, tls bool) bool {
 	return (port == "*" || port == from.port) && (glob(host, from.host) || equalHost(host, from.host))
 }
 
-// glob reports whether pattern, in which * stands for any run of characters, matches s but for the case of letters.
+// glob reports whether pattern, in which * stands for any run of characters, matches s, ignoring the case of letters.
 func glob(pattern, s string) bool {
 	star, retry := -1, 0
 	p, i := 0, 0
@@ -150,7 +150,7 @@ func glob(pattern, s string) bool {
 			p++
 			i++
 		case star >= 0:
-			// The last * takes one character more. Earlier ones need no second look.
+			// The last * takes one more character. Earlier ones need no second look.
 			retry++
 			p, i = star+1, retry
 		default:
@@ -213,7 +213,7 @@ func isScheme(s string) bool {
 	return s != "" && (s[0] < '0' || s[0] > '9')
 }
 
-// isHost leaves out what ends a host in a URL, and what a URL does not have.
+// isHost reports whether s is free of characters that end a host in a URL or that a URL cannot have.
 func isHost(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c >= 0x7F || strings.IndexByte(`/?#@\[],<>"`, c) >= 0 {
@@ -223,7 +223,7 @@ func isHost(s string) bool {
 	return true
 }
 
-// isPort takes ports as browsers write them, without leading zeros.
+// isPort reports whether s is a port as browsers write them, without leading zeros.
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n > 0 && s[0] != '0'

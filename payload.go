@@ -1,4 +1,4 @@
-// payload.go has the memory of messages go round, for those who give it back.
+// payload.go recycles the memory of messages, for programs that release it.
 
 package wsd
 
@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	minPooled = 10 // 1 KiB, as powers of two: what is half as large shares an allocation with others
+	minPooled = 10 // 1 KiB, as a power of two: messages half that size share an allocation
 	maxPooled = 26 // 64 MiB
 )
 
-// payloads holds released memory in pieces of 2^(minPooled+i) bytes. What is not used again soon is garbage.
+// payloads holds released memory in pieces of 2^(minPooled+i) bytes. Whatever is not reused soon becomes garbage.
 var payloads [maxPooled - minPooled + 1]sync.Pool
 
-// releasing is set once somebody releases: from then on payloads are allocated in sizes that can go round.
+// releasing is set by the first Release: from then on payloads are allocated in sizes that can be recycled.
 var releasing atomic.Bool
 
-// Release gives the memory of a received message that is not needed any more back, for messages to come. Nobody has to:
-// it saves garbage where messages of more than 512 bytes are many, and does nothing for smaller ones. m.Data, and all
-// that shares its memory, must not be used afterwards, nor released again.
+// Release gives back the memory of a received message for reuse by later messages. Calling it is optional: it saves
+// garbage if there are many messages of more than 512 bytes, and does nothing for smaller ones. m.Data, and anything
+// that shares its memory, must not be used or released again afterwards.
 func (m Message) Release() {
 	if cap(m.Data) <= maxShared {
 		return
@@ -33,7 +33,7 @@ func (m Message) Release() {
 	releasePayload(m.Data)
 }
 
-// releasePayload keeps the memory of data, where somebody has said that memory is to go round.
+// releasePayload keeps the memory of data for reuse, if Release has ever been called.
 func releasePayload(data []byte) {
 	if cap(data) < 1<<minPooled || !releasing.Load() {
 		return
@@ -49,7 +49,7 @@ func newPayload(size int) []byte {
 	}
 	class := max(bits.Len(uint(size-1)), minPooled)
 	if data, ok := payloads[class-minPooled].Get().(*byte); ok {
-		// releasePayload has seen that there is so much behind the pointer.
+		// releasePayload has checked that this much memory lies behind the pointer.
 		return unsafe.Slice(data, 1<<class)[:0]
 	}
 	return make([]byte, 0, 1<<class)
