@@ -1,4 +1,4 @@
-// close.go is the closing handshake without its clock: status codes, close payloads, the states a connection passes.
+// close.go is the closing handshake without its timers: status codes, close payloads, the states of a connection.
 
 package wsd
 
@@ -11,9 +11,9 @@ import (
 type StatusCode uint16
 
 // The registered status codes (RFC 6455, section 7.4.1, and the IANA registry it set up). StatusNoStatus,
-// StatusAbnormalClosure and StatusTLSHandshake describe an end and never travel in a close frame.
+// StatusAbnormalClosure and StatusTLSHandshake describe an end and never appear in a close frame.
 const (
-	StatusNormalClosure      StatusCode = 1000 // the purpose of the connection is fulfilled
+	StatusNormalClosure      StatusCode = 1000 // the connection has fulfilled its purpose
 	StatusGoingAway          StatusCode = 1001 // a server goes down, a browser leaves the page
 	StatusProtocolError      StatusCode = 1002 // the peer broke the protocol
 	StatusUnsupportedData    StatusCode = 1003 // a type of data that the endpoint cannot accept
@@ -45,7 +45,7 @@ func (c StatusCode) String() string {
 	return number
 }
 
-// sendable reports whether a close frame may carry c (RFC 6455, section 7.4): the registered codes but those that only
+// sendable reports whether a close frame may carry c (RFC 6455, section 7.4): the registered codes except those that only
 // describe an end, and the ranges for libraries (3000 to 3999) and applications (4000 to 4999).
 func (c StatusCode) sendable() bool {
 	switch c {
@@ -55,8 +55,8 @@ func (c StatusCode) sendable() bool {
 	return c >= 1000 && c <= 1014 || c >= 3000 && c <= 4999
 }
 
-// maxCloseReason is what a control frame's 125 bytes leave for the reason behind the two of the code, in bytes
-// (RFC 6455, section 5.5.1).
+// maxCloseReason is how many of a control frame's 125 bytes are left for the reason after the two of the code (RFC 6455,
+// section 5.5.1).
 const maxCloseReason = maxControlPayload - 2
 
 // appendClosePayload appends the payload of a close frame to dst. StatusNoStatus stands for an empty payload.
@@ -67,7 +67,7 @@ func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
 	return append(append(dst, byte(code>>8), byte(code)), reason...)
 }
 
-// parseClosePayload takes a close frame's payload apart (RFC 6455, section 5.5.1). An empty one is StatusNoStatus.
+// parseClosePayload parses a close frame's payload (RFC 6455, section 5.5.1). An empty one yields StatusNoStatus.
 func parseClosePayload(payload []byte) (StatusCode, string, error) {
 	switch len(payload) {
 	case 0:
@@ -118,15 +118,15 @@ func validateClose(code StatusCode, reason string) error {
 	return nil
 }
 
-// State is where a connection stands in its life, the readyState of browsers.
+// State is the state of a connection, like readyState in browsers.
 type State uint8
 
-// The states in the order in which a connection passes them.
+// The states, in the order in which a connection passes through them.
 const (
 	StateConnecting State = iota // the opening handshake is not done; no *Conn is handed out in this state
 	StateOpen                    // messages travel both ways
 	StateClosing                 // the closing handshake has begun, or the connection is being torn down
-	StateClosed                  // over: Closed is closed
+	StateClosed                  // the connection has ended: Closed is closed
 )
 
 // String returns the state's name in lower case.
@@ -144,19 +144,19 @@ func (s State) String() string {
 	return "state " + strconv.Itoa(int(s))
 }
 
-// CloseEvent tells how a connection ended, the CloseEvent of browsers.
+// CloseEvent describes how a connection ended, like CloseEvent in browsers.
 type CloseEvent struct {
-	// Code is the status code of the peer's close frame, StatusNoStatus where that had none. Where this side's was the
-	// first, the peer's is the answer to it, which most peers give with the same code and without a reason. Where no close
-	// frame was the cause it is the code with which this side failed the connection (StatusProtocolError, say), and
-	// StatusAbnormalClosure where there was no such reason either (RFC 6455, section 7.1.5).
+	// Code is the status code of the peer's close frame, or StatusNoStatus if that had none. If this side sent its close
+	// frame first, the peer's is the answer to it, which most peers give with the same code and without a reason. If no
+	// close frame was the cause, Code is the code with which this side failed the connection, such as
+	// StatusProtocolError, or StatusAbnormalClosure if there was no such code either (RFC 6455, section 7.1.5).
 	Code StatusCode
 	// Reason is the text that came with Code, UTF-8, at most 123 bytes, often empty.
 	Reason string
-	// Clean is true where both sides' close frames were exchanged (RFC 6455, section 7.1.4).
+	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
-	// Err is the cause of the end: what went wrong, if anything did, and a *CloseError where the closing handshake was
-	// all there was, whoever began it. It is never nil once the connection has ended. A log in JSON should be given it by
-	// itself, for within a CloseEvent encoding/json does not ask it for its text.
+	// Err is the cause of the end: what went wrong, or a *CloseError if nothing but the closing handshake took place,
+	// whichever side began it. It is never nil once the connection has ended. To log in JSON, log Err by itself: inside a
+	// CloseEvent, encoding/json does not ask it for its text.
 	Err error
 }

@@ -447,8 +447,8 @@ func (c *Conn) abort(cause error) {
 	c.unpark()
 }
 
-// report puts err into Errors, if that leaves room for more than the given number of errors. Called with mu held, before
-// the end.
+// report puts err into Errors, if that leaves room there for as many more errors as room says. Called with mu held,
+// before the end.
 func (c *Conn) report(err error, room int) {
 	if errors := c.errorsLocked(); len(errors) < errorBuffer-room {
 		errors <- err

@@ -4,15 +4,15 @@ package wsd
 
 import "math"
 
-// Event is what a Parser found in its bytes.
+// Event is what a Parser found in its input.
 type Event struct {
 	// Opcode is OpText or OpBinary for a whole message, OpPing, OpPong or OpClose for a control frame, and
-	// OpContinuation, the zero value, where nothing is complete yet.
+	// OpContinuation, the zero value, if nothing is complete yet.
 	Opcode Opcode
-	// Code is a close frame's status code, StatusNoStatus where it had none; 0 for all else.
+	// Code is a close frame's status code, StatusNoStatus if it had none; 0 for anything else.
 	Code StatusCode
-	// Data is the message, the payload of a ping or pong, or a close frame's reason. A message's belongs to the caller
-	// for good, under the terms of Message; the others are valid until the next call of Parse.
+	// Data is the message, the payload of a ping or pong, or a close frame's reason. A message's Data belongs to the
+	// caller for good, as Message describes; other Data is valid until the next call to Parse.
 	Data []byte
 }
 
@@ -20,25 +20,25 @@ type Event struct {
 func (e Event) Message() Message { return Message{Type: MessageType(e.Opcode), Data: e.Data} }
 
 // Parser turns the bytes that one side of a connection receives after the opening handshake into messages and control
-// frames (RFC 6455, sections 5 to 8). It does no I/O: the bytes may come from anywhere, cut anywhere. Connections read
-// through it. It is not safe for concurrent use.
+// frames (RFC 6455, sections 5 to 8). It does no I/O: the bytes may come from anywhere, cut anywhere. Connections use it
+// to read. It is not safe for concurrent use.
 type Parser struct {
 	err   error // the violation that ended the parsing
 	limit uint64
 	// maxFragments bounds the frames of a message.
 	maxFragments int64
-	inflater     *inflater // nil where permessage-deflate was not negotiated
+	inflater     *inflater // nil if permessage-deflate was not negotiated
 
 	rules     frameRules
 	frame     frameHeader // the frame whose payload is arriving
 	remaining uint64      // bytes of that payload that have not arrived
 	key       uint32      // the masking key, rotated to the next byte
 	inPayload bool
-	ended     bool // a close frame came: whatever follows it is not looked at (RFC 6455, section 5.5.1)
+	ended     bool // a close frame came: whatever follows it is ignored (RFC 6455, section 5.5.1)
 
 	message assembly
 	shared  []byte // what is left of the allocation that small messages share
-	proven  int    // the length of the longest message that has come in pieces: so much is allocated for the next at once
+	proven  int    // the length of the longest message that has come in pieces: that much is allocated at once for the next
 
 	control    []byte               // what has arrived of the payload of a control frame
 	headerSize uint8                // how much of header has arrived
@@ -46,8 +46,8 @@ type Parser struct {
 }
 
 // NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
-// client's unmasked ones. Of cfg it uses MaxMessageSize, MaxFragments, and Compression, which, where it is not nil, is
-// taken as negotiated just so.
+// client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments and Compression. A non-nil Compression is
+// taken as negotiated exactly as given.
 func NewParser(role Role, cfg Config) *Parser {
 	p := new(Parser)
 	p.init(role, &cfg)
@@ -55,7 +55,7 @@ func NewParser(role Role, cfg Config) *Parser {
 }
 
 func (p *Parser) init(role Role, cfg *Config) {
-	// A slice cannot be longer than an int says, which is less than unlimited where that has 32 bits.
+	// A slice cannot be longer than the maximum int, which is less than unlimited if int has 32 bits.
 	p.limit = uint64(min(limitOr(cfg.MaxMessageSize, defaultMaxMessageSize), math.MaxInt))
 	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
 	p.rules.masked = role == ServerRole
@@ -63,10 +63,10 @@ func (p *Parser) init(role Role, cfg *Config) {
 	p.rules.rsv1 = p.inflater != nil
 }
 
-// Parse reads b up to the end of the next message or control frame and returns it with the number of bytes it took,
-// which the next call must leave out. An event with the zero Opcode says that all of b was taken and nothing is
-// complete. The error is a *ProtocolError with the status code to close with; it is final, and further calls return it
-// again. After a close frame all bytes are taken and ignored. b is only read, and not kept.
+// Parse reads b up to the end of the next message or control frame and returns it with the number of bytes it took, which
+// the next call must leave out. An event with the zero Opcode means that all of b was taken and nothing is complete. The
+// error is a *ProtocolError with the status code to close with; it is final, and further calls return it again. After a
+// close frame all bytes are taken and ignored. Parse only reads b, and does not keep it.
 func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 	if p.err != nil || p.ended {
 		return Event{}, len(b), p.err
@@ -84,7 +84,7 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			}
 			n += size
 			if p.frame.fin && !p.rules.inMessage && !p.frame.opcode.control() && p.remaining <= uint64(len(b)-n) {
-				// The message is there whole: most are, and need no more bookkeeping.
+				// The whole message is there, as for most messages, and needs no more bookkeeping.
 				end := n + int(p.remaining)
 				if p.frame.rsv1 {
 					event, err = p.wholeCompressed(b[n:end])
@@ -161,8 +161,8 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// wholeMessage copies an unfragmented message out of the bytes that are parsed. rest is how many of them are left,
-// the message included.
+// wholeMessage copies an unfragmented message out of the bytes being parsed. rest is how many of them are left, including
+// the message.
 func (p *Parser) wholeMessage(src []byte, rest int) (Event, error) {
 	data := p.allocate(len(src), rest)
 	if p.frame.masked {
@@ -178,7 +178,7 @@ func (p *Parser) wholeMessage(src []byte, rest int) (Event, error) {
 	return Event{Opcode: p.frame.opcode, Data: data}, nil
 }
 
-// wholeCompressed decompresses an unfragmented message out of the bytes that are parsed.
+// wholeCompressed decompresses an unfragmented message out of the bytes being parsed.
 func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 	p.inPayload = false
 	if !p.frame.masked {
@@ -192,7 +192,7 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 	return event, err
 }
 
-// inflated ends a message that came compressed.
+// inflated completes a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
 	data, err := p.inflater.inflate(compressed, p.limit)
 	if err == nil && p.message.opcode == OpText && !validUTF8(data) {
@@ -206,8 +206,7 @@ func (p *Parser) inflated(compressed []byte) (Event, error) {
 	return event, nil
 }
 
-// allocate returns size bytes for a message, the small ones out of an allocation that the messages in the same rest of
-// the input share.
+// allocate returns size bytes for a message. Small messages in the same rest of the input share an allocation.
 func (p *Parser) allocate(size, rest int) []byte {
 	if size > maxShared {
 		return newPayload(size)[:size]
@@ -217,7 +216,7 @@ func (p *Parser) allocate(size, rest int) []byte {
 	}
 	data := p.shared[:size:size]
 	if p.shared = p.shared[size:]; size == rest {
-		p.shared = nil // the connection may be idle for long now
+		p.shared = nil // the connection may be idle for a long time now
 	}
 	return data
 }
@@ -231,12 +230,12 @@ func (p *Parser) extend(size int) []byte {
 	return m.data[have:]
 }
 
-// midMessage reports whether more has to come of what has begun.
+// midMessage reports whether a message or frame has begun and is not complete.
 func (p *Parser) midMessage() bool { return p.inPayload || p.rules.inMessage || p.headerSize > 0 }
 
-// direct returns where the payload's next bytes belong, for a reader that can put them there itself and reports them
-// with filled. It returns nil where reading ahead into a buffer serves better: in headers, in control frames, and
-// while little of a payload has arrived or is left.
+// direct returns the space for the payload's next bytes, for a reader that puts them there itself and then calls filled.
+// It returns nil if reading ahead into a buffer is better: in headers, in control frames, and while little of a payload
+// has arrived or is left.
 func (p *Parser) direct() []byte {
 	m := &p.message
 	const least = 4 << 10
@@ -251,15 +250,15 @@ func (p *Parser) direct() []byte {
 	return space
 }
 
-// expectsLong reports whether the last frame was long, and not masked. Of the next one, no more than the beginning is best
-// read through a buffer then, for it would only be copied. Unmasking moves a payload to its place in passing, and takes it
-// sooner from a buffer that the cache holds.
+// expectsLong reports whether the last frame was long and not masked. If so, it is best to read only the beginning of the
+// next one through a buffer, since the rest would only be copied. Unmasking moves a payload to its place in passing, and
+// is faster from a buffer that is in the cache.
 func (p *Parser) expectsLong() bool { return p.frame.length >= longFrame && !p.frame.masked }
 
-// longFrame is the length in bytes from which on a frame does not fit one read ahead.
+// longFrame is the length in bytes from which a frame does not fit in one read ahead.
 const longFrame = 64 << 10
 
-// filled takes the n bytes that were put into what direct returned.
+// filled accepts the n bytes that were put into the space that direct returned.
 func (p *Parser) filled(n int) (Event, error) {
 	m := &p.message
 	have := len(m.data)
@@ -267,7 +266,7 @@ func (p *Parser) filled(n int) (Event, error) {
 	return p.accept(m.data[have:], m.data[have:])
 }
 
-// accept takes the next bytes of the current payload, src, into their place, dst, which may be src itself.
+// accept moves the next bytes of the current payload, src, to their place, dst, which may be src itself.
 func (p *Parser) accept(dst, src []byte) (Event, error) {
 	if p.frame.masked {
 		p.key = maskBytes(dst, src, p.key)
@@ -330,7 +329,7 @@ func (p *Parser) endMessage() (Event, error) {
 	return Event{Opcode: message.opcode, Data: message.data}, nil
 }
 
-// fail ends the parsing, and lets go of what had arrived of a message.
+// fail ends the parsing, and drops what had arrived of a message.
 func (p *Parser) fail(err error) (Event, error) {
 	p.err = err
 	p.message = assembly{}

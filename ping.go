@@ -1,4 +1,4 @@
-// ping.go is what pings and pongs are for: answers, round trips, the keepalive.
+// ping.go holds the uses of pings and pongs: answers, round trips, the keepalive.
 
 package wsd
 
@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// maxWaiting is how many bytes of pings, and how many of pongs, may wait to be written.
+	// maxWaiting is how many bytes of pings may wait to be written, and how many of pongs.
 	maxWaiting = 64 << 10
 	// pongPatience is how long the reader waits for pongs to be written when too many wait.
 	pongPatience = 50 * time.Millisecond
@@ -21,15 +21,15 @@ const (
 type pingWait struct {
 	payload string
 	sent    time.Time
-	answer  chan time.Duration // has room for the one value; closed without one at the end
+	answer  chan time.Duration // has room for the one value; closed without a value at the end
 }
 
-// Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong came (RFC 6455, section
-// 5.5.2). With a nil payload it makes one of its own. Pings may be under way at the same time: a pong answers the
-// oldest with its payload, and with it all older ones, for a peer need answer the latest only (section 5.5.3).
-// It blocks until the pong comes, ctx is done, or the connection ends: the error matches ctx's and its cause, or
-// ErrClosed. A payload that is too long gives ErrMessageTooBig at once. While Messages is full nothing is read, pongs
-// neither.
+// Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong arrived (RFC 6455, section
+// 5.5.2). If payload is nil, Ping makes one of its own. Several pings may be under way at the same time: a pong answers
+// the oldest one with its payload, and all older ones with it, because a peer need only answer the latest (section
+// 5.5.3). Ping blocks until the pong arrives, ctx is done, or the connection ends; the error matches ctx's error and its
+// cause, or ErrClosed. For a payload that is too long, Ping returns an error matching ErrMessageTooBig at once. While
+// Messages is full nothing is read, including pongs.
 func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) {
 	if err := c.checkCall("ping", ctx); err != nil {
 		return 0, err
@@ -49,7 +49,7 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 		if c.forgetPing(wait) {
 			return 0, canceled("ping", ctx)
 		}
-		// Both were ready. ctx may be the connection's own: the answer, or how it ended, says more.
+		// Both were ready. ctx may be the connection's own: the answer, or how the connection ended, says more.
 		roundTrip, answered = <-wait.answer
 	}
 	if !answered {
@@ -82,7 +82,7 @@ func (c *Conn) queuePing(ctx context.Context, payload []byte) (*pingWait, error)
 	return wait, nil
 }
 
-// forgetPing ends the waiting for a pong, and reports false where something else has.
+// forgetPing ends the wait for a pong, and reports false if something else already has.
 func (c *Conn) forgetPing(wait *pingWait) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,13 +94,13 @@ func (c *Conn) forgetPing(wait *pingWait) bool {
 	return true
 }
 
-// nextPing returns a payload that no ping of this connection has had. Called with mu held.
+// nextPing returns a payload that nextPing has not used on this connection. Called with mu held.
 func (c *Conn) nextPing() []byte {
 	c.pingID++
 	return binary.BigEndian.AppendUint64(nil, c.pingID)
 }
 
-// matchPong gives a pong to the Ping that waits for it. A pong that nobody waits for is fine (RFC 6455, section 5.5.3).
+// matchPong gives a pong to the Ping that waits for it. An unsolicited pong is fine (RFC 6455, section 5.5.3).
 func (c *Conn) matchPong(payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +116,7 @@ func (c *Conn) matchPong(payload []byte) {
 	}
 }
 
-// failPings tells those who still wait that no pong will come. Called with mu held, at the end.
+// failPings tells the Pings still waiting that no pong will come. Called with mu held, at the end.
 func (c *Conn) failPings() {
 	for _, wait := range c.pings {
 		close(wait.answer)
@@ -124,8 +124,8 @@ func (c *Conn) failPings() {
 	c.pings = nil
 }
 
-// answerPing queues a pong. Where so many wait that the peer cannot be reading them, only the newest is kept
-// (RFC 6455, section 5.5.3).
+// answerPing queues a pong. If so many are waiting that the peer cannot be reading them, only the newest is kept (RFC
+// 6455, section 5.5.3).
 func (c *Conn) answerPing(payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *Conn) answerPing(payload []byte) {
 		c.relievePongs()
 	}
 	if o.refused {
-		return // a close frame may be on its way, and nothing follows that
+		return // a close frame may be on its way, and nothing may follow it
 	}
 	control := o.controls()
 	control.pongs = o.appendFrame(control.pongs, finBit|byte(OpPong), payload)
@@ -142,8 +142,8 @@ func (c *Conn) answerPing(payload []byte) {
 	c.wakeWriter()
 }
 
-// relievePongs waits for the writer to take the pongs that wait, and forgets them where it does not for a while: the
-// peer does not read. Called with mu held, which it gives up meanwhile.
+// relievePongs waits for the writer to take the waiting pongs. If the writer does not take them for a while, the peer is
+// not reading, and relievePongs discards them. Called with mu held, which it releases meanwhile.
 func (c *Conn) relievePongs() {
 	o := &c.out
 	if !c.pongsStuck {
@@ -167,15 +167,15 @@ func (c *Conn) relievePongs() {
 	}
 }
 
-// keepAlive runs on the keepalive's timer, when a ping is due or the time for an answer is over.
+// keepAlive runs on the keepalive's timer, when a ping is due or the time for an answer is up.
 func (c *Conn) keepAlive() {
 	c.mu.Lock()
 	if c.out.refused || c.event.Err != nil {
 		c.mu.Unlock()
 		return
 	}
-	// How long after the first ping without an answer the next one is due. Where the answer is not due later, the timer
-	// has run for the answer.
+	// due is how long after the first unanswered ping the next one is due. If the answer is due no later than that, the
+	// timer ran for the answer.
 	due := time.Duration(c.pinged) * c.pingEvery
 	if c.pinged > 0 && due >= c.pongWithin {
 		switch c.judgePeer() {
@@ -200,7 +200,8 @@ func (c *Conn) keepAlive() {
 	next := c.pingEvery
 	if c.pongWithin > 0 {
 		if c.pinged == 0 || c.bytesRead.Load() != c.bytesSeen {
-			// Something has come since the last one. From this one on the peer may be silent for so long.
+			// Something has arrived since the last ping. The time for which the peer may be silent starts again with this
+			// one.
 			c.pinged, due = 0, 0
 			c.lookAtPeer()
 			c.pingLate = !c.out.idle() || c.out.writing
@@ -212,39 +213,39 @@ func (c *Conn) keepAlive() {
 	c.sendKeepalive()
 }
 
-// lookAtPeer notes how things stand with the peer, for judgePeer to see what has changed. Called with mu held.
+// lookAtPeer notes the state of the peer, so that judgePeer can see what has changed. Called with mu held.
 func (c *Conn) lookAtPeer() {
 	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
 	c.stallSeen.Store(c.stalled.Load())
 }
 
-// sendKeepalive queues a ping, unless there is one that waits to be written. Called with mu held.
+// sendKeepalive queues a ping, unless one is already waiting to be written. Called with mu held.
 func (c *Conn) sendKeepalive() {
 	o := &c.out
 	if o.pingBytes() == 0 {
 		o.controls().pings = o.appendFrame(nil, finBit|byte(OpPing), c.nextPing())
 	}
-	// A writer that has had no message since the last time ends when it has written this ping.
+	// A writer that has had no message since the last ping ends when it has written this one.
 	o.unused = true
 	c.wakeWriter()
 }
 
-// What the keepalive thinks of the peer when the time for a pong is over.
+// What the keepalive concludes about the peer when the time for a pong is up.
 type verdict int
 
 const (
 	peerAlive verdict = iota
 	peerGone
-	peerUnjudged // it has not had that time yet
+	peerUnjudged // it has not had that much time yet
 )
 
 // judgePeer is called with mu held.
 func (c *Conn) judgePeer() verdict {
-	// A consumer that does not receive keeps pongs from being read. Pings go on while nothing is read, for only a write
-	// that fails tells then that the peer is gone.
+	// A consumer that does not receive keeps pongs from being read. Pings continue while nothing is read, since only a
+	// failed write can then tell that the peer is gone.
 	stalled := c.stallSeen.Load() || c.stalled.Load()
 	if unsent := c.out.pingBytes() > 0; unsent && c.transport.progress.Load() != c.writesSeen {
-		// The peer reads slowly what is ahead of the ping.
+		// The peer is slowly reading what is ahead of the ping.
 		c.pingLate = true
 		return peerUnjudged
 	}
@@ -252,7 +253,7 @@ func (c *Conn) judgePeer() verdict {
 		return peerAlive
 	}
 	if c.pingLate && c.out.pingBytes() == 0 {
-		// The ping has been written since, and who knows when.
+		// The ping has been written since, but it is not known when.
 		c.pingLate = false
 		return peerUnjudged
 	}

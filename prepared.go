@@ -9,35 +9,35 @@ import (
 	"sync"
 )
 
-// Prepared is a message for many connections. It is safe for concurrent use, by any number of connections at a time.
+// Prepared is a message for many connections. It is safe for concurrent use by any number of connections.
 type Prepared struct {
-	message Message // the Data is the Prepared's own
+	message Message // its Data belongs to the Prepared
 	err     error   // why the message may not be sent
 
-	mu         sync.Mutex // held while the message is compressed: whoever else needs that waits for it
+	mu         sync.Mutex // held while the message is compressed: others that need that wait for it
 	compressed []preparedPayload
 }
 
-// preparedPayload is the message as connections have it that compress alike.
+// preparedPayload is the message in the form shared by all connections that compress alike.
 type preparedPayload struct {
 	level   int // deflater.level
 	payload []byte
 }
 
-// Prepare returns m prepared for SendPrepared. It copies m.Data, which is the caller's again.
+// Prepare returns m prepared for SendPrepared. It copies m.Data, which belongs to the caller again when Prepare returns.
 //
-// What is the same for many connections is done once. Text is checked here; SendPrepared returns what is wrong with it.
-// The message is compressed when the first connection needs it, for all that have no context takeover and the same
-// level and window. With context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each
-// compresses the message for itself: where messages go to many, ask for no takeover. Clients mask what they send, each
-// with its own keys.
+// Work that is the same for many connections is done once. Text is checked here; SendPrepared returns what is wrong with
+// it. The message is compressed when the first connection needs it, for all that have no context takeover and the same
+// level and window. With context takeover, a connection refers to what it sent before (RFC 7692, section 7.1.1), so each
+// one compresses the message for itself: to send messages to many connections, negotiate no takeover. Clients mask what
+// they send, each with its own keys.
 func Prepare(m Message) *Prepared {
 	m.Data = slices.Clone(m.Data)
 	return &Prepared{message: m, err: checkMessage(m)}
 }
 
-// SendPrepared is Send for a message that has been prepared: it blocks and fails as Send does. A message that may not be
-// sent fails here, with an error matching ErrInvalidMessage.
+// SendPrepared is Send for a prepared message: it blocks and fails as Send does. A message that may not be sent fails
+// here, with an error matching ErrInvalidMessage.
 func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	if err := c.checkCall("send", ctx); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	return c.sendPayload(ctx, rsv1Bit|byte(m.Type), payload, len(m.Data))
 }
 
-// payload returns the message compressed as d does it, which is without context takeover.
+// payload returns the message as d, which has no context takeover, compresses it.
 func (p *Prepared) payload(d *deflater) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

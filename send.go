@@ -1,4 +1,4 @@
-// send.go takes messages from callers into the queue: who may, how many bytes, and who waits for whom.
+// send.go takes messages from callers into the queue: which sender may add to it, how many bytes, and who waits for whom.
 
 package wsd
 
@@ -11,15 +11,16 @@ import (
 	"github.com/seed62836080/wsd/internal/done"
 )
 
-// largePayload is from how many bytes on a message is written from its sender's slice instead of a copy in the queue.
+// largePayload is the size in bytes from which a message is written from its sender's slice instead of a copy in the
+// queue.
 const largePayload = 32 << 10
 
-// admission decides which sender may add to the queue. The guard is Conn.mu.
+// admission decides which sender may add to the queue. Conn.mu guards it.
 type admission struct {
 	turn    bool       // a sender has the queue for itself: its message takes several steps
 	waiting *list.List // of *sender, first come, first served; nil before the first
-	granted int        // senders that have been let in and have not yet come for it
-	size    int        // the bytes that they will queue
+	granted int        // senders that have been admitted but have not run since
+	size    int        // the bytes that these will queue
 }
 
 // first returns the sender that has waited longest, nil where none waits.
@@ -38,7 +39,7 @@ type sender struct {
 	size     int
 }
 
-// admits reports whether a sender may come in.
+// admits reports whether a sender may be admitted.
 func (o *outgoing) admits(size int, turn bool) bool {
 	a := &o.admission
 	if a.turn || turn && a.granted > 0 {
@@ -48,7 +49,7 @@ func (o *outgoing) admits(size int, turn bool) bool {
 	return used == 0 || used+size <= o.limit
 }
 
-// admit lets in those who wait and now may. Called with mu held.
+// admit admits the waiting senders that may now add to the queue. Called with mu held.
 func (c *Conn) admit() {
 	a := &c.out.admission
 	for first := a.first(); first != nil; first = a.first() {
@@ -68,7 +69,7 @@ func (c *Conn) admit() {
 	}
 }
 
-// enter waits until a sender may queue size bytes, and with turn, until no other sender's message is under way. It
+// enter waits until a sender may queue size bytes and, with turn, until no other sender's message is under way. It
 // returns with mu held, unless there is an error.
 func (c *Conn) enter(ctx context.Context, size int, turn bool) error {
 	o, a := &c.out, &c.out.admission
@@ -117,13 +118,13 @@ func (c *Conn) leave() {
 	c.admit()
 }
 
-// canceled is the error of a call whose ctx is done. Not called with mu held: a context is foreign code, and may ask for
-// the connection's state.
+// canceled returns the error of a call whose ctx is done. It must not be called with mu held: a context is foreign code,
+// and may ask for the connection's state.
 func canceled(call string, ctx context.Context) error {
 	return &causeError{call, done.Why(ctx)}
 }
 
-// checkCall is what every call with a context begins with.
+// checkCall is the first step of every call that takes a context.
 func (c *Conn) checkCall(call string, ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
@@ -135,21 +136,21 @@ func (c *Conn) checkCall(call string, ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out.refused {
-		// The context may be the connection's own: that it has ended says more.
+		// The context may be the connection's own: how the connection ended says more.
 		return c.endErrorLocked()
 	}
 	return err
 }
 
-// Send queues a message and returns; it is written with whatever else is queued by then. m.Data belongs to the caller
-// again when Send returns. Send blocks while the queue is full (Config.SendQueue), and for a
-// message of 32 KiB or more, which is not copied, until it is written.
+// Send queues m and returns. The message is written together with whatever else is queued by then. m.Data belongs to the
+// caller again when Send returns. Send blocks while the queue is full (Config.SendQueue). It also blocks until a message
+// of 32 KiB or more, which is not copied, is written.
 //
-// When ctx is done before the message has been queued, Send returns an error matching ctx's and its cause, and nothing
-// has happened. Only where a large message has been sent in part does a ctx that ends the waiting end the connection
-// too. Send returns an error matching ErrClosed from the moment the connection closes, and one matching
-// ErrInvalidMessage for a message that is neither text nor binary, or text that is not UTF-8. A nil error does not say
-// that the peer got the message: Flush says that it was written, only an answer that it was read.
+// If ctx is done before the message has been queued, Send has no effect and returns an error matching ctx's error and its
+// cause. Only if a large message has been sent in part does a ctx that ends the wait end the connection too. From the
+// moment the connection closes, Send returns an error matching ErrClosed. For a message that is neither text nor binary,
+// or text that is not UTF-8, it returns an error matching ErrInvalidMessage. A nil error does not mean that the peer got
+// the message: Flush tells that it was written, and only an answer tells that it was read.
 func (c *Conn) Send(ctx context.Context, m Message) error {
 	if err := c.checkCall("send", ctx); err != nil {
 		return err
@@ -163,8 +164,8 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 	return c.sendPayload(ctx, byte(m.Type), m.Data, len(m.Data))
 }
 
-// sendPayload queues a message as it stands on the wire. opcode has RSV1 where payload is compressed, size is the
-// message's own in bytes.
+// sendPayload queues a message as it appears on the wire. opcode has RSV1 set if payload is compressed; size is the
+// uncompressed size in bytes.
 func (c *Conn) sendPayload(ctx context.Context, opcode byte, payload []byte, size int) error {
 	if len(payload) >= largePayload {
 		return c.sendLarge(ctx, opcode, payload, size)
@@ -190,7 +191,7 @@ func checkMessage(m Message) error {
 	return nil
 }
 
-// sent counts a message that has been queued, and gets it on its way. Called with mu held.
+// sent counts a message that has been queued, and gets it written. Called with mu held.
 func (c *Conn) sent(size int) {
 	o := &c.out
 	o.messages++
@@ -206,14 +207,14 @@ func (c *Conn) sent(size int) {
 	}
 	switch {
 	case o.writing:
-		// Whoever writes looks again.
+		// The goroutine that is writing will look again.
 	case !c.transport.raw.ok() || !o.ready():
 		c.wakeWriter()
 	case o.large != nil:
-		// Its sender has to wait for the writing anyway.
+		// Its sender has to wait for the write anyway.
 		c.writeLargeNow()
 	case answer && c.drained():
-		// The consumer has answered all there was: nothing more is about to be queued, and waking the writer would take
+		// The consumer has answered everything: nothing more is about to be queued, and waking the writer would take
 		// longer than writing.
 		c.writeQueueNow()
 	default:
@@ -221,10 +222,11 @@ func (c *Conn) sent(size int) {
 	}
 }
 
-// drained reports whether the consumer has taken all that has arrived.
+// drained reports whether the consumer has taken everything that has arrived.
 func (c *Conn) drained() bool { return len(c.messages) == 0 && !c.batchLeft.Load() }
 
-// sendLarge has a message written from the caller's slice, and waits for that. It takes what sendPayload takes.
+// sendLarge writes a message from the caller's slice, and waits until it is written. Its parameters are those of
+// sendPayload.
 func (c *Conn) sendLarge(ctx context.Context, opcode byte, data []byte, size int) error {
 	if err := c.enter(ctx, 0, true); err != nil {
 		return err
@@ -260,7 +262,7 @@ func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size in
 			return unsent
 		}
 		if o.large == l {
-			// The frame cannot be completed without the caller's slice, which goes back to the caller now.
+			// The frame cannot be completed without the slice, which belongs to the caller again now.
 			c.mu.Unlock()
 			c.abort(cut)
 			c.mu.Lock()
@@ -283,14 +285,14 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	defer putBuffer(compressed)
 	var err error
 	if d.history == nil {
-		// The message stands alone, so that senders need not wait for each other while they compress.
+		// The message does not refer to others, so senders need not wait for each other while they compress.
 		if compressed.b, err = d.deflate(compressed.b, m.Data); err != nil {
 			return notCompressed(err)
 		}
 		return c.sendPayload(ctx, opcode, compressed.b, len(m.Data))
 	}
-	// The message refers to those before it: the turn makes the order of compressing that of sending. What is not copied
-	// into the queue needs no room there.
+	// The message refers to those before it: taking a turn makes the order of compressing that of sending. A payload that
+	// is not copied into the queue needs no room there.
 	if err := c.enter(ctx, min(len(m.Data), largePayload)+maxFrameHeader, true); err != nil {
 		return err
 	}
@@ -320,8 +322,8 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 
 func notCompressed(err error) error { return &causeError{"compressing a message", err} }
 
-// Flush waits until all that was queued before has been written to the transport. It returns an error matching ctx's
-// and its cause where ctx was done before that, and one matching ErrClosed where the connection ended.
+// Flush waits until everything queued before the call has been written to the transport. If ctx is done before that, it
+// returns an error matching ctx's error and its cause; if the connection ends before that, one matching ErrClosed.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := c.checkCall("flush", ctx); err != nil {
 		return err
@@ -342,9 +344,9 @@ func (c *Conn) Flush(ctx context.Context) error {
 	return nil
 }
 
-// awaitProgress waits for a write or the end, or returns the error of a call whose ctx is done. What was waited for may
-// have come beside that, and the end too, for ctx may be the connection's own: the caller looks for both first. Called
-// with mu held, which it gives up meanwhile.
+// awaitProgress waits for a write or the end, or returns the error of a call whose ctx is done. What the caller waits for
+// may have happened at the same time, and so may the end, as ctx may be the connection's own: the caller checks for both
+// before it returns the error. Called with mu held, which it releases meanwhile.
 func (c *Conn) awaitProgress(call string, ctx context.Context) error {
 	progress := c.out.progressed()
 	c.mu.Unlock()
@@ -357,20 +359,20 @@ func (c *Conn) awaitProgress(call string, ctx context.Context) error {
 	}
 }
 
-// Writer returns a writer for one message that is produced piece by piece. Every Write sends its bytes in fragments of
-// up to 32 KiB, and Close sends the last, empty one (RFC 6455, section 5.4); wrap it in a bufio.Writer where the pieces
-// are tiny. They are not compressed.
+// Writer returns a writer for one message that is produced piece by piece. Each Write sends its bytes in fragments of up
+// to 32 KiB, and Close sends the last, empty one (RFC 6455, section 5.4); wrap the writer in a bufio.Writer if the pieces
+// are tiny. The message is not compressed.
 //
-// From the first Write to Close the message has the connection's queue for itself: other senders wait, control frames
-// do not. So a Send by the same goroutine before Close would wait for itself, and a message must be brought to its end:
-// by Close, or by ctx, which bounds the whole of it. When ctx is done in the middle, the connection is closed with
-// StatusInternalError, for the message cannot be completed. That is how to give one up whose source has failed: Close would
-// deliver what has been written as all of it.
+// From the first Write to Close, the message has the connection's queue to itself: other senders wait, control frames do
+// not. A Send by the same goroutine before Close would therefore wait for itself. Every message must be ended, by Close
+// or by ctx, which bounds the whole message. If ctx is done in the middle of the message, the connection is closed with
+// StatusInternalError, because the message cannot be completed. That is how to abandon a message whose source has failed:
+// Close would deliver what has been written as if it were all of it.
 //
-// Write and Close block while the queue is full. Their errors match ctx's and its cause where that was done before the
-// first Write, and ErrClosed where the connection closes. A Write that makes a text no UTF-8 sends nothing and gives
-// ErrInvalidMessage; so does Close inside a character, and the connection is closed then as by ctx. The writer itself
-// is to be used by one goroutine at a time.
+// Write and Close block while the queue is full. Their errors match ctx's error and its cause if ctx was done before the
+// first Write, and ErrClosed if the connection closes. A Write that makes a text invalid UTF-8 sends nothing and returns
+// an error matching ErrInvalidMessage. So does a Close inside a character, which also closes the connection as a done ctx
+// does. The writer must be used by one goroutine at a time.
 func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
 	if ctx == nil {
@@ -386,7 +388,7 @@ type messageWriter struct {
 	conn     *Conn
 	ctx      context.Context
 	unwatch  func() bool // ends the watch over ctx, nil before the first frame
-	err      error       // what every further call returns
+	err      error       // returned by every further call
 	opcode   byte        // of the next frame
 	utf8     utf8State
 	size     int
@@ -418,7 +420,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Close sends the last fragment and lets other senders go on.
+// Close sends the last fragment and lets other senders continue.
 func (w *messageWriter) Close() error {
 	if w.err != nil {
 		return w.err
@@ -436,7 +438,7 @@ func (w *messageWriter) Close() error {
 	return nil
 }
 
-// release lets go of the context, which may live on for long.
+// release lets go of the context, which may live on for a long time.
 func (w *messageWriter) release() {
 	if w.unwatch != nil {
 		w.unwatch()
@@ -450,7 +452,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 		if err := c.checkCall("writer", w.ctx); err != nil {
 			return err
 		}
-		// With room for the frame, for a ctx that is done while it waits would end the connection once it is watched.
+		// Wait for room for the frame here: once ctx is watched, its end during a wait would end the connection.
 		if err := c.enter(w.ctx, len(payload)+maxFrameHeader, true); err != nil {
 			return err
 		}
@@ -463,7 +465,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	for !o.refused && o.queued() > 0 && o.queued()+len(payload)+maxFrameHeader > o.limit {
 		progress := o.progressed()
 		c.mu.Unlock()
-		<-progress // a ctx that is done closes the connection, and that is progress
+		<-progress // when ctx is done the connection is closed, which counts as progress
 		c.mu.Lock()
 	}
 	if o.refused {
@@ -476,14 +478,14 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 		c.wakeWriter()
 		return nil
 	}
-	// Counted before the writer can take the frame, so that Flush knows when it was written.
+	// Count it before the writer can take the frame, so that Flush knows when it was written.
 	w.complete = true
 	c.sent(w.size)
 	c.leave()
 	return nil
 }
 
-// abandon closes the connection where the message is not complete, for the peer would wait for the rest of it.
+// abandon closes the connection if the message is not complete, since the peer would wait for the rest of it.
 func (w *messageWriter) abandon(cause error) {
 	c := w.conn
 	c.mu.Lock()
