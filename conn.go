@@ -228,7 +228,7 @@ func (c *Conn) State() State {
 	return c.state
 }
 
-// Version returns the version of the protocol, "hybi-13", which is what the drafts called what became RFC 6455.
+// Version returns the version of the protocol, "hybi-13", the drafts' name for what became RFC 6455.
 func (c *Conn) Version() string { return "hybi-13" }
 
 // Subprotocol returns the subprotocol agreed on, or "" if there is none (RFC 6455, section 1.9).

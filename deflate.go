@@ -1,4 +1,4 @@
-// deflate.go compresses and decompresses the messages of a connection as permessage-deflate has it (RFC 7692).
+// deflate.go compresses and decompresses the messages of a connection for permessage-deflate (RFC 7692).
 
 package wsd
 
@@ -11,37 +11,37 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// Compression is what permessage-deflate (RFC 7692) is negotiated with. A nil *Compression leaves the extension off. The
-// zero value asks for it with context takeover and windows of 32 KiB both ways, at the fastest level: takeover makes a
-// feed of messages of 1 KiB a quarter smaller than no takeover does and takes no longer. A connection keeps no
-// compressor for it. It keeps the end of what came, up to 32 KiB, and the end of what went: 4 KiB, and where messages
-// are longer a quarter of the longest more, up to 32 KiB. Smaller windows keep less, and no takeover keeps nothing;
-// docs/compression.md has figures.
+// Compression holds the parameters for negotiating permessage-deflate (RFC 7692). A nil *Compression leaves the extension
+// off. The zero value asks for it with context takeover and 32 KiB windows in both directions, at the fastest level.
+// Takeover makes a feed of 1 KiB messages a quarter smaller than no takeover does, and takes no longer. A connection
+// keeps no compressor for it. It keeps the end of what it received, up to 32 KiB, and the end of what it sent: 4 KiB,
+// plus a quarter of the longest message if messages are longer, up to 32 KiB. Smaller windows keep less, and no takeover
+// keeps nothing; docs/compression.md has figures.
 //
-// In a Config for NewConn or NewParser it stands for what has been negotiated already. Messages that a Conn.Writer sends
+// In a Config for NewConn or NewParser, it holds what has already been negotiated. Messages sent through a Conn.Writer
 // are not compressed.
 //
-// The size of what is compressed tells an observer how alike its parts are: do not compress secrets together with text
-// that others choose (CompressNever).
+// The size of compressed data tells an observer how alike its parts are: do not compress secrets together with text that
+// others choose (CompressNever).
 type Compression struct {
-	// Level is how hard to try, from 1, the fastest, to 9, the smallest; 0 stands for 1, and other values are taken as the
-	// nearest. With takeover level 5 takes up to two thirds longer than level 1 and makes messages an eighth smaller,
-	// level 9 takes eight to eighteen times as long and makes them a fifth smaller. Windows smaller than 32 KiB have one
-	// level, which is like 5.
+	// Level is the effort, from 1, the fastest, to 9, the smallest. 0 means 1, and other values mean the nearest of
+	// these. With takeover, level 5 takes up to two thirds longer than level 1 and makes messages an eighth smaller;
+	// level 9 takes eight to eighteen times as long and makes them a fifth smaller. Windows smaller than 32 KiB have a
+	// single level, which is like 5.
 	Level int
-	// ServerNoContextTakeover has the server compress each message on its own, without reference to those before it. A
-	// server does as the client asks too. A client's handshake fails where the server does not agree to it.
+	// ServerNoContextTakeover makes the server compress each message on its own, without reference to earlier ones. A
+	// server also does so if the client asks. A client's handshake fails if the server does not agree to it.
 	ServerNoContextTakeover bool
-	// ClientNoContextTakeover has the client compress each message on its own, be it asked for by client or server.
+	// ClientNoContextTakeover makes the client compress each message on its own, whether client or server asks for it.
 	ClientNoContextTakeover bool
-	// ServerMaxWindowBits bounds how far the server's compressor looks back: 2^8 to 2^15 bytes. 0 stands for 15; other
-	// values are taken as the nearest of these. A client's handshake fails where the server does not agree to it.
+	// ServerMaxWindowBits bounds how far back the server's compressor looks: 8 to 15 stand for 2^8 to 2^15 bytes. 0 means
+	// 15, and other values mean the nearest of these. A client's handshake fails if the server does not agree to it.
 	ServerMaxWindowBits int
-	// ClientMaxWindowBits is the same of the client's compressor. A server cannot ask it of a client that did not offer
-	// to be asked, and asks that client for no context takeover in its stead.
+	// ClientMaxWindowBits is the same for the client's compressor. A server cannot ask this of a client that did not
+	// offer to be asked, and asks such a client for no context takeover instead.
 	ClientMaxWindowBits int
-	// Threshold is the size in bytes from which messages are compressed that have no wish of their own
-	// (Message.Compress). Default 512: what is shorter fits a packet either way. Negative means all messages.
+	// Threshold is the size in bytes from which messages with CompressAuto are compressed (Message.Compress). Default
+	// 512: shorter ones fit in a packet either way. Negative means all messages.
 	Threshold int
 }
 
@@ -55,7 +55,7 @@ const (
 // stored block.
 const deflateTail = "\x00\x00\xff\xff"
 
-// maxBits returns a number of window bits as it is meant.
+// maxBits returns the number of window bits that an option means.
 func maxBits(bits int) int {
 	if bits == 0 {
 		return maxWindowBits
@@ -69,8 +69,8 @@ type inflater struct {
 	history *window // nil without context takeover
 }
 
-// newInflater returns what decompresses the messages that a connection of the given role receives, or nil where agreed
-// is: nothing was negotiated.
+// newInflater returns what decompresses the messages that a connection of the given role receives, or nil if agreed is
+// nil, as nothing was negotiated.
 func newInflater(role Role, agreed *Compression) *inflater {
 	if agreed == nil {
 		return nil
@@ -86,9 +86,9 @@ func newInflater(role Role, agreed *Compression) *inflater {
 	return i
 }
 
-// compressedLimit is how long, in bytes, a compressed message may be that inflates to limit bytes. DEFLATE can make data
-// longer by any amount, but a compressor does so by less than a seventh, and by some bytes more for each time it was
-// flushed. What is longer has blocks without data in it.
+// compressedLimit returns the maximum length, in bytes, of a compressed message that inflates to limit bytes. DEFLATE can
+// make data longer by any amount, but a compressor does so by less than a seventh, plus some bytes for each flush.
+// Anything longer has blocks without data in it.
 func (i *inflater) compressedLimit(limit uint64) uint64 {
 	const flushes = 4 << 10 // bytes
 	if longer := limit + limit/4 + flushes; longer > limit && longer <= unlimited {
@@ -97,9 +97,8 @@ func (i *inflater) compressedLimit(limit uint64) uint64 {
 	return unlimited
 }
 
-// inflate returns the message that data is the compressed form of, in a slice of its own. A message longer than limit
-// bytes is a *ProtocolError with StatusMessageTooBig, found while it is inflated; one that is not DEFLATE has
-// StatusInvalidPayload.
+// inflate decompresses data and returns the message in a slice of its own. A message longer than limit bytes is a
+// *ProtocolError with StatusMessageTooBig, found while it is inflated; one that is not DEFLATE has StatusInvalidPayload.
 func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
 	message, err := inflate(data, limit, i.history, i.reach)
 	if err == nil && i.history != nil {
@@ -116,11 +115,11 @@ const (
 	maxScratch = 16 // 64 KiB
 )
 
-// scratches holds what can be used again, by size.
+// scratches holds scratches that can be reused, by size.
 var scratches [maxScratch - minScratch + 1]sync.Pool
 
-// newScratch returns a scratch with room for size bytes, and at most twice that many. Large ones are kept only where
-// memory is released.
+// newScratch returns a scratch with room for size bytes, and at most twice that many. Large ones are reused only if the
+// program releases memory.
 func newScratch(size int) *scratch {
 	class := max(bits.Len(uint(max(size, 1)-1)), minScratch)
 	if class > maxScratch {
@@ -132,7 +131,7 @@ func newScratch(size int) *scratch {
 	return &scratch{data: make([]byte, 0, 1<<class)}
 }
 
-// free lets s, which may be nil, be used again.
+// free makes s, which may be nil, available for reuse.
 func (s *scratch) free() {
 	if s == nil {
 		return
@@ -147,23 +146,24 @@ func (s *scratch) free() {
 	}
 }
 
-// deflater compresses the messages of one connection. With context takeover the sender whose turn it is uses it; without,
-// any number may at a time, for it does not change.
+// deflater compresses the messages of one connection. With context takeover, only the sender whose turn it is uses it;
+// without, any number may use it at a time, as it does not change.
 type deflater struct {
 	pool      *sync.Pool
 	level     int // as newCompressor takes it
 	threshold int
 	reach     int     // the longest distance that was agreed on, in bytes
 	history   *window // as much of what was sent as a dictionary may take; nil without context takeover
-	// lease tells the compressor that all of the last messages went through, the one to be found again; 0 without
-	// context takeover. It is a new one for each compressor that is taken up: an earlier one has missed messages.
+	// lease identifies the compressor that the last messages went through, so that it can be found again; 0 without
+	// context takeover. Each time a different compressor is taken, the lease is a new one: earlier compressors have
+	// missed messages.
 	lease uint64
 }
 
-// leases counts what was given out.
+// leases counts the leases given out.
 var leases atomic.Uint64
 
-// newDeflater returns what compresses the messages that a connection of the given role sends, or nil where agreed is:
+// newDeflater returns what compresses the messages that a connection of the given role sends, or nil if agreed is nil, as
 // nothing was negotiated.
 func newDeflater(role Role, agreed *Compression) *deflater {
 	if agreed == nil {
@@ -201,15 +201,15 @@ func (d *deflater) wants(m Message) bool {
 	return len(m.Data) >= d.threshold
 }
 
-// compressor is what compressing a message takes, some 0.8 MB, and is shared between connections.
+// compressor is the state for compressing a message, some 0.8 MB. Connections share compressors.
 type compressor struct {
 	flate *flate.Writer
 	lease uint64 // of the deflater whose messages went through last, 0 for none
-	dict  []byte // the dictionary in use: flate keeps hold of it
+	dict  []byte // the dictionary in use: flate keeps a reference to it
 	out   []byte
 }
 
-// Write takes what flate puts out.
+// Write appends flate's output to out.
 func (c *compressor) Write(b []byte) (int, error) {
 	c.out = append(c.out, b...)
 	return len(b), nil
@@ -218,7 +218,7 @@ func (c *compressor) Write(b []byte) (int, error) {
 // compressors holds the idle ones, by level and then, for smaller windows, by window.
 var compressors [flate.BestCompression + maxWindowBits - minWindowBits]sync.Pool
 
-// newCompressor takes a level, or a window's size in bytes as a negative number.
+// newCompressor returns a compressor for a level, or for a window's size in bytes as a negative number.
 func newCompressor(level int) *compressor {
 	c := new(compressor)
 	var err error
@@ -234,20 +234,20 @@ func newCompressor(level int) *compressor {
 }
 
 const (
-	// warmSearch is among how many idle compressors a deflater looks for the one that it used last. It bounds how many
-	// there are for each processor while connections take turns.
+	// warmSearch is the number of idle compressors among which a deflater looks for the one that it used last. It bounds
+	// how many there are for each processor while connections take turns.
 	warmSearch = 4
-	// leastDict is how much of what was sent, in bytes, a deflater gives a compressor that it did not use last, beside a
-	// quarter of the message's size. All of 32 KiB would cost a message of 1 KiB eight times its own time to read in,
-	// and makes it no smaller where messages are alike.
+	// leastDict is how much of what was sent, in bytes, a deflater gives a compressor that it did not use last, in
+	// addition to a quarter of the message's size. Reading in all 32 KiB would take eight times as long as compressing a
+	// message of 1 KiB, and makes it no smaller if messages are alike.
 	leastDict = 4 << 10
 )
 
-// dictionary is how much of what was sent helps a message of the given size, in bytes.
+// dictionary returns how many bytes of what was sent help to compress a message of the given size.
 func dictionary(size int) int { return leastDict + size/4 }
 
-// compressor takes one that is idle, the one that d used last if it is among the first to be found, or makes one, and
-// sets it up for a message of the given size.
+// compressor takes an idle compressor, preferring the one that d used last if it is among the first found, or makes one,
+// and sets it up for a message of the given size.
 func (d *deflater) compressor(size int) *compressor {
 	var c *compressor
 	var others [warmSearch]*compressor
@@ -283,7 +283,7 @@ func (d *deflater) compressor(size int) *compressor {
 	return c
 }
 
-// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and takes it as sent.
+// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and records it as sent.
 func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
 	dst, err := d.compress(dst, data)
 	if err == nil {
@@ -311,14 +311,14 @@ func (d *deflater) compress(dst, data []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// remember takes the message that was compressed last as sent: the next one may refer to it.
+// remember records the message that was compressed last as sent: the next one may refer to it.
 func (d *deflater) remember(data []byte) {
 	if d.history != nil {
-		// More is kept only where the messages are such that more is used.
+		// More is kept only if messages are long enough to use it.
 		d.history.widen(min(d.reach, dictionary(len(data))/leastDict*leastDict))
 		d.history.add(data)
 	}
 }
 
-// forget takes the message that was compressed last as not sent. The compressor that knows it is given up.
+// forget records the message that was compressed last as not sent. The compressor that has seen it is not used again.
 func (d *deflater) forget() { d.lease = 0 }

@@ -16,17 +16,17 @@ const (
 	clientMaxBits    = "client_max_window_bits"
 )
 
-// deflateParams is one permessage-deflate offer or answer as it was read.
+// deflateParams is one permessage-deflate offer or answer, as received.
 type deflateParams struct {
 	serverNoTakeover, clientNoTakeover bool
-	// serverBits and clientBits are 8 to 15, 0 where the parameter is absent. clientBits is anyBits where it came
-	// without a value, which an offer may do.
+	// serverBits and clientBits are 8 to 15, or 0 if the parameter is absent. clientBits is anyBits if the parameter came
+	// without a value, which is allowed in an offer.
 	serverBits, clientBits int
 }
 
 const anyBits = -1
 
-// set takes one parameter and returns what is wrong with it, empty where nothing is.
+// set records one parameter and returns what is wrong with it, or "".
 func (p *deflateParams) set(name, value string, valued bool) (problem string) {
 	var seen bool
 	switch name {
@@ -65,7 +65,7 @@ func (p *deflateParams) set(name, value string, valued bool) (problem string) {
 	return ""
 }
 
-// windowBits reads 8 to 15 in decimal without leading zeros, and returns 0 for all else (RFC 7692, section 7.1.2).
+// windowBits reads 8 to 15 in decimal without leading zeros, and returns 0 for anything else (RFC 7692, section 7.1.2).
 func windowBits(value string) int {
 	switch value {
 	case "8", "9":
@@ -76,7 +76,7 @@ func windowBits(value string) int {
 	return 0
 }
 
-// deflateOffer is the Sec-WebSocket-Extensions value of a client that wants c.
+// deflateOffer returns the Sec-WebSocket-Extensions value of a client that wants c.
 func deflateOffer(c *Compression) string {
 	if c == nil {
 		return ""
@@ -99,9 +99,10 @@ func deflateOffer(c *Compression) string {
 	return offer
 }
 
-// chooseDeflate takes the first offer of a client's Sec-WebSocket-Extensions values that a server told want can keep, and
-// returns what was agreed with the value of the answering header, or nil where none can be. malformed says where the
-// values break the header's grammar, which fails the connection whether or not want is nil (RFC 6455, section 9.1).
+// chooseDeflate accepts the first offer of a client's Sec-WebSocket-Extensions values that a server with the settings
+// want can meet. It returns what was agreed on and the value of the answering header, or nil if it accepts none.
+// malformed says where the values break the header's grammar, which fails the connection whether or not want is nil (RFC
+// 6455, section 9.1).
 func chooseDeflate(offers []string, want *Compression) (agreed *Compression, answer, malformed string) {
 	for _, value := range offers {
 		for rest, more := value, true; more; {
@@ -122,8 +123,7 @@ func chooseDeflate(offers []string, want *Compression) (agreed *Compression, ans
 	return agreed, answer, ""
 }
 
-// accept answers an offer that is well formed. There is none that could not be kept: every window is one that the
-// compressor keeps.
+// accept answers a well-formed offer. It can meet every offer, since the compressor can keep to any window.
 func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer string) {
 	settled := *c
 	settled.ServerNoContextTakeover = c.ServerNoContextTakeover || offer.serverNoTakeover
@@ -137,8 +137,9 @@ func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer s
 	case offer.clientBits > 0:
 		settled.ClientMaxWindowBits = min(settled.ClientMaxWindowBits, offer.clientBits)
 	case offer.clientBits == 0 && settled.ClientMaxWindowBits < maxWindowBits:
-		// A client that did not offer the parameter must not be told it (RFC 7692, section 7.1.2.2). Any client can be
-		// told to forget its window, so what the wish is for, the memory kept between messages, is bounded still.
+		// The parameter must not be sent to a client that did not offer it (RFC 7692, section 7.1.2.2). But any client
+		// can be told to forget its window, which also bounds the memory kept between messages, the purpose of the
+		// setting.
 		settled.ClientMaxWindowBits = maxWindowBits
 		settled.ClientNoContextTakeover = true
 	}
@@ -158,8 +159,8 @@ func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer s
 	return &settled, answer
 }
 
-// checkDeflate judges a server's Sec-WebSocket-Extensions values against what was offered, and returns what was agreed, nil
-// where the server declined.
+// checkDeflate judges a server's Sec-WebSocket-Extensions values against what was offered, and returns what was agreed
+// on, or nil if the server declined.
 func checkDeflate(answer []string, offered *Compression) (agreed *Compression, problem *HandshakeError) {
 	for _, value := range answer {
 		for rest, more := value, true; more; {
@@ -218,8 +219,8 @@ func tooWide(name string, bits, offered int) string {
 	return "parameter " + name + " is " + strconv.Itoa(bits) + ", expected at most the " + strconv.Itoa(offered) + " offered"
 }
 
-// cutExtension splits a Sec-WebSocket-Extensions value behind its first element, at a comma that is not quoted. more says
-// that there was one.
+// cutExtension splits a Sec-WebSocket-Extensions value after its first element, at a comma that is not quoted. more says
+// whether there was one.
 func cutExtension(value string) (element, rest string, more bool) {
 	quoted := false
 	for i := 0; i < len(value); i++ {
@@ -235,9 +236,9 @@ func cutExtension(value string) (element, rest string, more bool) {
 	return trimSpace(value), "", false
 }
 
-// parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). malformed says what is wrong with its
-// syntax, and problem, where the name is permessage-deflate, with a parameter. It looks at each byte a fixed number of
-// times, and at none behind what is malformed.
+// parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). malformed says what is wrong with
+// its syntax. problem says what is wrong with a parameter, if the name is permessage-deflate. parseDeflate looks at each
+// byte a fixed number of times, and at none after what is malformed.
 func parseDeflate(element string) (name string, params deflateParams, malformed, problem string) {
 	name, rest := cutToken(element)
 	if name == "" {
@@ -270,7 +271,7 @@ func parseDeflate(element string) (name string, params deflateParams, malformed,
 	}
 }
 
-// cutToken splits s behind the token it begins with, which is empty where there is none.
+// cutToken splits s after the token it begins with, which is empty if there is none.
 func cutToken(s string) (token, rest string) {
 	n := 0
 	for n < len(s) && isTokenByte(s[n]) {
@@ -279,8 +280,8 @@ func cutToken(s string) (token, rest string) {
 	return s[:n], s[n:]
 }
 
-// cutValue splits s behind the parameter's value it begins with, a token or a string in quotes (RFC 6455, section 9.1).
-// That a quoted one has to be a token too is left to those who know the parameter.
+// cutValue splits s after the parameter value it begins with, a token or a quoted string (RFC 6455, section 9.1). That a
+// quoted value must also be a token is left for the caller to check.
 func cutValue(s string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		value, rest = cutToken(s)

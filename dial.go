@@ -1,5 +1,5 @@
-// dial.go is the client's side of the opening handshake: a request by net/http, with its proxies, TLS, cookies and
-// redirects, the judging of the answer, and the taking over of the connection.
+// dial.go is the client's side of the opening handshake: it makes a request through net/http, with its proxies, TLS,
+// cookies and redirects, judges the answer, and takes over the connection.
 
 package wsd
 
@@ -24,49 +24,50 @@ import (
 	"github.com/seed62836080/wsd/internal/done"
 )
 
-// DialOptions holds what a client asks of a handshake, and what its connection is told. The zero value and nil are safe
-// defaults. It is only read, and one value may serve many calls at once.
+// DialOptions holds what a client asks for in a handshake and the settings of its connection. The zero value and nil are
+// safe defaults. It is only read, and one value may serve many calls at once.
 type DialOptions struct {
 	Config
-	// HTTPClient performs the handshake: its Jar, its CheckRedirect, its Timeout, and above all its Transport, which is
-	// the place for a custom dial (a unix socket, say), a TLS configuration and a proxy. A proxy is asked for a tunnel
-	// with CONNECT for ws URLs too. The client is only read; of an *http.Transport the settings are used, but not its
-	// pool, and HTTP/1.1 alone is spoken. Default http.DefaultClient.
+	// HTTPClient performs the handshake, with its Jar, its CheckRedirect, its Timeout, and above all its Transport, which
+	// is the place for a custom dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too,
+	// a proxy is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used,
+	// but not the pool, and only HTTP/1.1 is spoken. Default http.DefaultClient.
 	HTTPClient *http.Client
-	// Header is added to the request. Host in it replaces the URL's, as elsewhere in HTTP; fields that the handshake sets
-	// itself cannot be given.
+	// Header is added to the request. A Host in it replaces the URL's, as elsewhere in HTTP. It cannot have fields that
+	// the handshake itself sets.
 	Header http.Header
-	// Subprotocols holds those to ask for, the preferred first. The server chooses one or none (RFC 6455, section 1.9).
+	// Subprotocols lists the subprotocols to ask for, preferred ones first. The server chooses one or none (RFC 6455,
+	// section 1.9).
 	Subprotocols []string
-	// HandshakeTimeout bounds the handshake from the dialing on, redirects included. Default 10 s, negative for no
-	// bound but that of the context and of HTTPClient.Timeout.
+	// HandshakeTimeout bounds the handshake from dialing on, including redirects. Default 10 s; negative means no bound
+	// other than the context and HTTPClient.Timeout.
 	HandshakeTimeout time.Duration
 }
 
 const (
-	// maxErrorBody is how much of an answer that is none to a handshake can be read, in bytes.
+	// maxErrorBody is how much of an answer that refuses the handshake can be read, in bytes.
 	maxErrorBody = 64 << 10
 	// maxTextLine is how much of it an error message quotes, in bytes.
 	maxTextLine = 256
-	// maxRedirects is net/http's number.
+	// maxRedirects is net/http's limit.
 	maxRedirects = 10
 )
 
 var errRedirects = errors.New("stopped after 10 redirects")
 
 // Dial opens a connection to a ws or wss URL, or an http or https URL, which mean the same (RFC 6455, section 4.1). User
-// info in it becomes basic authorization, unless Header has another. nil options are the defaults. On success the
-// response is the server's answer, without a body.
+// info in the URL becomes basic authentication, unless Header has its own Authorization. A nil opts means the defaults.
+// On success the response is the server's answer, without a body.
 //
-// Redirects are followed as HTTPClient.CheckRedirect has it, but never from wss to ws, and Authorization, Cookie and the
-// other header fields that HTTP has for credentials stay behind where a redirect leaves the origin, which is scheme, host
-// and port. A secret in a field of another name goes along: only CheckRedirect can know of it. A cookie jar goes by its
-// own rules.
+// Redirects are followed as HTTPClient.CheckRedirect decides, but never from wss to ws. When a redirect leaves the
+// origin, which is scheme, host and port, it does not carry Authorization, Cookie and the other header fields that HTTP
+// has for credentials. It does carry secrets in other fields: only CheckRedirect can know of those. A cookie jar follows
+// its own rules.
 //
-// ctx bounds the handshake alone: that it is done later does not touch the connection. An error is a *HandshakeError, or
-// ErrNilContext; it matches ctx's error where that ended the handshake, and context.DeadlineExceeded where
-// HandshakeTimeout did. Its Response, and the second result, is the answer, if there was one; up to 64 KiB of its
-// body can be read, and it needs no closing.
+// ctx bounds only the handshake: if it is done later, the connection is not affected. The error is a *HandshakeError or
+// ErrNilContext. It matches ctx's error if that ended the handshake, and context.DeadlineExceeded if HandshakeTimeout
+// did. Its Response, which is also the second result, is the answer, if there was one; up to 64 KiB of its body can be
+// read, and it need not be closed.
 func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Response, error) {
 	if ctx == nil {
 		return nil, nil, ErrNilContext
@@ -101,7 +102,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 	return c, resp, nil
 }
 
-// request makes the first request of a handshake (RFC 6455, section 4.1), but for the key.
+// request makes the first request of a handshake (RFC 6455, section 4.1), without the key.
 func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 	target, problem := parseTarget(rawURL)
 	if problem != nil {
@@ -133,7 +134,7 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 			password, _ := user.Password()
 			req.SetBasicAuth(user.Username(), password)
 		}
-		// From here on the header has it, so that it goes where a redirect within the origin goes, and no further.
+		// From here on the credentials are in the header, so they follow redirects within the origin and no others.
 		target.User = nil
 	}
 	req.Header.Set("Upgrade", "websocket")
@@ -150,11 +151,11 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 	return req, nil
 }
 
-// parseTarget reads the URL of a WebSocket (RFC 6455, section 3) into the one of its handshake.
+// parseTarget turns the URL of a WebSocket (RFC 6455, section 3) into that of its handshake.
 func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 	target, err := url.Parse(rawURL)
 	if err != nil {
-		// The whole error has the whole URL, with a password in it perhaps.
+		// The outer error contains the whole URL, perhaps with a password.
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner
 		}
@@ -178,16 +179,15 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 	return target, nil
 }
 
-// isAuthority reports whether s is host [ ":" port ] where neither url.Parse looks nor net/http, which sends an empty Host
-// instead of a bad one. Letters beyond ASCII are left for it to encode.
+// isAuthority reports whether s is host [ ":" port ]. Neither url.Parse nor net/http checks that: net/http sends an empty
+// Host instead of a bad one. Letters beyond ASCII are left for net/http to encode.
 func isAuthority(s string) bool {
 	host, _, ok := splitHostPort(s)
 	return ok && host != "" && !strings.ContainsAny(host, " \t/?#@\\<>[]\"")
 }
 
-// normalize makes u what a handshake sends of it: with the scheme of HTTP, without the port that goes without saying
-// (RFC 6455, section 4.1), and with a query in which nothing breaks the request line (RFC 3986, section 3.4), as
-// url.Parse sees to it in a path.
+// normalize turns u into what a handshake sends: with the scheme of HTTP, without a default port (RFC 6455, section 4.1),
+// and with a query that cannot break the request line (RFC 3986, section 3.4), as url.Parse ensures for a path.
 func normalize(u *url.URL) {
 	u.Scheme = httpScheme(u.Scheme)
 	if port := u.Port(); port == "" || port == defaultPort(u.Scheme) {
@@ -222,7 +222,7 @@ func newKey() string {
 	return base64.StdEncoding.EncodeToString(nonce[:])
 }
 
-// client returns the caller's client.
+// client returns the caller's client or the default.
 func (o *DialOptions) client() *http.Client {
 	if o.HTTPClient == nil {
 		return http.DefaultClient
@@ -230,7 +230,7 @@ func (o *DialOptions) client() *http.Client {
 	return o.HTTPClient
 }
 
-// timeout is what bounds the handshake besides the context, 0 for nothing.
+// timeout returns what bounds the handshake besides the context, 0 for nothing.
 func (o *DialOptions) timeout() time.Duration {
 	timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout)
 	if t := o.client().Timeout; t > 0 && (timeout == 0 || t < timeout) {
@@ -239,8 +239,8 @@ func (o *DialOptions) timeout() time.Duration {
 	return timeout
 }
 
-// handshakeLimit is the context of a handshake. It ends with the caller's context or the timeout while the handshake
-// goes on, and never once stop has been called, so that nothing below the connection hears of either later.
+// handshakeLimit is the context of a handshake. It ends with the caller's context or the timeout while the handshake is
+// under way, and with neither once stop has been called, so that nothing below the connection notices them later.
 type handshakeLimit struct {
 	context.Context
 	cancel context.CancelCauseFunc
@@ -263,11 +263,11 @@ func startHandshakeLimit(ctx context.Context, timeout time.Duration) *handshakeL
 	return l
 }
 
-// stop ends the limit, and returns what had ended the handshake, if anything had.
+// stop ends the limit, and returns what ended the handshake before, if anything did.
 func (l *handshakeLimit) stop() error {
 	late := l.timer != nil && !l.timer.Stop()
 	if !l.forget() || late {
-		<-l.Done() // it is being told
+		<-l.Done() // the cancellation is under way
 	}
 	return context.Cause(l.Context)
 }
@@ -276,27 +276,26 @@ func (l *handshakeLimit) stop() error {
 type handshake struct {
 	opts *DialOptions
 	key  string   // of the last request
-	conn net.Conn // of the last request, nil where the transport is not net/http's own
+	conn net.Conn // of the last request, nil if the transport is not net/http's own
 }
 
-// dialed is what a handshake has led to.
+// dialed is the result of a handshake.
 type dialed struct {
 	rwc      io.ReadWriteCloser
 	buffered []byte
 	agreed   agreement
 }
 
-// perform carries the handshake out. The response is returned wherever there is one, with a body that holds nothing
-// open.
+// perform carries out the handshake. It returns the response whenever there is one, with a body that holds nothing open.
 func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *http.Response, *HandshakeError) {
 	client := *h.opts.client()
-	client.Timeout = 0 // it would go on running on the connection; ctx has it
+	client.Timeout = 0 // it would keep running on the connection; ctx includes it
 	client.CheckRedirect = h.checkRedirect
 	if client.Transport == nil {
 		client.Transport = http.DefaultTransport
 	}
 	if transport, ok := client.Transport.(*http.Transport); ok {
-		// Of net/http's own transport it is known that the answer comes over the connection that it has told of.
+		// With net/http's own transport, the answer is known to come over the connection that GotConn reports.
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) { h.conn = info.Conn },
 		})
@@ -310,7 +309,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 		if resp != nil {
 			resp.Body = http.NoBody // it is closed
 		}
-		// net/http speaks of a Get of an http URL, which is not what the caller has asked for.
+		// net/http's error is about a Get of an http URL, which is not what the caller asked for.
 		var outer *url.Error
 		if errors.As(err, &outer) {
 			err = outer.Err
@@ -321,7 +320,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	if problem != nil {
 		body := keepBody(resp)
 		if line := textLine(resp.Header, body); line != "" {
-			problem.Problem += fmt.Sprintf(", which says %#q", line) // in backquotes, for wsd's servers quote what came
+			problem.Problem += fmt.Sprintf(", which says %#q", line) // in backquotes, as wsd's servers quote what came
 		}
 		return dialed{}, resp, problem
 	}
@@ -329,7 +328,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	return conn, resp, nil
 }
 
-// judge verifies the answer, and takes its connection over.
+// judge verifies the answer, and takes over its connection.
 func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quoted(resp.Status)}
@@ -362,10 +361,10 @@ func isSocket(conn net.Conn) bool {
 	return false
 }
 
-// drainBody returns what net/http has read from conn behind the answer. The connection can then be used by itself.
+// drainBody returns what net/http has read from conn after the answer. From then on conn can be used directly.
 func drainBody(conn net.Conn, body io.Reader) []byte {
-	// Past its deadline conn gives nothing more, so that the body ends with what it holds. A deadline does not harm TLS
-	// while reading, and what else may be wrong with conn the next read finds too.
+	// Past its deadline conn returns nothing more, so the body ends with what it holds. A read deadline does not harm
+	// TLS, and anything else that may be wrong with conn is found by the next read too.
 	_ = conn.SetReadDeadline(time.Unix(1, 0))
 	var buffered []byte
 	for chunk := make([]byte, 512); ; {
@@ -379,8 +378,7 @@ func drainBody(conn net.Conn, body io.Reader) []byte {
 	return buffered
 }
 
-// bodyConn is a connection that goes on being read through the body of the answer, which may hold bytes that came
-// behind it.
+// bodyConn is a connection that is read through the body of the answer, which may hold bytes that came after it.
 type bodyConn struct {
 	net.Conn
 	body io.ReadWriteCloser
@@ -388,7 +386,7 @@ type bodyConn struct {
 
 func (c *bodyConn) Read(b []byte) (int, error) { return c.body.Read(b) }
 
-// NetConn returns the connection below TLS, nil where there is none: closing that does not wait for the peer.
+// NetConn returns the connection below TLS, nil if there is none: closing that one does not wait for the peer.
 func (c *bodyConn) NetConn() net.Conn {
 	if secure, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
 		return secure.NetConn()
@@ -396,7 +394,7 @@ func (c *bodyConn) NetConn() net.Conn {
 	return nil
 }
 
-// CloseWrite tells the peer that nothing more comes, where the connection can.
+// CloseWrite tells the peer that nothing more comes, if the connection can.
 func (c *bodyConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -404,12 +402,12 @@ func (c *bodyConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// keepBody reads what the caller may read of an answer that is none to a handshake, lets go of its connection, and
-// returns what it has read.
+// keepBody reads what the caller may read of an answer that refuses the handshake, releases its connection, and returns
+// what it has read.
 func keepBody(resp *http.Response) []byte {
 	var body []byte
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		// What has come when the time is up is still worth reading.
+		// What has come by the time the limit ends is still worth reading.
 		body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	}
 	_ = resp.Body.Close()
@@ -417,8 +415,8 @@ func keepBody(resp *http.Response) []byte {
 	return body
 }
 
-// textLine returns the first line of a plain text, in which servers say what was wrong, cut where it is long, and
-// nothing of another body.
+// textLine returns the first line of a plain-text body, in which servers say what was wrong, truncated if it is long. For
+// any other body it returns nothing.
 func textLine(h http.Header, body []byte) string {
 	mediaType, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || mediaType != "text/plain" {
@@ -428,7 +426,7 @@ func textLine(h http.Header, body []byte) string {
 	return string(bytes.TrimSpace(line[:min(len(line), maxTextLine)]))
 }
 
-// checkRedirect applies the caller's policy and then what a WebSocket handshake has to do on top.
+// checkRedirect applies the caller's policy and then the rules of a WebSocket handshake.
 func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error {
 	normalize(req.URL)
 	if _, given := via[0].Header["Referer"]; !given {
@@ -450,8 +448,8 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	case last.URL.Scheme == "https" && req.URL.Scheme == "http":
 		return errors.New("redirected from wss to ws, which is refused")
 	}
-	// net/http copies the header of the first request each time, so credentials have to go each time too once a
-	// redirect has left the origin, be it that a later one comes back.
+	// net/http copies the header of the first request each time, so once a redirect has left the origin, credentials must
+	// be removed each time, even if a later redirect comes back.
 	origin := originOf(via[0].URL)
 	left := func(r *http.Request) bool { return originOf(r.URL) != origin }
 	if left(req) || slices.ContainsFunc(via, left) {

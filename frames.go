@@ -1,4 +1,4 @@
-// frames.go reads and writes frame headers (RFC 6455, section 5.2) and holds the rules that one frame can break alone.
+// frames.go reads and writes frame headers (RFC 6455, section 5.2) and holds the rules that a single frame can break.
 
 package wsd
 
@@ -41,7 +41,7 @@ func (o Opcode) String() string {
 
 func (o Opcode) control() bool { return o&0x8 != 0 }
 
-// Role is a connection's side: clients mask what they send, servers do not (RFC 6455, section 5.1).
+// Role is a side of a connection: clients mask what they send, servers do not (RFC 6455, section 5.1).
 type Role uint8
 
 // The two roles.
@@ -74,14 +74,14 @@ const (
 // frameHeader is a frame without its payload.
 type frameHeader struct {
 	length uint64 // of the payload, in bytes; below 2^63
-	key    uint32 // the masking key as it stands on the wire, read little-endian; meaningful where masked
+	key    uint32 // the masking key as on the wire, read little-endian; meaningful if masked
 	opcode Opcode
 	fin    bool
 	rsv1   bool
 	masked bool
 }
 
-// frameRules is what decides, beside the frame itself, whether a frame may come.
+// frameRules holds what decides, besides the frame itself, whether a frame is allowed.
 type frameRules struct {
 	masked    bool   // frames must be masked: they come from a client
 	rsv1      bool   // an extension that gives RSV1 a meaning is in use (RFC 7692, section 6)
@@ -89,8 +89,8 @@ type frameRules struct {
 	room      uint64 // the longest payload, in bytes, that a data frame may have
 }
 
-// parseFrameHeader reads the frame header at the start of b and returns it with its size in bytes, or a size of 0 where
-// b ends inside the header. What is wrong is reported as soon as the bytes that are there show it.
+// parseFrameHeader reads the frame header at the start of b and returns it with its size in bytes, or a size of 0 if b
+// ends inside the header. An error is reported as soon as the bytes at hand show it.
 func parseFrameHeader(b []byte, rules frameRules) (h frameHeader, size int, err error) {
 	if len(b) == 0 {
 		return h, 0, nil
@@ -199,8 +199,8 @@ func notMinimal(length uint64) error {
 	return violation("5.2", "length "+strconv.FormatUint(length, 10)+" not in its shortest form")
 }
 
-// appendFrameHeader appends a frame header to dst. first holds FIN, RSV1 and the opcode as they stand on the wire;
-// the key counts where masked.
+// appendFrameHeader appends a frame header to dst. first holds FIN, RSV1 and the opcode as on the wire; key is used only
+// if masked.
 func appendFrameHeader(dst []byte, first byte, length int, masked bool, key uint32) []byte {
 	var mask byte
 	if masked {

@@ -1,5 +1,5 @@
-// handshake.go is the opening handshake without its sockets: what a request and its answer have to say (RFC 6455,
-// section 4).
+// handshake.go is the opening handshake without its sockets: what a request and its answer must say (RFC 6455, section
+// 4).
 
 package wsd
 
@@ -29,8 +29,8 @@ const (
 	maxShown        = 64                                     // bytes of a header that an error message quotes
 )
 
-// The header fields of the handshake as net/http's maps have them, and as RFC 6455 writes them: what is sent is spelled
-// the RFC's way, for peers that look for that.
+// The header fields of the handshake as keys of net/http's maps, and as RFC 6455 spells them: what is sent is spelled the
+// RFC's way, for peers that look for that.
 const (
 	mapKey        = "Sec-Websocket-Key"
 	mapVersion    = "Sec-Websocket-Version"
@@ -50,10 +50,10 @@ func asksForWebSocket(h http.Header) bool {
 	return hasToken(h["Upgrade"], "websocket") && hasToken(h["Connection"], "upgrade")
 }
 
-// checkRequestHeader judges the header of a client's handshake but for Host, Origin, and what it offers (RFC 6455,
+// checkRequestHeader judges the header of a client's handshake except for Host, Origin, and what it offers (RFC 6455,
 // section 4.2.1).
 func checkRequestHeader(h http.Header) *HandshakeError {
-	// Without these two the request asks for a plain answer, which this resource does not have (RFC 9110, section
+	// Without these two fields the request asks for a plain answer, which this resource does not have (RFC 9110, section
 	// 15.5.22).
 	if !hasToken(h["Upgrade"], "websocket") {
 		return refusal(http.StatusUpgradeRequired, "Upgrade", "expected the token websocket, got "+shown(h["Upgrade"]))
@@ -98,8 +98,8 @@ func appendAccept(dst []byte, key string) []byte {
 	return base64.StdEncoding.AppendEncode(dst, sum[:])
 }
 
-// chooseSubprotocol returns the first of preferred that is in a client's Sec-WebSocket-Protocol lines, empty where none
-// is (RFC 6455, section 4.2.2). The string returned is the server's own, so that nothing of the request is kept.
+// chooseSubprotocol returns the first of preferred that is in a client's Sec-WebSocket-Protocol lines, or "" if none is
+// (RFC 6455, section 4.2.2). It returns the server's own string, so that nothing of the request is kept in memory.
 func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
 	chosen := len(preferred)
 	for _, line := range lines {
@@ -124,7 +124,7 @@ func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
 	return preferred[chosen], nil
 }
 
-// checkSubprotocols judges what a caller wants to negotiate: tokens, none of them twice (RFC 6455, section 4.1).
+// checkSubprotocols checks what a caller wants to negotiate: tokens, none of them twice (RFC 6455, section 4.1).
 func checkSubprotocols(subprotocols []string) *HandshakeError {
 	for i, s := range subprotocols {
 		if !isToken(s) {
@@ -137,8 +137,8 @@ func checkSubprotocols(subprotocols []string) *HandshakeError {
 	return nil
 }
 
-// checkExtraHeader judges the header fields that a caller adds to a request or an answer: well-formed, and none that
-// the handshake or the framing of HTTP is made of.
+// checkExtraHeader checks the header fields that a caller adds to a request or an answer: they must be well-formed, and
+// not belong to the handshake or to the framing of HTTP.
 func checkExtraHeader(h http.Header) *HandshakeError {
 	for name, values := range h {
 		if !isToken(name) {
@@ -161,8 +161,8 @@ func checkExtraHeader(h http.Header) *HandshakeError {
 	return nil
 }
 
-// isHandshakeField reports whether the handshake itself sets the header field, or it would announce a body, which a
-// handshake does not have.
+// isHandshakeField reports whether the handshake itself sets the header field, or the field would announce a body, which
+// a handshake does not have.
 func isHandshakeField(name string) bool {
 	const family = "sec-websocket-"
 	if len(name) >= len(family) && equalFold(name[:len(family)], family) {
@@ -185,7 +185,7 @@ func appendAnswer(dst []byte, key string, agreed *agreement) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// appendHeader appends the fields of h, in the order of their names, but for those that do not belong into an answer.
+// appendHeader appends the fields of h, in the order of their names, except those that do not belong in an answer.
 func appendHeader(dst []byte, h http.Header) []byte {
 	if len(h) == 0 {
 		return dst
@@ -204,7 +204,7 @@ func appendHeader(dst []byte, h http.Header) []byte {
 }
 
 // checkAnswerHeader judges the header of a server's 101 against what was asked for (RFC 6455, section 4.1), and returns
-// what was settled. offered is nil where no extension was.
+// what was agreed on. offered is nil if no extension was offered.
 func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered *Compression) (agreement, *HandshakeError) {
 	wrong := func(header, expected string, got []string) (agreement, *HandshakeError) {
 		return agreement{}, &HandshakeError{Header: header, Problem: "expected " + expected + ", got " + shown(got)}
@@ -248,8 +248,8 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 	return agreed, nil
 }
 
-// hasToken reports whether a comma-separated list, which may go over several lines, has an element that is token but
-// for the case of its letters (RFC 9110, section 5.6.1).
+// hasToken reports whether a comma-separated list, which may span several lines, has an element that equals token,
+// ignoring case (RFC 9110, section 5.6.1).
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for more := true; more; {
@@ -266,7 +266,7 @@ func hasToken(lines []string, token string) bool {
 // trimSpace removes what RFC 9110, section 5.6.3, calls optional white space.
 func trimSpace(s string) string { return strings.Trim(s, " \t") }
 
-// equalFold compares without regard to the case of ASCII letters; strings.EqualFold has more letters be equal.
+// equalFold compares ignoring the case of ASCII letters; strings.EqualFold also folds other letters.
 func equalFold(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -304,7 +304,8 @@ func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// isFieldValue reports whether s can stand in a header: no control characters but the tab (RFC 9110, section 5.5).
+// isFieldValue reports whether s can be a header field's value: no control characters other than tab (RFC 9110, section
+// 5.5).
 func isFieldValue(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7F {
@@ -314,7 +315,7 @@ func isFieldValue(s string) bool {
 	return true
 }
 
-// shown is the value of a header field for an error message.
+// shown formats the value of a header field for an error message.
 func shown(lines []string) string {
 	if len(lines) == 0 {
 		return "none"

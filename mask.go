@@ -8,11 +8,11 @@ import (
 	"math/bits"
 )
 
-// longMask is from how many bytes on vectors beat words although the key has to be laid out for them first.
+// longMask is the size in bytes from which vectors beat words although the key must first be laid out for them.
 const longMask = 4 << 10
 
 // maskBytes writes src XORed with the masking key to dst, which is at least as long and may be src itself. key is the
-// four bytes of the wire read little-endian. It returns the key rotated so that it fits the byte that follows src.
+// four bytes on the wire read little-endian. maskBytes returns the key rotated to fit the byte that follows src.
 func maskBytes(dst, src []byte, key uint32) uint32 {
 	n := len(src)
 	dst = dst[:n]
@@ -45,7 +45,8 @@ func maskBytes(dst, src []byte, key uint32) uint32 {
 	return bits.RotateLeft32(key, -8*(n&3))
 }
 
-// maskLong is maskBytes for long payloads. It is a function of its own for its stack, which others need not have.
+// maskLong is maskBytes for long payloads. It is a separate function because of its stack frame, which other calls do not
+// need.
 //
 //go:noinline
 func maskLong(dst, src []byte, key uint32) {

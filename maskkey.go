@@ -16,7 +16,7 @@ type keySource struct {
 
 var keySources = sync.Pool{New: func() any { return &keySource{used: len(keySource{}.random)} }}
 
-// newMaskingKey returns a key that nobody can foretell and that is used for one frame only.
+// newMaskingKey returns an unpredictable key, to be used for one frame only.
 func newMaskingKey() uint32 {
 	source := keySources.Get().(*keySource)
 	if source.used == len(source.random) {

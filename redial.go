@@ -1,4 +1,4 @@
-// redial.go keeps a client connected: one connection after the other, and in between the right pause.
+// redial.go keeps a client connected: one connection after another, with the right pause in between.
 
 package wsd
 
@@ -12,21 +12,21 @@ import (
 	"github.com/seed62836080/wsd/internal/backoff"
 )
 
-// RedialOptions holds what Redial may be told. The zero value and nil are safe defaults.
+// RedialOptions holds the options of Redial. The zero value and nil are safe defaults.
 type RedialOptions struct {
-	// DialOptions are those of every Dial.
+	// DialOptions are used for every Dial.
 	DialOptions DialOptions
-	// MinBackoff bounds the random pause before the first new try; the bound doubles with every failure behind it.
-	// Default 250 ms; negative for no pauses at all but those that a server asks for.
+	// MinBackoff bounds the random pause before the first retry; the bound doubles with each further failure. Default
+	// 250 ms; negative means no pauses except those that a server asks for.
 	MinBackoff time.Duration
 	// MaxBackoff is where the doubling ends. Default 30 s.
 	MaxBackoff time.Duration
-	// ResetAfter is how long a connection must have lived for the doubling to begin anew. One that ended before that
-	// counts as a failed try, so that a server which accepts and closes at once is not called without pause. Default
-	// 10 s, negative where every connection counts as a success.
+	// ResetAfter is how long a connection must have lived for the doubling to start over. A connection that ended sooner
+	// counts as a failed try, so that a server that accepts and closes at once is not called without a pause. Default
+	// 10 s; negative means that every connection counts as a success.
 	ResetAfter time.Duration
-	// Permanent reports whether a new try cannot mend err, the error of a Dial or the cause of a connection's end
-	// (CloseEvent.Err). Redial yields such an error and stops. Default Permanent.
+	// Permanent reports whether a retry cannot help against err, which is the error of a Dial or the cause of a
+	// connection's end (CloseEvent.Err). Redial yields such an error and stops. Default Permanent.
 	Permanent func(err error) bool
 }
 
@@ -36,20 +36,21 @@ const (
 	defaultResetAfter = 10 * time.Second
 )
 
-// Permanent reports whether trying again cannot mend err, an error of Dial or the cause of a connection's end: an HTTP
-// status from 400 to 499 except 408, 425 and 429; arguments of which Dial can make no request; and the status codes by
-// which a peer says that it does not take what this side sends, which are 1002, 1003, 1007, 1008, 1009 and 1010
-// (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so that a Close of this side with one of these
-// counts as well.
+// Permanent reports whether retrying cannot help against err, which is an error of Dial or the cause of a connection's
+// end. It returns true for an HTTP status from 400 to 499 except 408, 425 and 429; for arguments from which Dial cannot
+// make a request; and for the status codes by which a peer says that it does not accept what this side sends, which are
+// 1002, 1003, 1007, 1008, 1009 and 1010 (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so a Close
+// by this side with one of these counts as well.
 //
-// A certificate that cannot be verified is not among them: it is renewed, a clock is set right, the network that put its
-// own in between is left, and whoever shows a wrong one is not the server, to tell its clients to stay away. Who wants to
-// stop there all the same looks for a *tls.CertificateVerificationError in a RedialOptions.Permanent of their own.
+// A certificate that cannot be verified is not among them: it may be renewed, a clock may be set right, a network that
+// puts its own certificate in between may be left, and a server that shows a wrong certificate is not the one to tell
+// clients to stay away. To stop in that case too, set RedialOptions.Permanent to a function that looks for a
+// *tls.CertificateVerificationError.
 func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {
 		case handshake.Response == nil:
-			return handshake.Err == nil // what is wrong was found before anything was sent
+			return handshake.Err == nil // the problem was found before anything was sent
 		case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests:
 			return false
 		default:
@@ -66,8 +67,8 @@ func Permanent(err error) bool {
 	return errors.Is(err, ErrNilContext)
 }
 
-// Redial returns an endless sequence of connections to url, one at a time: each turn of the loop has a fresh, open one,
-// and the next turn begins when the body is done with it.
+// Redial returns an endless sequence of connections to url, one at a time: each iteration of the loop gets a new, open
+// connection, and the next iteration begins when the body is done with it.
 //
 //	for conn, err := range wsd.Redial(ctx, "wss://example.com/feed", nil) {
 //		if err != nil {
@@ -80,16 +81,17 @@ func Permanent(err error) bool {
 //		}
 //	}
 //
-// A try that fails is yielded as its error, a *HandshakeError, with a nil connection. Between turns Redial waits a random
-// time under a bound that doubles with every failure (RedialOptions), and at least as long as a Retry-After header on
-// 429 and 503 asks for, up to a day. An error that RedialOptions.Permanent says a new try cannot mend is yielded and is
-// the last: that of a Dial, or, matching ErrClosed, the cause of the end of the turn's connection. When ctx is done the
-// sequence ends without a further error: ctx.Err tells.
+// A failed try is yielded as its error, a *HandshakeError, with a nil connection. Between iterations Redial waits a
+// random time under a bound that doubles with every failure (RedialOptions), and at least as long as a Retry-After header
+// on 429 and 503 asks for, up to a day. An error for which RedialOptions.Permanent says that a retry cannot help is
+// yielded and is the last: either the error of a Dial, or an error that matches ErrClosed and wraps the cause of the end
+// of the iteration's connection. When ctx is done, the sequence ends without a further error: check ctx.Err.
 //
-// The connection belongs to the turn. When the body is done with it, by continue, break, return or panic, Redial closes
-// it with StatusNormalClosure unless it has ended, which takes Config.CloseTimeout at most; when ctx is done, at once
-// and with StatusGoingAway, so that a body which ranges over Messages comes to its end. Nothing is left running when the
-// loop is over. The sequence can be ranged over more than once, also at the same time; each time begins afresh.
+// The connection belongs to its iteration. When the body is done with it, by continue, break, return or panic, Redial
+// closes it with StatusNormalClosure unless it has ended, which takes Config.CloseTimeout at most. When ctx is done,
+// Redial closes it at once with StatusGoingAway, so that a body that ranges over Messages comes to its end. Nothing is
+// left running when the loop is over. The sequence can be ranged over more than once, even concurrently; each time starts
+// afresh.
 func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Conn, error] {
 	if opts == nil {
 		opts = new(RedialOptions)
@@ -134,7 +136,7 @@ func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Con
 				}
 			}
 			failures++
-			// The jitter comes on top of what was asked for: all clients were told the same.
+			// The jitter is added to what the server asked for: it told all clients the same.
 			if !pause(ctx, asked+backoff.Delay(failures, minBackoff, maxBackoff)) {
 				return
 			}
@@ -142,7 +144,7 @@ func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Con
 	}
 }
 
-// lend gives a connection to the body of the loop for one turn, and reports whether the loop goes on.
+// lend gives a connection to the body of the loop for one iteration, and reports whether the loop continues.
 func lend(ctx context.Context, conn *Conn, yield func(*Conn, error) bool) bool {
 	stop := context.AfterFunc(ctx, func() { conn.startClose(StatusGoingAway, "") })
 	defer func() {
@@ -153,7 +155,7 @@ func lend(ctx context.Context, conn *Conn, yield func(*Conn, error) bool) bool {
 	return yield(conn, nil)
 }
 
-// pause waits, and reports whether ctx let it.
+// pause waits for d, and reports whether it did so before ctx was done.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

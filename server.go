@@ -1,4 +1,4 @@
-// server.go runs a handler for every connection of an http.Server, and ends them all when the server shuts down.
+// server.go runs a handler for every connection of an http.Server, and ends all connections when the server shuts down.
 
 package wsd
 
@@ -14,37 +14,38 @@ import (
 	"sync"
 )
 
-// Server is an http.Handler that makes WebSocket connections of requests, runs Handler for each, and keeps count of
-// them. Its zero value with a Handler is ready; its fields are not to be changed once it serves. It is safe for
+// Server is an http.Handler that turns requests into WebSocket connections, runs Handler for each, and keeps track of
+// them. The zero value with a Handler is ready to use; its fields must not be changed once it serves. It is safe for
 // concurrent use.
 //
-// An http.Server knows nothing of the connections that were taken over from it. Have its Shutdown end them, within a
-// limit that begins then: a context that is done already, such as that of the signal, would cut them off.
+// An http.Server does not know of the connections that were taken over from it. Have its Shutdown end them, within a time
+// limit that begins then: a context that is already done, such as the one that the signal canceled, would cut them off.
 //
 //	limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 //	defer cancel()
 //	server.RegisterOnShutdown(func() { ws.Shutdown(limit) })
 //	err := errors.Join(server.Shutdown(limit), ws.Shutdown(limit))
 type Server struct {
-	// Handler is called in a goroutine of its own for every connection. A connection that is open when it returns is
-	// closed with StatusNormalClosure, and with StatusInternalError when it panics; the panic is logged by log/slog.
+	// Handler is called in a goroutine of its own for every connection. If the connection is open when Handler returns,
+	// it is closed with StatusNormalClosure, or with StatusInternalError if Handler panics; the panic is logged with
+	// log/slog.
 	//
-	// It does not see the request, which has been let go of by then. Where it depends on who is asking, or on a path,
-	// call Accept in a handler of net/http instead; examples/chat is a server of that kind.
+	// Handler does not see the request, which has been released by then. If it depends on who is asking, or on a path,
+	// call Accept in a net/http handler instead; examples/chat is a server of that kind.
 	Handler func(*Conn)
-	// AcceptOptions are those of Accept.
+	// AcceptOptions are the options for Accept.
 	AcceptOptions
 
 	mu     sync.Mutex
-	conns  map[*Conn]struct{} // whose handlers run or whose closing is under way
+	conns  map[*Conn]struct{} // those whose handlers run or whose closing is under way
 	active int                // handshakes and handlers under way; none begins once ended is made
 	ended  chan struct{}      // made by the first Shutdown, closed when active is zero from then on
-	over   bool               // a Shutdown has ended what there was: nothing is waited for any more
+	over   bool               // a Shutdown has cut off the connections: nothing is waited for any more
 }
 
-// ServeHTTP accepts the request's connection and returns; the handler runs on. Requests that are no WebSocket
-// handshakes, or not allowed, are answered as Accept does, and all with 503 once Shutdown has been called. Where the
-// options or w are at fault, of which a client is told no more than 500, the error is logged by log/slog.
+// ServeHTTP accepts the request's connection and returns; the handler keeps running. Requests that are not WebSocket
+// handshakes, or not allowed, are answered as by Accept, and all requests with 503 once Shutdown has been called. If the
+// options or w are at fault, the client is told no more than 500, and the error is logged with log/slog.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.begin() {
 		w.Header().Set("Connection", "close")
@@ -53,13 +54,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	accepted := false
 	defer func() {
-		if !accepted { // or CheckOrigin panicked, from which net/http recovers
+		if !accepted { // also if CheckOrigin panicked, from which net/http recovers
 			s.end()
 		}
 	}()
 	conn, err := Accept(w, r, &s.AcceptOptions)
 	if err != nil {
-		// The client is not told what is wrong with the server itself, and Accept's caller is this method.
+		// The client is not told what is wrong with the server itself, and nobody else sees Accept's error.
 		if refused := new(HandshakeError); errors.As(err, &refused) && refused.StatusCode == http.StatusInternalServerError {
 			slog.Error("wsd: a handshake failed by the server's fault", "error", err)
 		}
@@ -79,7 +80,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case down:
 		conn.startClose(StatusGoingAway, "")
 	}
-	// A goroutine of its own lets go of the request, and of the stack and buffers that net/http needed for it.
+	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
 	go s.serve(conn)
 }
 
@@ -101,7 +102,7 @@ func (s *Server) end() {
 	}
 }
 
-// serve runs the handler. It leaves most of the goroutine's first stack, which is small, to it.
+// serve runs the handler. It leaves most of the goroutine's initial stack, which is small, to the handler.
 func (s *Server) serve(conn *Conn) {
 	returned := false
 	defer s.served(conn, &returned)
@@ -122,22 +123,22 @@ func (s *Server) served(conn *Conn, returned *bool) {
 	}
 	if *returned {
 		_ = conn.Close(StatusNormalClosure, "")
-	} else { // after runtime.Goexit, as of a failed test, recover finds nothing
+	} else { // a panic, or runtime.Goexit, as in a failed test, after which recover finds nothing
 		_ = conn.Close(StatusInternalError, "the handler failed")
 	}
 }
 
-// Connections returns the number of connections whose handlers run or which are being closed.
+// Connections returns the number of connections whose handlers are running or that are being closed.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Shutdown accepts no more connections, closes those there are with StatusGoingAway, and waits until they have ended
-// and their handlers have returned. When ctx is done before that, it ends the rest with CloseNow, and what comes of
-// handshakes that are still under way too, and returns ctx's cause without waiting for their handlers. Where nothing is
-// left it returns nil, whatever ctx says. Calling it again waits again.
+// Shutdown stops accepting connections, closes existing ones with StatusGoingAway, and waits until they have ended and
+// their handlers have returned. If ctx is done first, it ends the rest with CloseNow, including connections that result
+// from handshakes still under way, and returns an error matching ctx's cause without waiting for their handlers. If
+// nothing is left it returns nil, whatever ctx says. Calling it again waits again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
@@ -173,7 +174,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return canceled("shutdown", ctx)
 }
 
-// open returns the connections there are.
+// open returns the current connections.
 func (s *Server) open() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()

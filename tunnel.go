@@ -15,13 +15,13 @@ import (
 	"net/url"
 )
 
-// maxAnswerHeader bounds the header of an answer, a server's or a proxy's, in bytes, where the transport has no bound of
-// its own. It is http.DefaultMaxHeaderBytes, which bounds requests.
+// maxAnswerHeader bounds the header of an answer, from a server or a proxy, in bytes, if the transport has no bound of
+// its own. It equals http.DefaultMaxHeaderBytes, which bounds requests.
 const maxAnswerHeader = 1 << 20
 
-// handshakeTransport is net/http's transport as a handshake needs it: plain requests go through a tunnel too where a
-// proxy is to be used, and nothing is left behind. net/http goes on dialing for a request that has been given up, as
-// another may want the connection; here none does.
+// handshakeTransport adapts net/http's transport to a handshake: if a proxy is to be used, plain requests go through a
+// tunnel too, and nothing is left behind. net/http goes on dialing for a request that has been given up, since another
+// request may want the connection; here none does.
 type handshakeTransport struct {
 	caller *http.Transport   // only read
 	used   []*http.Transport // one for each request
@@ -82,7 +82,7 @@ func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return conn, nil
 }
 
-// dialProxy connects to the proxy itself, as the caller's transport has it.
+// dialProxy connects to the proxy itself, with the settings of the caller's transport.
 func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error) {
 	port := t.proxy.Port()
 	if port == "" {
@@ -95,7 +95,7 @@ func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error)
 	dial := t.DialContext
 	switch {
 	case dial != nil:
-	case t.Dial != nil: // deprecated, but a caller who has it does not want it passed by
+	case t.Dial != nil: // deprecated, but a caller who sets it does not want it bypassed
 		dial = func(_ context.Context, network, addr string) (net.Conn, error) { return t.Dial(network, addr) }
 	default:
 		dial = new(net.Dialer).DialContext

@@ -4,8 +4,8 @@ package wsd
 
 import "encoding/binary"
 
-// utf8State is where a text stands between two of its bytes: between characters, which is the zero value, or inside one.
-// Its values are the places of the states in the words of utf8Steps.
+// utf8State is the state between two bytes of a text: between characters, which is the zero value, or inside one. Its
+// values are the bit positions of the states in the words of utf8Steps.
 type utf8State uint8
 
 const (
@@ -17,14 +17,14 @@ const (
 	utf8AfterED           // two, the first of them 80 to 9F: no surrogates
 	utf8AfterF0           // three, the first of them 90 to BF: no overlong forms
 	utf8AfterF4           // three, the first of them 80 to 8F: nothing above U+10FFFF
-	utf8Reject            // nothing mends it
+	utf8Reject            // no further byte can make it valid
 
 	utf8StateBits = 6
 	utf8StateMask = 1<<utf8StateBits - 1
 )
 
-// utf8Steps has a word for each byte, with the state that follows on each state there. So a step is a load, which does not
-// depend on the step before, and a shift, which does: what kind of characters a text has makes no difference.
+// utf8Steps has a word for each byte, which holds the next state for each state. So a step is a load, which does not
+// depend on the previous step, and a shift, which does: what kind of characters a text has makes no difference.
 var utf8Steps = func() (steps [256]uint64) {
 	for b := range steps {
 		for from := utf8Accept; from <= utf8Reject; from += utf8StateBits {
@@ -58,11 +58,11 @@ var utf8Steps = func() (steps [256]uint64) {
 	return steps
 }()
 
-// nonASCII has the bit of each of eight bytes that ASCII leaves clear.
+// nonASCII has the bit set, in each of eight bytes, that ASCII leaves clear.
 const nonASCII = 0x8080808080808080
 
-// check goes on through b. A byte that no UTF-8 text can have in its place rejects, even where the character it stands in
-// is not complete.
+// check continues through b. It rejects a byte that no UTF-8 text can have in that place, even if the character that
+// contains it is not complete.
 func (s utf8State) check(b []byte) utf8State {
 	state, all := uint64(s), b
 	if s == utf8Accept {
@@ -82,7 +82,7 @@ func (s utf8State) check(b []byte) utf8State {
 		if state == uint64(utf8Accept) && binary.LittleEndian.Uint64(w)&nonASCII == 0 {
 			continue
 		}
-		// The mask costs nothing: it is what the processor takes of a shift count anyway.
+		// The mask costs nothing: the processor uses only these bits of a shift count anyway.
 		state = utf8Steps[w[0]] >> (state & utf8StateMask)
 		state = utf8Steps[w[1]] >> (state & utf8StateMask)
 		state = utf8Steps[w[2]] >> (state & utf8StateMask)
@@ -93,7 +93,7 @@ func (s utf8State) check(b []byte) utf8State {
 		state = utf8Steps[w[7]] >> (state & utf8StateMask) & utf8StateMask
 	}
 	if state == uint64(utf8Accept) && len(all) >= 8 && binary.LittleEndian.Uint64(all[len(all)-8:])&nonASCII == 0 {
-		return utf8Accept // what is left is in these eight bytes
+		return utf8Accept // what is left is among these eight bytes
 	}
 	for _, c := range b {
 		state = utf8Steps[c] >> (state & utf8StateMask) & utf8StateMask
