@@ -1,5 +1,5 @@
-// park.go lets the reader of a connection end while nothing comes, and begin again when something does: a quiet
-// connection has no goroutine of the library's.
+// park.go lets the reader of a connection end while nothing arrives, and start again when something does: a quiet
+// connection has no goroutine of the library.
 
 package wsd
 
@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// shortPause is how close together messages come for whose next one the reader waits. After a longer pause it takes
-	// the next to be as long and ends at once, which costs some microseconds once something comes.
+	// shortPause is the pause between messages below which the reader waits for the next one. After a longer pause it
+	// expects the next to be as long and ends at once, which costs some microseconds when something arrives.
 	shortPause = 250 * time.Millisecond
-	// quietAfter is how long a reader waits at the least before it is roused to end, and twice that at the most.
+	// quietAfter is the minimum time that a reader waits before it is roused to end. Twice that is the maximum.
 	quietAfter = time.Second
 )
 
-// errParked is what a reader returns that ends for the time being.
+// errParked is returned by a reader that ends for the time being.
 var errParked = errors.New("wsd: parked")
 
 // quietWatch rouses a reader that waits in vain.
@@ -26,9 +26,10 @@ type quietWatch struct {
 	seen  uint64 // bytesRead when the timer was set
 }
 
-// beginReading has a new connection read. buffered is what has been read before.
+// beginReading begins to read from a new connection. buffered is what has been read before.
 func (c *Conn) beginReading(buffered []byte) {
-	// In a bubble of testing/synctest the clock is decades slow. The poller is outside, and must start nothing in there.
+	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
+	// anything inside it.
 	c.parks = canPark && c.transport.raw.ok() && clock() >= 0
 	c.pause = shortPause
 	if len(buffered) > 0 || !c.park() {
@@ -36,28 +37,29 @@ func (c *Conn) beginReading(buffered []byte) {
 	}
 }
 
-// startReader has a connection read, from its beginning or after it was parked. buffered is what has been read before.
+// startReader starts the reader of a connection, at its beginning or after it was parked. buffered is what has been read
+// before.
 func (c *Conn) startReader(buffered []byte) {
 	c.group.Go(func() error { return c.readLoop(buffered) })
 }
 
-// park has the next reader started when there is something to read, where that can be had, and reports whether it does.
-// The next one may be running already then.
+// park arranges, if possible, for the next reader to be started when there is something to read, and reports whether it
+// did. The next reader may then be running already.
 func (c *Conn) park() bool {
 	c.stopWatch()
-	// A reader that was roused before it could look for more has its burst buffer still.
+	// A reader that was roused before it could look for more still has its burst buffer.
 	c.transport.release()
 	return c.parks && parked.add(c)
 }
 
-// unpark has a reader find out that the transport is closed.
+// unpark starts a reader to find out that the transport is closed.
 func (c *Conn) unpark() {
 	if parked.remove(c) {
 		c.startReader(nil)
 	}
 }
 
-// waits reports whether the reader is to wait for what comes next rather than to end. Called by the reader.
+// waits reports whether the reader should wait for what comes next rather than end. Called by the reader.
 func (c *Conn) waits() bool {
 	if !c.parks {
 		return true
@@ -69,7 +71,7 @@ func (c *Conn) waits() bool {
 	return true
 }
 
-// startWatch has the reader, who waits for itself now, roused when nothing comes. Called by the reader.
+// startWatch arranges for the reader, which now waits itself, to be roused when nothing arrives. Called by the reader.
 func (c *Conn) startWatch() {
 	if c.watched {
 		return
@@ -113,8 +115,8 @@ func (c *Conn) lookForQuiet(w *quietWatch) {
 	c.transport.rouse(true)
 }
 
-// foundQuiet reports whether err, which a read returned, is no failure: there was nothing to read, or the reader was
-// roused. Reading can go on then.
+// foundQuiet reports whether err, from a read, is not a failure: there was nothing to read, or the reader was roused.
+// Reading can then continue.
 func (c *Conn) foundQuiet(err error) bool {
 	if err == errNothingThere {
 		return true
@@ -124,6 +126,6 @@ func (c *Conn) foundQuiet(err error) bool {
 	}
 	c.roused.Store(false)
 	c.transport.rouse(false)
-	c.pause = shortPause // or the next reader would wait for more when no more than a ping has come
+	c.pause = shortPause // or the next reader would wait for more when only a ping has come
 	return true
 }

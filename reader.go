@@ -1,4 +1,5 @@
-// reader.go is the reader goroutine: transport to parser to Messages, and the end of a connection as the reader sees it.
+// reader.go is the reader goroutine: from transport to parser to Messages, and the end of a connection as the reader sees
+// it.
 
 package wsd
 
@@ -7,14 +8,14 @@ import (
 	"time"
 )
 
-// readLoop reads until the connection ends, and returns the cause, or until it is parked. buffered is what had been read
-// before.
+// readLoop reads until the connection ends, and then returns the cause, or until it is parked. buffered is what has been
+// read before.
 func (c *Conn) readLoop(buffered []byte) error {
 	err := c.readMessages(buffered)
 	if err == errParked {
 		return nil // and the connection may be another reader's already
 	}
-	// Nothing more will be delivered. A consumer that ranges over Messages gets to its end now, and its answers still
+	// Nothing more will be delivered. A consumer that ranges over Messages now reaches the end, and its answers still
 	// leave ahead of the close frame.
 	switch failed, ok := err.(readError); {
 	case err == nil:
@@ -35,18 +36,19 @@ func (c *Conn) readLoop(buffered []byte) error {
 	return cause
 }
 
-// readError is what the transport failed with. That may be anything: in a tunnel, the violation of another connection.
+// readError is the error with which the transport failed. It may be anything, even another connection's violation if the
+// transport is a tunnel.
 type readError struct{ error }
 
-// isViolation reports whether the cause of an end is a violation of this connection's own. Those of others, which a
-// transport or a context may fail with, have been given a problem.
+// isViolation reports whether the cause of an end is a violation on this connection. A violation on another connection,
+// with which a transport or a context may fail, has been wrapped with a problem.
 func isViolation(err error) bool {
 	_, violation := err.(*ProtocolError)
 	return violation || err == ErrSlowConsumer
 }
 
-// readMessages delivers what comes. It returns nil when the peer's close frame has come, and errParked when nothing has
-// come for a while.
+// readMessages delivers what arrives. It returns nil when the peer's close frame has arrived, and errParked when nothing
+// has arrived for a while.
 func (c *Conn) readMessages(buffered []byte) error {
 	if closed, err := c.parse(buffered); closed || err != nil {
 		return err
@@ -62,8 +64,8 @@ func (c *Conn) readMessages(buffered []byte) error {
 			case !c.foundQuiet(err):
 				return readError{err}
 			case !found && err == errNothingThere:
-				// A poller may take for readable what gives a read nothing, such as a full queue of errors. Parked again
-				// at once, such a socket would have readers come and go without end.
+				// A poller may report as readable what gives a read nothing, such as a full queue of errors. If such a
+				// socket were parked again at once, readers would come and go endlessly.
 				c.startWatch()
 			case c.park():
 				return errParked
@@ -89,7 +91,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 	}
 }
 
-// parse delivers all that is in b, and reports whether a close frame was there.
+// parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
 	for len(b) > 0 {
 		event, n, err := c.parser.Parse(b)
@@ -108,7 +110,7 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 	return false, nil
 }
 
-// handle does what one event asks for, and reports whether it was a close frame.
+// handle acts on one event, and reports whether it was a close frame.
 func (c *Conn) handle(event Event) (closed bool, err error) {
 	switch event.Opcode {
 	case OpText, OpBinary:
@@ -127,7 +129,7 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 	return false, nil
 }
 
-// clock tells the time since some moment: less to keep, and sooner read, than a time.Time.
+// clock returns the time since a fixed moment. That is smaller, and faster to read, than a time.Time.
 func clock() time.Duration { return time.Since(clockStart) }
 
 var clockStart = time.Now()
@@ -146,7 +148,7 @@ func (c *Conn) deliver(m Message) error {
 			c.settledAt = c.deliveredAt
 		}
 	}
-	// Counted before it is there, for the consumer may answer at once.
+	// Count it before it is there, as the consumer may answer at once.
 	c.delivered.Add(1)
 	if len(m.Data) < heavyLeast || c.roomFor(len(m.Data)) {
 		select {
@@ -164,7 +166,7 @@ func (c *Conn) deliver(m Message) error {
 	return err
 }
 
-// deliverSlow delivers to a consumer for whom messages wait already.
+// deliverSlow delivers to a consumer that already has messages waiting.
 func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	var stall <-chan time.Time
 	switch c.policy {
@@ -191,7 +193,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	c.stallSeen.Store(true)
 	for pause := heavyPause; ; pause = min(2*pause, heavyPauseMost) {
 		messages := c.messages
-		var again <-chan time.Time // nobody tells that a message has been taken
+		var again <-chan time.Time // nothing signals that a message has been taken
 		if len(m.Data) >= heavyLeast && !c.roomFor(len(m.Data)) {
 			messages, again = nil, time.After(pause)
 		}
@@ -202,7 +204,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			return true, nil
 		case <-again:
 		case <-closing:
-			// This side closes. A gap would be worse than an end: nothing behind this message is delivered either.
+			// This side closes. A gap would be worse than an end: nothing after this message is delivered either.
 			c.discarding = true
 			return false, nil
 		case <-stall:
@@ -212,24 +214,24 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 }
 
 const (
-	// heavyMost is how many bytes of heavy messages may wait in Messages, where they are more than one: a peer that
-	// compresses sends a thousandth of them.
+	// heavyMost is how many bytes of heavy messages may wait in Messages, if there are more than one: a peer that
+	// compresses sends a thousandth of that.
 	heavyMost = 64 << 20
-	// heavyLeast is from how many bytes on a message counts for that.
+	// heavyLeast is the size in bytes from which a message is heavy.
 	heavyLeast = 1 << 20
-	// heavyPause is how long the reader waits at first before it looks again whether there is room for one more, and
-	// heavyPauseMost how long at the most.
+	// heavyPause is how long the reader waits at first before it checks again whether there is room for one more, and
+	// heavyPauseMost is the maximum.
 	heavyPause     = time.Millisecond
 	heavyPauseMost = 100 * time.Millisecond
 )
 
-// heavyMessage is one that went into Messages and may wait there still.
+// heavyMessage is one that went into Messages and may still wait there.
 type heavyMessage struct {
-	number uint64 // as delivered counts
+	number uint64 // the value of delivered that counted it
 	size   int
 }
 
-// roomFor reports whether a heavy message, which delivered counts already, may go into Messages.
+// roomFor reports whether a heavy message, which delivered already counts, may go into Messages.
 func (c *Conn) roomFor(size int) bool {
 	if c.heavy == nil {
 		c.heavy = new([]heavyMessage)
@@ -243,15 +245,15 @@ func (c *Conn) roomFor(size int) bool {
 	return len(waiting) == 0 || size <= heavyMost
 }
 
-// noteHeavy counts the message that has gone into Messages for those that wait there, where it is heavy.
+// noteHeavy records the message that has gone into Messages as waiting there, if it is heavy.
 func (c *Conn) noteHeavy(size int) {
 	if size >= heavyLeast {
 		*c.heavy = append(*c.heavy, heavyMessage{c.delivered.Load(), size})
 	}
 }
 
-// endOnClose answers the peer's close frame, unless it is itself the answer, and waits for the peer to end the
-// transport where that is the peer's to do (RFC 6455, sections 5.5.1 and 7.1.1).
+// endOnClose answers the peer's close frame, unless that is itself the answer, and waits for the peer to end the
+// transport if it is up to the peer to do so (RFC 6455, sections 5.5.1 and 7.1.1).
 func (c *Conn) endOnClose() {
 	close(c.messages)
 	c.awaitAnswers()
@@ -266,7 +268,8 @@ func (c *Conn) endOnClose() {
 	}
 }
 
-// endOnViolation fails the connection (RFC 6455, section 7.1.7): a close frame that says why, and no more.
+// endOnViolation fails the connection (RFC 6455, section 7.1.7) with a close frame that says why, and sends nothing after
+// it.
 func (c *Conn) endOnViolation(err error) {
 	code, reason := StatusPolicyViolation, "messages are not being received"
 	if violation, ok := err.(*ProtocolError); ok {
@@ -285,8 +288,9 @@ func (c *Conn) endOnViolation(err error) {
 	c.queueClose(code, reason)
 	c.mu.Unlock()
 	if c.awaitCloseWritten() && c.transport.halfCloses() {
-		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame. The end
-		// of this side's bytes waits for a pause: proxies take it for the end of both, and reset a peer that goes on.
+		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame.
+		// Half-closing waits for a pause: proxies take it for the end of both directions, and reset a peer that keeps
+		// sending.
 		quiet := failQuiet
 		if c.parser.frame.opcode == OpClose {
 			quiet = 0 // nothing follows a close frame, not even one that breaks the rules
@@ -301,7 +305,7 @@ func (c *Conn) endOnViolation(err error) {
 	}
 }
 
-// endOnReadError ends a connection whose transport gives no more.
+// endOnReadError ends a connection whose transport can no longer be read.
 func (c *Conn) endOnReadError(err error) {
 	c.mu.Lock()
 	switch {
@@ -317,7 +321,7 @@ func (c *Conn) endOnReadError(err error) {
 	close(c.messages)
 }
 
-// awaitAnswers gives the consumer a moment to answer what was delivered just now.
+// awaitAnswers gives the consumer a moment to answer what has just been delivered.
 func (c *Conn) awaitAnswers() {
 	c.mu.Lock()
 	if c.out.refused || c.answered.Load() >= c.delivered.Load() {
@@ -364,7 +368,7 @@ func (c *Conn) awaitCloseWritten() bool {
 	return c.out.closeWritten
 }
 
-// drain reads and forgets until the peer ends its bytes, for at most lingerTime. more is called when some have come.
+// drain reads and discards until the peer ends its bytes, for at most lingerTime. It calls more whenever some have come.
 func (c *Conn) drain(more func()) {
 	timer := time.AfterFunc(lingerTime, c.transport.abort)
 	defer timer.Stop()

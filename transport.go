@@ -1,4 +1,5 @@
-// transport.go is what a connection asks of the bytes below it: any io.ReadWriteCloser, and more where it offers more.
+// transport.go is what a connection needs of its transport: any io.ReadWriteCloser will do, and what else it offers is
+// used.
 
 package wsd
 
@@ -14,17 +15,18 @@ import (
 const (
 	// readBurst is the size in bytes of the buffers that are lent to a connection while bytes arrive.
 	readBurst = 64 << 10
-	// readIdle is what a connection keeps to wait with, in bytes, over a transport that cannot tell when it is readable.
+	// readIdle is the size in bytes of the buffer that a connection keeps while it waits, over a transport that cannot
+	// tell when it is readable.
 	readIdle = 1 << 10
-	// readBrief is how many bytes are read of a message that most likely is long, before its place is known and the rest
-	// can be read straight into it.
+	// readBrief is how many bytes are read of a message that is probably long, before its place is known and the rest can
+	// be read straight into it.
 	readBrief = 5 << 10
-	// maxEmptyReads is how often in a row an io.Reader may return neither bytes nor an error.
+	// maxEmptyReads is how many times in a row an io.Reader may return neither bytes nor an error.
 	maxEmptyReads = 100
-	// maxDiscards is how many bursts are read of a peer that goes on behind its close frame.
+	// maxDiscards is how many bursts are read from a peer that keeps sending after its close frame.
 	maxDiscards = 64
-	// maxLayers bounds the connections that may be below each other: TLS to a proxy and TLS to the server within that are
-	// two. It ends the search where one says that it is below itself.
+	// maxLayers bounds how many connections may be nested: TLS to a proxy and TLS to the server within that are two. It
+	// ends the search if a connection claims to be below itself.
 	maxLayers = 8
 )
 
@@ -37,7 +39,7 @@ var readBuffers = sync.Pool{New: func() any { return new([readBurst]byte) }}
 // lender holds the burst buffer that a reader has on loan.
 type lender struct{ burst *[readBurst]byte }
 
-// lend returns the burst buffer, from the pool where none is out.
+// lend returns the burst buffer, taking one from the pool if there is none on loan.
 func (l *lender) lend() []byte {
 	if l.burst == nil {
 		l.burst = readBuffers.Get().(*[readBurst]byte)
@@ -45,7 +47,7 @@ func (l *lender) lend() []byte {
 	return l.burst[:]
 }
 
-// release gives the burst buffer back. What was read into it is gone then.
+// release gives the burst buffer back. What was read into it is then gone.
 func (l *lender) release() {
 	if l.burst != nil {
 		readBuffers.Put(l.burst)
@@ -56,14 +58,14 @@ func (l *lender) release() {
 // transport wraps the io.ReadWriteCloser of one connection. One goroutine reads, one at a time writes, any may close.
 type transport struct {
 	rwc      io.ReadWriteCloser
-	raw      rawConn       // not ok where the transport is no socket of the operating system
+	raw      rawConn       // not ok if the transport is not a socket of the operating system
 	progress atomic.Uint64 // counts the writes that have ended, for the keepalive
 
 	closeOnce sync.Once
 	lender
-	idle   *[readIdle]byte // kept to wait with; nil with raw
+	idle   *[readIdle]byte // kept while waiting; nil with raw
 	brief  bool            // a read into the burst buffer takes no more than readBrief
-	filled bool            // the last read filled its buffer, so more is there, most likely
+	filled bool            // the last read filled its buffer, so there is probably more
 }
 
 func (t *transport) init(rwc io.ReadWriteCloser) {
@@ -80,8 +82,8 @@ func (t *transport) init(rwc io.ReadWriteCloser) {
 	}
 }
 
-// read waits for bytes. They go into direct where that is not nil, else into a buffer that is good until the next
-// read or release. Without wait, it returns errNothingThere where there are none, if the transport can tell.
+// read waits for bytes. They go into direct if that is not nil, otherwise into a buffer that is valid until the next read
+// or release. Without wait, it returns errNothingThere if there are none, provided that the transport can tell.
 func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 	if t.raw.ok() {
 		return t.raw.read(direct, wait)
@@ -101,8 +103,8 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 			return nil, errInvalidRead
 		}
 		if n > 0 {
-			// What came is worth more than what went wrong behind it: the next read says that again. That a payload has
-			// filled its place says nothing of what follows it.
+			// The bytes matter more than an error after them, which the next read will return again. That a payload
+			// filled its place says nothing about what follows it.
 			t.filled = direct == nil && n == len(into)
 			return into[:n], nil
 		}
@@ -113,8 +115,8 @@ func (t *transport) read(direct []byte, wait bool) ([]byte, error) {
 	return nil, io.ErrNoProgress
 }
 
-// discard forgets what has arrived and was not read, where the transport can tell: a socket that is closed over that resets
-// the connection, which a peer may hear of ahead of what was written last (RFC 6455, section 7.1.1).
+// discard drops what has arrived and was not read, if the transport can tell. Closing a socket with bytes unread resets
+// the connection, and the reset may reach the peer ahead of what was written last (RFC 6455, section 7.1.1).
 func (t *transport) discard() {
 	if !t.raw.ok() {
 		return
@@ -138,10 +140,10 @@ func (t *transport) write(head, body []byte) error {
 	return t.writeAll(body)
 }
 
-// writeWithin writes all of b, and takes no longer than it may where that is bounded and the transport has deadlines.
+// writeWithin writes all of b, and takes no longer than bound, if that is positive and the transport has deadlines.
 func (t *transport) writeWithin(b []byte, bound time.Duration) error {
 	if t.raw.ok() {
-		// What goes wrong here is found again below, but for a deadline of somebody else's.
+		// An error here will be found again below, unless it is from a deadline that somebody else set.
 		n, _ := t.raw.write(b, nil, nil)
 		if b = b[n:]; len(b) == 0 {
 			return nil
@@ -174,7 +176,7 @@ func (t *transport) writeAll(b []byte) error {
 	return nil
 }
 
-// rouse ends, or lets go on, the waiting of a read over a socket.
+// rouse makes a read that waits on a socket return, or allows reads to wait again.
 func (t *transport) rouse(on bool) {
 	var deadline time.Time
 	if on {
@@ -191,17 +193,17 @@ func (t *transport) halfCloses() bool {
 	return ok
 }
 
-// closeWrite tells the peer that nothing more comes, and reports whether the transport can do that.
+// closeWrite tells the peer that nothing more comes, and reports whether it succeeded.
 func (t *transport) closeWrite() bool {
 	half, ok := t.rwc.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
 }
 
-// close ends the transport when there is nothing more to say.
+// close closes the transport when there is nothing more to send.
 func (t *transport) close() { t.closeOnce.Do(func() { _ = t.rwc.Close() }) }
 
-// abort ends all reading and writing at once. It does not wait for the peer, as a TLS connection's Close may: what is
-// below is closed first.
+// abort ends all reading and writing at once. Unlike a TLS connection's Close, it does not wait for the peer: the
+// connection below is closed first.
 func (t *transport) abort() {
 	if d, ok := t.rwc.(interface{ SetDeadline(time.Time) error }); ok {
 		_ = d.SetDeadline(time.Unix(1, 0))
@@ -212,7 +214,7 @@ func (t *transport) abort() {
 	t.close()
 }
 
-// bottom returns the last of the connections that are below rwc, below that, and so on; nil where there is none.
+// bottom returns the innermost connection below rwc, or nil if there is none.
 func bottom(rwc any) (conn net.Conn) {
 	for range maxLayers {
 		secure, ok := rwc.(interface{ NetConn() net.Conn })

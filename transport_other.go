@@ -1,7 +1,7 @@
 //go:build !unix
 
-// transport_other.go stands in where sockets have no descriptors to read without waiting: everything goes through the
-// net package, and the writer goroutine does all the writing.
+// transport_other.go is for systems whose sockets have no descriptors to read without waiting: everything goes through
+// the net package, and the writer goroutine does all the writing.
 
 package wsd
 

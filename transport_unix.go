@@ -18,8 +18,8 @@ import (
 // rawConn is a socket's descriptor, kept alive and polled by the net package.
 type rawConn struct {
 	conn syscall.RawConn
-	// An attempt to read, here so that the function that makes it is allocated once: it reads into the slice, or where
-	// that is nil into a burst buffer, and leaves what it read there.
+	// The state of an attempt to read, kept here so that readStep is allocated only once: it reads into the slice into,
+	// or into a burst buffer if that is nil, and leaves what it read there.
 	readStep func(fd uintptr) bool
 	into     []byte
 	wait     bool
@@ -30,7 +30,7 @@ type rawConn struct {
 // lastReader is the address of the rawConn that read last.
 var lastReader atomic.Uintptr
 
-// noteRead finds out whether this connection is the only one that is busy.
+// noteRead finds out whether this connection is the only busy one.
 func (r *rawConn) noteRead() {
 	self := uintptr(unsafe.Pointer(r))
 	crowded := lastReader.Load() != self
@@ -42,11 +42,11 @@ func (r *rawConn) noteRead() {
 	}
 }
 
-// writing is what a write takes. It is on loan, for most connections have none to make.
+// writing is the state of a write. It comes from a pool, as most connections are not writing at any moment.
 type writing struct {
 	head, body []byte         // what is to be written
-	progress   *atomic.Uint64 // counts the calls that wrote; nil where there is one attempt, without waiting
-	alone      bool           // as writeNow takes it
+	progress   *atomic.Uint64 // counts the calls that wrote; nil for a single attempt, without waiting
+	alone      bool           // as for writeNow
 	wrote      int
 	err        error
 	step       func(fd uintptr) bool
@@ -79,7 +79,7 @@ var writings = sync.Pool{New: func() any {
 	return w
 }}
 
-// advance takes n bytes for written.
+// advance records n bytes as written.
 func (w *writing) advance(n int) {
 	ofHead := min(n, len(w.head))
 	w.head, w.body = w.head[ofHead:], w.body[n-ofHead:]
@@ -92,7 +92,7 @@ func (t *transport) initRaw(socket syscall.Conn) {
 	}
 	t.raw.conn = conn
 	t.raw.crowded.Store(true) // as far as is known
-	// Functions of their own rather than methods: that is a stack frame less in goroutines that wait by the thousand.
+	// A closure rather than a method: that is one stack frame less in goroutines that wait by the thousand.
 	t.raw.readStep = func(fd uintptr) bool {
 		r := &t.raw
 		into := r.into
@@ -121,13 +121,13 @@ func (t *transport) initRaw(socket syscall.Conn) {
 
 func (r *rawConn) ok() bool { return r.conn != nil }
 
-// read reads into direct, or where that is nil into a burst buffer. Where there are no bytes it waits, or returns
+// read reads into direct, or into a burst buffer if that is nil. If there are no bytes it waits, or without wait returns
 // errNothingThere.
 func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 	r.into, r.wait = direct, wait
 	err := r.conn.Read(r.readStep)
 	b := r.into
-	r.into = nil // or a connection would keep a buffer that is another's by now
+	r.into = nil // or the connection would keep a buffer that is lent to another by now
 	switch {
 	case err != nil:
 		return nil, err
@@ -142,8 +142,9 @@ func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 	return b, nil
 }
 
-// write writes head, and behind it body, and returns how much. Where progress is nil that is what the socket takes in one
-// call, without waiting; else it is all, however long that takes, and progress counts the calls that wrote something.
+// write writes head and then body, and returns how many bytes it wrote. If progress is nil, that is what the socket takes
+// in one call, without waiting; otherwise it is everything, however long that takes, and progress counts the calls that
+// wrote something.
 func (r *rawConn) write(head, body []byte, progress *atomic.Uint64) (int, error) {
 	if len(head)+len(body) == 0 {
 		return 0, nil

@@ -1,4 +1,4 @@
-// writer.go is the way out: what waits to be written, and the goroutine that writes it in as few calls as it can.
+// writer.go is the way out: what waits to be written, and the goroutine that writes it in as few calls as possible.
 
 package wsd
 
@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// maxFramePayload is where data frames are cut, in bytes, so that control frames never wait behind megabytes.
+	// maxFramePayload is the maximum payload of a data frame, in bytes, so that control frames never wait behind
+	// megabytes.
 	maxFramePayload = 1 << 20
-	// largeChunk is how many bytes are written at a time, so that the keepalive sees a peer that reads slowly make
-	// progress. It fits two of the largest segments that a kernel makes, of not quite 64 KiB: a third with a few bytes, for each
-	// chunk of 128 KiB, would cost a third of the rate.
+	// largeChunk is how many bytes are written at a time, so that the keepalive sees progress by a peer that reads
+	// slowly. It fits in two of the largest segments that a kernel makes, of not quite 64 KiB: chunks of 128 KiB would
+	// each need a third with a few bytes, which would cost a third of the rate.
 	largeChunk = 127 << 10
-	// firstBuffer is the size in bytes with which buffers begin, keepBuffer the largest that goes back to the pool.
+	// firstBuffer is the initial size of buffers in bytes, and keepBuffer the largest size that goes back to the pool.
 	firstBuffer = 2 << 10
 	keepBuffer  = 256 << 10
 )
@@ -36,29 +37,29 @@ func putBuffer(b *buffer) {
 	}
 }
 
-// outgoing is all that waits to be written, and who writes it. Conn.mu guards it.
+// outgoing is everything that waits to be written, and who writes it. Conn.mu guards it.
 type outgoing struct {
 	limit    int // of queue, in bytes
 	deflater *deflater
 
-	// In the order in which they are written. Control frames go between frames, ahead of the data that waits.
+	// These are in the order in which they are written. Control frames go between frames, ahead of the data that waits.
 	rest       *leftover      // nil where there is none
 	control    *controlFrames // nil where there are none
 	queue      *buffer        // data frames, nil where there are none
-	large      *largeMessage  // the one message that is written from its sender's slice, nil where there is none
-	closeFrame []byte         // nil until this side closes; the last there is
+	large      *largeMessage  // the one message that is written from its sender's slice, nil if there is none
+	closeFrame []byte         // nil until this side closes; nothing follows it
 
 	admission admission
 	largeDone chan struct{} // has room for the one value that the sender of the large message waits for
-	wake      chan struct{} // has room for the one value that a writer asleep is sent
-	progress  chan struct{} // made for those who wait, closed around every write and at the end
-	failed    *causeError   // the cause of the end that a failed write is, unless the reader finds another
+	wake      chan struct{} // has room for the one value that wakes a sleeping writer
+	progress  chan struct{} // made when somebody waits, closed around every write and at the end
+	failed    *causeError   // the failed write that is the cause of the end, unless the reader finds another
 
 	masked       bool // this side masks
-	refused      bool // no message is taken any more
-	stopped      bool // nothing is written any more
+	refused      bool // no more messages are taken
+	stopped      bool // nothing more is written
 	closeWritten bool
-	writing      bool // somebody writes, with mu given up
+	writing      bool // a write is under way, with mu released
 	running      bool // the writer goroutine exists
 	asleep       bool // it waits for wake
 	unused       bool // nothing has been sent since the keepalive looked: the writer need not stay
@@ -69,31 +70,31 @@ type outgoing struct {
 	coalesced       uint64 // pongs that were not sent
 }
 
-// leftover is what a write that did not wait has left over, in the middle of a frame.
+// leftover is what a non-blocking write left unwritten, in the middle of a frame.
 type leftover struct {
 	bytes []byte
-	of    *buffer // what bytes is a part of
-	upTo  uint64  // what outgoing.written becomes with it
+	of    *buffer // the buffer that bytes is part of
+	upTo  uint64  // the value of outgoing.written once it is written
 }
 
-// controlFrames are the pings and pongs that wait.
+// controlFrames holds the pings and pongs that wait.
 type controlFrames struct {
 	pings, pongs []byte
 	pongCount    uint64
 }
 
-// largeMessage is a message that its sender, who has the turn, waits for.
+// largeMessage is a message that its sender, which has the turn, waits for.
 type largeMessage struct {
 	begun  bool   // part of it has been taken to be written
 	opcode byte   // of the next frame, with RSV1 where it is set
 	data   []byte // what has not been written
-	frame  int    // how many bytes of that belong to a frame whose header has been written
+	frame  int    // how many bytes of data belong to a frame whose header has been written
 	key    uint32 // the masking key of that frame, rotated
 }
 
 var largeMessages = sync.Pool{New: func() any { return new(largeMessage) }}
 
-// release gives l back, without the slice, which is the sender's again.
+// release returns l to the pool, without the slice, which belongs to the sender again.
 func (l *largeMessage) release() {
 	*l = largeMessage{}
 	largeMessages.Put(l)
@@ -136,7 +137,7 @@ func (o *outgoing) queued() int {
 	return len(o.queue.b)
 }
 
-// controls returns the control frames that wait, for adding to them.
+// controls returns the control frames that wait, so that more can be added.
 func (o *outgoing) controls() *controlFrames {
 	if o.control == nil {
 		o.control = new(controlFrames)
@@ -165,8 +166,8 @@ func (o *outgoing) idle() bool {
 		(o.closeFrame == nil || o.closeWritten)
 }
 
-// progressed returns a channel that is closed when something is next taken to be written or has been written, and at the
-// end.
+// progressed returns a channel that is closed the next time something is taken to be written or has been written, or at
+// the end.
 func (o *outgoing) progressed() <-chan struct{} {
 	if o.progress == nil {
 		o.progress = make(chan struct{})
@@ -181,7 +182,7 @@ func (o *outgoing) signalProgress() {
 	}
 }
 
-// wakeWriter sees to it that the writer goroutine looks at what waits. Called with mu held.
+// wakeWriter makes the writer goroutine look at what waits. Called with mu held.
 func (c *Conn) wakeWriter() {
 	switch o := &c.out; {
 	case o.stopped:
@@ -211,12 +212,12 @@ func (c *Conn) stopWriter() {
 	}
 }
 
-// writeLoop writes what waits until the connection ends, or until nothing has been sent for a while: the next message
-// starts it again. It never fails the group, for what ends a connection is the reader's to say.
+// writeLoop writes what waits until the connection ends, or until nothing has been sent for a while; the next message
+// then starts it again. It never fails the group, as it is for the reader to say what ended the connection.
 func (c *Conn) writeLoop() error {
 	o := &c.out
 	for {
-		// Goroutines that are ready to run may have more to send: then it goes with the same write.
+		// Goroutines that are ready to run may have more to send, which then goes with the same write.
 		runtime.Gosched()
 		c.mu.Lock()
 		for !o.stopped && !o.writing && !o.idle() {
@@ -238,15 +239,15 @@ func (c *Conn) writeLoop() error {
 	}
 }
 
-// batch is what goes with one write: head, and behind it body.
+// batch is what goes with one write: head followed by body.
 type batch struct {
 	head, body []byte
-	lent       [2]*buffer // what they are parts of, nil for the slice of a large message's sender
-	upTo       uint64     // what outgoing.written becomes with it
+	lent       [2]*buffer // the buffers they are part of, nil for the slice of a large message's sender
+	upTo       uint64     // the value of outgoing.written once it is written
 	closing    bool       // the close frame is in it
 }
 
-// next takes what is to be written next. Something must be waiting.
+// next takes what to write next. Something must be waiting.
 func (o *outgoing) next() batch {
 	b := batch{upTo: o.messages}
 	if o.large != nil {
@@ -286,8 +287,8 @@ func (o *outgoing) next() batch {
 	return b
 }
 
-// takeLarge takes what is next of the large message. The header, where a frame begins, goes behind what is in head, and
-// so do the bytes where this side masks; else they are returned.
+// takeLarge takes the next piece of the large message. If a frame begins, its header is appended to head. If this side
+// masks, the bytes are appended to head too; otherwise they are returned.
 func (o *outgoing) takeLarge(head *buffer) []byte {
 	l := o.large
 	l.begun = true
@@ -316,7 +317,7 @@ func (o *outgoing) takeLarge(head *buffer) []byte {
 	return nil
 }
 
-// putBack takes back what is left of a batch of the queue or the large message, n bytes of which were written.
+// putBack takes back what is left of a batch from the queue or the large message, n bytes of which were written.
 func (o *outgoing) putBack(b *batch, n int) {
 	if n < len(b.head) {
 		o.rest = &leftover{b.head[n:], b.lent[0], b.upTo}
@@ -331,8 +332,8 @@ func (o *outgoing) putBack(b *batch, n int) {
 	}
 }
 
-// writeNext makes one write of all that can go together. Called by the writer with mu held, which it gives up while it
-// writes.
+// writeNext makes one write of everything that can go together. Called by the writer with mu held, which it releases
+// while it writes.
 func (c *Conn) writeNext() {
 	b := c.out.next()
 	c.out.writing = true
@@ -347,9 +348,9 @@ func (c *Conn) writeNext() {
 	c.wrote(b.upTo, err)
 }
 
-// writeQueueNow writes the queue from the goroutine of a sender, as far as that goes without waiting. Called with mu held
-// where the sender is ready and no large message waits; it gives mu up while it writes. Its stack is the handler's, and
-// small.
+// writeQueueNow writes the queue from the goroutine of a sender, as far as possible without waiting. Called with mu held,
+// when the output is ready and no large message waits; it releases mu while it writes. It runs on the handler's stack,
+// which is small.
 func (c *Conn) writeQueueNow() {
 	o := &c.out
 	taken, upTo := o.queue, o.messages
@@ -367,7 +368,7 @@ func (c *Conn) writeQueueNow() {
 	c.leaveToWriter()
 }
 
-// writeLargeNow does the same where a large message waits, and goes on with it until it is written or would wait.
+// writeLargeNow does the same when a large message waits, and continues until that is written or would have to wait.
 func (c *Conn) writeLargeNow() {
 	o := &c.out
 	for o.large != nil && o.ready() {
@@ -390,7 +391,7 @@ func (c *Conn) writeLargeNow() {
 	c.leaveToWriter()
 }
 
-// leaveToWriter ends the writing of a sender. Called with mu held.
+// leaveToWriter ends writing by a sender. Called with mu held.
 func (c *Conn) leaveToWriter() {
 	o := &c.out
 	c.admit()
@@ -402,14 +403,14 @@ func (c *Conn) leaveToWriter() {
 	}
 }
 
-// ready reports whether a sender may write itself: nobody writes or is about to, and no more waits than the queue and
-// the large message.
+// ready reports whether a sender may write itself: no write is under way or about to begin, and nothing waits other than
+// the queue and the large message.
 func (o *outgoing) ready() bool {
 	return !o.writing && (o.asleep || !o.running) && !o.stopped && o.rest == nil && o.control == nil &&
 		o.closeFrame == nil
 }
 
-// wrote takes the outcome of a write, with which written becomes upTo. Called with mu held.
+// wrote records the outcome of a write that, if it succeeded, sets written to upTo. Called with mu held.
 func (c *Conn) wrote(upTo uint64, err error) {
 	o := &c.out
 	o.writing = false
@@ -434,17 +435,17 @@ func (c *Conn) wrote(upTo uint64, err error) {
 	o.signalProgress()
 }
 
-// endLarge lets the sender of the large message go on.
+// endLarge lets the sender of the large message continue.
 func (o *outgoing) endLarge() {
 	o.large = nil
 	o.largeDone <- struct{}{}
 }
 
-// releaseOutput lets go of what will not be written. Called by the writer, with mu held, when it has been stopped.
+// releaseOutput releases what will not be written. Called by the writer, with mu held, when it has been stopped.
 func (c *Conn) releaseOutput() {
 	o := &c.out
 	o.running = false
-	// A sender that is writing may have another's slice in its hands, and lets that one go itself.
+	// A sender that is writing may be using another sender's slice, and then releases that sender itself.
 	if o.large != nil && !o.writing {
 		o.endLarge()
 	}
