@@ -1,8 +1,8 @@
 // inflate.go decodes DEFLATE (RFC 1951) from memory to memory, and never far past a limit.
 //
-// It is here because of what it need not do: no reader to call for each byte, no window to copy in ahead of a message
-// and no output to copy out of one, no more than one pass however a peer cuts its blocks. Its tables are shared by all
-// connections; a connection keeps nothing but its window.
+// It exists because of what it need not do: call a reader for each byte, copy a window in before a message, copy output
+// out of a window, or make more than one pass however a peer cuts its blocks. All connections share its tables; a
+// connection keeps nothing but its window.
 
 package wsd
 
@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	literalBits  = 10 // a literal or length code is looked up by so many bits at first
-	distanceBits = 8  // and a distance code by so many
+	literalBits  = 10 // a literal or length code is first looked up by this many bits
+	distanceBits = 8  // and a distance code by this many
 	maxCodeBits  = 15 // RFC 1951, section 3.2.7
 
 	maxLiterals  = 286 // codes for literals, the end of a block, and lengths
@@ -23,21 +23,21 @@ const (
 	endOfBlock   = 256
 	longestMatch = 258 // bytes
 
-	// Longer codes have a second table each for the bits they share: there are no more of those than there are pairs
-	// of codes, since no code stands alone at the end of a complete tree.
+	// Longer codes that share their first bits share a second table: there are no more of those than there are pairs of
+	// codes, since no code stands alone at the end of a complete tree.
 	literalTable  = 1<<literalBits + (maxLiterals+2)/2<<(maxCodeBits-literalBits)
 	distanceTable = 1<<distanceBits + (maxDistances+2)/2<<(maxCodeBits-distanceBits)
 
-	// outSlack is how much room, in bytes, there is behind the output while a match is copied: the match itself and what
-	// copying by words writes past it.
+	// outSlack is how much room, in bytes, there is after the output while a match is copied: for the match itself and
+	// for what copying by words writes past it.
 	outSlack = longestMatch + 8
 
 	// keptOutput is the size in bytes of the output buffer that is kept with the tables. Longer messages get their own.
 	keptOutput = 64 << 10
 )
 
-// An entry of a table is, from its low bits: 4 bits for how many bits of input it takes, 4 of its kind, 8 of how many
-// extra bits follow, or the width of the second table, and 16 of a literal, a base, or the second table's place.
+// An entry of a table is, from the low bits up: 4 bits for how many bits of input it takes, 4 for its kind, 8 for how
+// many extra bits follow or for the width of the second table, and 16 for a literal, a base, or the second table's place.
 const (
 	entryTakes   = 0x0F
 	entryLiteral = 0x10
@@ -49,8 +49,8 @@ func tableEntry(kind uint32, extra, value int) uint32 {
 	return kind | uint32(extra)<<8 | uint32(value)<<16
 }
 
-// literalEntries and distanceEntries are what the codes stand for, but for their widths; 0 stands for nothing
-// (RFC 1951, section 3.2.5).
+// literalEntries and distanceEntries are what the codes stand for, without their widths; 0 stands for nothing (RFC 1951,
+// section 3.2.5).
 var literalEntries, distanceEntries = func() (literals [maxLiterals + 2]uint32, distances [maxDistances + 2]uint32) {
 	for i := range endOfBlock {
 		literals[i] = tableEntry(entryLiteral, 0, i)
@@ -75,13 +75,13 @@ var literalEntries, distanceEntries = func() (literals [maxLiterals + 2]uint32, 
 // huffman is a table that codes are looked up in.
 type huffman struct {
 	entries []uint32
-	width   uint // the first part of the table is indexed by so many bits
+	width   uint // the first part of the table is indexed by this many bits
 }
 
 // build makes the table for codes of the given lengths, 0 for none, that stand for entries. It reports false for a set
 // of lengths that is no tree: over-subscribed, or incomplete other than by having a single code of one bit.
 func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
-	// Neighbours are counted apart: most lengths are equal, and adding to one count waits for the addition before.
+	// Neighbours are counted separately: most lengths are equal, and adding to one count waits for the previous addition.
 	var counts [4][maxCodeBits + 1]uint16
 	rest := lengths
 	for ; len(rest) >= 4; rest = rest[4:] {
@@ -122,7 +122,7 @@ func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
 	}
 	second := uint(longest) - width
 	if second > 0 {
-		clear(first) // so that a place with no second table yet is told
+		clear(first) // so that a place without a second table yet can be recognized
 	}
 	free := 1 << width
 	for symbol, n := range lengths {
@@ -158,7 +158,7 @@ func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
 	return true
 }
 
-// fixedLiterals and fixedDistances are the tables of blocks that bring none (RFC 1951, section 3.2.6).
+// fixedLiterals and fixedDistances are the tables for blocks that bring none of their own (RFC 1951, section 3.2.6).
 var fixedLiterals, fixedDistances = sync.OnceValue(func() *huffman {
 	var lengths [maxLiterals + 2]uint8
 	for i := range lengths {
@@ -186,18 +186,18 @@ var fixedLiterals, fixedDistances = sync.OnceValue(func() *huffman {
 	return h
 })
 
-// decoder is what decoding one message takes.
+// decoder is the state for decoding one message.
 type decoder struct {
 	in   []byte // the message as it came
 	next int    // the next byte to take from it, or from deflateTail behind it
-	buf  uint64 // bits that were taken, the next one lowest
-	have uint   // how many they are
+	buf  uint64 // bits taken but not yet used, the next one lowest
+	have uint   // how many bits buf holds
 
 	out   []byte // output so far is out[:n]; all of out may be written
 	n     int
 	limit uint64
 
-	history *window // what came before the message, nil where there is none
+	history *window // what came before the message, nil if there is none
 	reach   int     // the longest distance that is allowed, in bytes
 
 	literals, distances huffman
@@ -213,8 +213,8 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// inflate decodes a message that deflateTail was cut from, into a slice of its own. Distances may reach back for reach
-// bytes, into history where that is not nil. Output of more than limit bytes is an error, whatever follows.
+// inflate decodes a message that deflateTail was cut from, into a slice of its own. Distances may reach back reach bytes,
+// into history if that is not nil. Output of more than limit bytes is an error, whatever follows.
 func inflate(in []byte, limit uint64, history *window, reach int) ([]byte, error) {
 	d := decoders.Get().(*decoder)
 	d.in, d.next, d.buf, d.have = in, 0, 0, 0
@@ -231,7 +231,7 @@ func inflate(in []byte, limit uint64, history *window, reach int) ([]byte, error
 	return data, err
 }
 
-// result returns the output in a slice that has little to spare.
+// result returns the output in a slice with little spare capacity.
 func (d *decoder) result() []byte {
 	if spare := len(d.out) - d.n; &d.out[0] != &d.outSpace[0] && spare <= d.n/8 {
 		data := d.out[:d.n]
@@ -243,7 +243,7 @@ func (d *decoder) result() []byte {
 	return data
 }
 
-// dropOut lets go of the output.
+// dropOut releases the output.
 func (d *decoder) dropOut() {
 	if len(d.out) > 0 && &d.out[0] != &d.outSpace[0] {
 		releasePayload(d.out)
@@ -285,8 +285,8 @@ func (d *decoder) message() error {
 		}
 		if final {
 			// A sender may flush with final blocks (RFC 7692, section 7.2.3.4). What follows one begins with a new byte,
-			// and is one more block of the message; where nothing does, the sender left out the byte that was to make
-			// the tail a block, and its message is whole all the same.
+			// and is another block of the message. If nothing follows, the sender left out the byte that would make the
+			// tail a block, and its message is complete all the same.
 			d.take(d.have & 7)
 			if d.next-int(d.have>>3) >= len(d.in) {
 				return nil
@@ -298,7 +298,7 @@ func (d *decoder) message() error {
 // refill takes whole bytes of input until there are at least 56 bits, or no more input.
 func (d *decoder) refill() {
 	if len(d.in)-d.next >= 8 {
-		// The bytes of which not all fits are read again, to the same place, by the next refill.
+		// Bytes that do not fit completely are read again, to the same place, by the next refill.
 		d.buf |= binary.LittleEndian.Uint64(d.in[d.next:]) << d.have
 		d.next += int(63-d.have) >> 3
 		d.have |= 56
@@ -352,7 +352,7 @@ func (d *decoder) stored() error {
 		d.n, d.next, size = d.n+n, d.next+n, size-n
 	}
 	if size > 0 {
-		// A block that was cut with the tail has the tail's bytes for its last.
+		// A block that was cut with the tail has the tail's bytes as its last ones.
 		n := copy(d.out[d.n:d.n+size], deflateTail[d.next-len(d.in):])
 		d.n, d.next, size = d.n+n, d.next+n, size-n
 	}
@@ -362,8 +362,8 @@ func (d *decoder) stored() error {
 	return nil
 }
 
-// room makes the output take n more bytes, and what copying by words writes behind them. It is an error where that
-// many are sure to pass the limit.
+// room makes room in the output for n more bytes, and for what copying by words writes after them. It returns an error if
+// that many would exceed the limit.
 func (d *decoder) room(n int) error {
 	if uint64(d.n)+uint64(n) > d.limit {
 		return tooBig()
@@ -372,13 +372,13 @@ func (d *decoder) room(n int) error {
 	return nil
 }
 
-// grow makes out have n writable bytes behind the output.
+// grow ensures that out has n writable bytes after the output.
 func (d *decoder) grow(n int) {
 	if len(d.out)-d.n >= n {
 		return
 	}
-	// The rest of the message is expected to inflate as the part that is done; but never more than fourfold of what is
-	// really there is allocated for that.
+	// The rest of the message is expected to inflate like the part that is done, but the allocation for that is never
+	// more than four times the output so far.
 	done := uint64(max(1, min(d.next, len(d.in))))
 	size := uint64(d.n) * uint64(len(d.in)) / done
 	size = min(size+size/16, 4*uint64(d.n), d.limit) + outSlack
@@ -390,10 +390,10 @@ func (d *decoder) grow(n int) {
 	d.out = out
 }
 
-// codeOrder is the order in which the lengths of the codes for code lengths come (RFC 1951, section 3.2.7).
+// codeOrder is the order of the lengths of the codes for code lengths (RFC 1951, section 3.2.7).
 var codeOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 
-// lengthEntries are what the codes for code lengths stand for: themselves.
+// lengthEntries is what the codes for code lengths stand for: themselves.
 var lengthEntries = func() (entries [len(codeOrder)]uint32) {
 	for i := range entries {
 		entries[i] = tableEntry(entryLiteral, 0, i)
@@ -474,14 +474,14 @@ func (d *decoder) readTables() error {
 
 // compressed decodes the codes of a block (RFC 1951, section 3.2.3).
 func (d *decoder) compressed(literals, distances *huffman) error {
-	// The fields are worked on in locals: nothing here may wait for memory.
+	// The fields are copied to local variables: nothing here may wait for memory.
 	in, next, buf, have := d.in, d.next, d.buf, d.have
 	out, n := d.out, d.n
 	literalMask, distanceMask := uint64(1)<<literals.width-1, uint64(1)<<distances.width-1
 	literalEntries, distanceEntries := literals.entries, distances.entries
 	var err error
 	for {
-		if have < 48 { // what the codes of a match can take, with their extra bits
+		if have < 48 { // the most that the codes of a match can take, with their extra bits
 			if len(in)-next >= 8 {
 				buf |= binary.LittleEndian.Uint64(in[next:]) << have
 				next += int(63-have) >> 3
@@ -580,19 +580,19 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 			if length -= copied; length == 0 {
 				continue
 			}
-			// The match goes on at the start of the message.
+			// The match continues at the start of the message.
 		}
 		from := n - distance
 		switch {
 		case distance == 1:
-			// By words, up to 7 bytes too many: there is room for them, and they are written again.
+			// By words, which writes up to 7 bytes too many: there is room for them, and they are overwritten.
 			run := uint64(out[from]) * 0x0101010101010101
 			for i := 0; i < length; i += 8 {
 				binary.LittleEndian.PutUint64(out[n+i:], run)
 			}
 			n += length
 		case length >= 64:
-			// What repeats doubles with each copy. Words would wait for those that were written just before.
+			// Each copy doubles what repeats. Copying by words would wait for the words written just before.
 			for end := n + length; n < end; {
 				n += copy(out[n:end], out[from:n])
 			}
@@ -612,7 +612,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 	return err
 }
 
-// notDeflate is the error for a message that does not inflate. RFC 7692 has the connection failed without naming a
+// notDeflate is the error for a message that does not inflate. RFC 7692 says to fail the connection without naming a
 // code; 1007 is for "data within a message that was not consistent with the type of the message" (RFC 6455, section
 // 7.4.1), while the frames, which are what 1002 is about, are in order.
 func notDeflate(problem string) error {
@@ -624,12 +624,12 @@ func errNoCode() error    { return notDeflate("bits that are no code") }
 func errNoTree() error    { return notDeflate("code lengths that make no tree") }
 func errTooFar() error    { return notDeflate("distance that reaches beyond the window") }
 
-// window is the end of what went one way over a connection: what a distance may reach back to. It grows with what went,
-// up to size.
+// window is the end of what was sent in one direction of a connection: what a distance may reach back to. It grows with
+// the data, up to size.
 type window struct {
 	data []byte
 	size int // bytes at the most
-	next int // where the next byte goes once data has its full size, in place of the oldest one
+	next int // where the next byte goes once data has its full size, replacing the oldest one
 }
 
 // widen lets the window grow to size bytes, if it is smaller.
@@ -638,7 +638,7 @@ func (w *window) widen(size int) {
 		return
 	}
 	if w.next > 0 {
-		// Appending to a part of it would make room beyond the size.
+		// Appending to a slice of it would allocate more than the size.
 		w.data = slices.Concat(w.data[w.next:], w.data[:w.next])
 		w.next = 0
 	}
@@ -666,8 +666,8 @@ func (w *window) add(b []byte) {
 	}
 }
 
-// copyFrom copies to dst what begins back bytes before the end, and returns how much: all of dst, or back bytes where
-// that is less.
+// copyFrom copies to dst what begins back bytes before the end, and returns how many bytes it copied: len(dst), or back
+// if that is less.
 func (w *window) copyFrom(back int, dst []byte) int {
 	dst = dst[:min(back, len(dst))]
 	at := w.next - back
@@ -679,7 +679,7 @@ func (w *window) copyFrom(back int, dst []byte) int {
 	return n + copy(dst[n:], w.data)
 }
 
-// appendLast appends the last n bytes, or all where they are fewer, to dst.
+// appendLast appends the last n bytes, or all if there are fewer, to dst.
 func (w *window) appendLast(dst []byte, n int) []byte {
 	n = min(n, len(w.data))
 	dst = slices.Grow(dst, n)

@@ -1,4 +1,4 @@
-// park_linux.go waits with one goroutine for whatever comes on all connections whose readers have ended for want of it.
+// park_linux.go waits, with a single goroutine, for bytes on all connections whose readers have ended because none came.
 
 package wsd
 
@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// canPark says that the readers of sockets may end while nothing comes.
+// canPark says that the readers of sockets may end while nothing arrives.
 const canPark = true
 
 const (
-	// lingerEmpty is how long the poller stays when the last connection has left, so that it need not come and go with
+	// lingerEmpty is how long the poller stays after the last connection has left, so that it need not come and go with
 	// each.
 	lingerEmpty = 20 * time.Millisecond
-	// sweepEvery is how often the poller looks for connections whose transports somebody else has closed, of which the
-	// kernel says nothing, and sweepMost how many descriptors it looks at then, which takes a millisecond or two.
+	// sweepEvery is how often the poller looks for connections whose transports somebody else has closed, which the
+	// kernel does not report. sweepMost is how many descriptors it then looks at, which takes a millisecond or two.
 	sweepEvery = time.Second
 	sweepMost  = 16 << 10
 )
 
 // parkingLot holds connections without a reader. The net package's poller wakes only goroutines that wait, one for each
-// connection; so this is a poller of its own, which waits there like a connection.
+// connection. So this is a separate poller, which itself waits in that of the net package like a connection.
 type parkingLot struct {
 	mu    sync.Mutex
-	file  *os.File // of the epoll instance; nil where there is none, and then there is no goroutine either
+	file  *os.File // of the epoll instance; nil if there is none, and then there is no goroutine either
 	epoll int
 	conns []*Conn // by descriptor
 	count int     // of conns
@@ -35,7 +35,7 @@ type parkingLot struct {
 
 var parked parkingLot
 
-// add takes a connection in and reports whether it did. Its reader may be running again then.
+// add parks a connection and reports whether it did. Its reader may then be running again.
 func (l *parkingLot) add(c *Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,9 +43,9 @@ func (l *parkingLot) add(c *Conn) bool {
 		return false
 	}
 	var closed *Conn
-	// The descriptor cannot be closed, and given to another connection, within Control.
+	// Within Control the descriptor cannot be closed and given to another connection.
 	_ = c.transport.raw.conn.Control(func(fd uintptr) {
-		// Once only: then a connection can stay registered, without being told of each byte that its reader reads.
+		// With EPOLLONESHOT a connection can stay registered without an event for each byte that its reader reads.
 		event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(fd)}
 		err := error(syscall.ENOENT)
 		if c.polled {
@@ -59,7 +59,7 @@ func (l *parkingLot) add(c *Conn) bool {
 		}
 		l.conns = append(l.conns, make([]*Conn, max(0, int(fd)+1-len(l.conns)))...)
 		if closed = l.conns[fd]; closed != nil {
-			l.forget(closed) // its descriptor would not be another's
+			l.forget(closed) // it is closed, or its descriptor would not be another's
 		}
 		l.conns[fd] = c
 		l.count++
@@ -81,7 +81,7 @@ func (l *parkingLot) open() bool {
 		_ = syscall.Close(epoll)
 		return false
 	}
-	file := os.NewFile(uintptr(epoll), "epoll") // polled, for it does not block
+	file := os.NewFile(uintptr(epoll), "epoll") // polled, as it does not block
 	conn, err := file.SyscallConn()
 	if err != nil || file.SetReadDeadline(time.Now().Add(sweepEvery)) != nil {
 		_ = file.Close()
@@ -92,15 +92,15 @@ func (l *parkingLot) open() bool {
 	return true
 }
 
-// lingerIfEmpty has wait look in a moment whether it is still needed.
+// lingerIfEmpty makes wait check in a moment whether it is still needed.
 func (l *parkingLot) lingerIfEmpty() {
 	if l.count == 0 {
 		_ = l.file.SetReadDeadline(time.Now().Add(lingerEmpty))
 	}
 }
 
-// wait starts the readers of connections on which something came, and of those that have been closed. It ends when there
-// have been no connections for a moment.
+// wait starts the readers of connections on which something has arrived, and of those that have been closed. It ends when
+// there have been no connections for a moment.
 func (l *parkingLot) wait(epoll syscall.RawConn) {
 	var events [64]syscall.EpollEvent
 	var n int
@@ -124,7 +124,7 @@ func (l *parkingLot) wait(epoll syscall.RawConn) {
 	}
 }
 
-// closeIfEmpty reports whether it closed the epoll instance. Otherwise the next deadline is that of a sweep.
+// closeIfEmpty reports whether it closed the epoll instance. If not, the next deadline is that of a sweep.
 func (l *parkingLot) closeIfEmpty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +137,7 @@ func (l *parkingLot) closeIfEmpty() bool {
 	return true
 }
 
-// sweep starts the readers of connections whose transports have been closed, for them to find that out.
+// sweep starts the readers of connections whose transports have been closed, so that they find that out.
 func (l *parkingLot) sweep() {
 	var batch [64]*Conn
 	for left := sweepMost; left > 0; {
@@ -153,8 +153,8 @@ func (l *parkingLot) sweep() {
 	}
 }
 
-// nextToSweep fills batch with the connections that come next, from at most left descriptors, and returns how many they
-// are, and what is left of left: nothing once all there are have been looked at.
+// nextToSweep fills batch with the next connections, from at most left descriptors. It returns how many connections these
+// are, and how many descriptors are left: zero once all have been looked at.
 func (l *parkingLot) nextToSweep(batch []*Conn, left int) (int, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -173,7 +173,7 @@ func (l *parkingLot) nextToSweep(batch []*Conn, left int) (int, int) {
 	return n, left
 }
 
-// leave takes out the connection with a descriptor. It may be another than the event was for, whose reader then finds
+// leave takes out the connection with a descriptor. It may not be the one that the event was for; its reader then finds
 // nothing and is parked again.
 func (l *parkingLot) leave(fd int32) *Conn {
 	l.mu.Lock()
@@ -186,7 +186,7 @@ func (l *parkingLot) leave(fd int32) *Conn {
 	return c
 }
 
-// remove takes out a connection whose transport is closed, and reports whether it was here.
+// remove takes out a connection whose transport is closed, and reports whether it was parked.
 func (l *parkingLot) remove(c *Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,13 +198,13 @@ func (l *parkingLot) remove(c *Conn) bool {
 }
 
 func (l *parkingLot) forget(c *Conn) {
-	l.conns[c.parkedAs-1] = nil // no other's: add has whoever is found there leave first
+	l.conns[c.parkedAs-1] = nil // it is this connection's: add makes one that it finds there leave first
 	c.parkedAs = 0
 	l.count--
 	l.lingerIfEmpty()
 }
 
-// unregister ends the polling of a connection whose reader waits for itself.
+// unregister ends the polling of a connection whose reader waits itself.
 func (l *parkingLot) unregister(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

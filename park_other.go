@@ -1,6 +1,6 @@
 //go:build !linux
 
-// park_other.go stands in where there is no epoll: readers wait for as long as their connections live.
+// park_other.go is for systems without epoll: readers wait for as long as their connections live.
 
 package wsd
 

@@ -1,9 +1,9 @@
 //go:build linux && !386 && !s390x && !race && !msan && !asan
 
-// socket_linux.go reads and writes sockets without waiting, and where that is quick without telling the scheduler.
+// socket_linux.go reads and writes sockets without waiting and, if that is quick, without telling the scheduler.
 //
-// The syscall package announces every read and write to the scheduler, for it might wait. Other threads then take the
-// processor over and have to give it back, which with many connections costs more than some of the calls themselves.
+// The syscall package announces every read and write to the scheduler, since it might wait. Other threads then take over
+// the processor and have to give it back, which with many connections costs more than some of the calls themselves.
 
 package wsd
 
@@ -12,12 +12,12 @@ import (
 	"unsafe"
 )
 
-// quickBytes is how many bytes a call may copy that is not announced: a piece of a large message and its header. That
-// takes some twenty microseconds, for which a processor may well be held.
+// quickBytes is how many bytes an unannounced call may copy: a piece of a large message and its header. That takes some
+// twenty microseconds, not too long to hold a processor.
 const quickBytes = largeChunk + 1<<10
 
-// readNow reads some of what there is, or returns EAGAIN, even where somebody has put the descriptor into blocking mode.
-// p is not empty.
+// readNow reads some of what there is, or returns EAGAIN, even if somebody has put the descriptor into blocking mode. p
+// is not empty.
 func readNow(fd int, p []byte) (int, error) {
 	p = p[:min(len(p), quickBytes)]
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
@@ -25,15 +25,15 @@ func readNow(fd int, p []byte) (int, error) {
 	return result(n, errno)
 }
 
-// writeNow writes as much of head, and behind it body, as there is room for, or returns EAGAIN. Not both are empty.
-// alone says that no other connection is busy, and that there is another processor.
+// writeNow writes as much of head and then body as there is room for, or returns EAGAIN. At least one of them is not
+// empty. alone says that no other connection is busy, and that there is another processor.
 func writeNow(fd int, head, body []byte, alone bool) (int, error) {
 	if len(body) > 0 {
 		return writeBoth(fd, head, body)
 	}
 	if alone || len(head) > quickBytes {
-		// Announced, for a write delivers what it writes, if the receiver is on this machine, and a lone message's round
-		// trip is shorter by a fifth where another thread goes on meanwhile.
+		// Announced, because a write delivers what it writes if the receiver is on this machine, and the round trip of a
+		// lone message is a fifth shorter if another thread continues meanwhile.
 		n, _, errno := syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)),
 			writeFlags, 0, 0)
 		return result(n, errno)
@@ -45,8 +45,8 @@ func writeNow(fd int, head, body []byte, alone bool) (int, error) {
 
 const writeFlags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
 
-// writeBoth is writeNow for two slices. It is a function of its own for its stack, which the senders of small messages, who
-// wait by the thousand, need not have.
+// writeBoth is writeNow for two slices. It is a separate function because of its stack frame, which the senders of small
+// messages, waiting by the thousand, do not need.
 //
 //go:noinline
 func writeBoth(fd int, head, body []byte) (int, error) {

@@ -1,6 +1,6 @@
 //go:build unix && (!linux || 386 || s390x || race || msan || asan)
 
-// socket_unix.go reads and writes sockets as files are: on other systems, and in builds whose detectors have to see it.
+// socket_unix.go reads and writes sockets like files: on other systems, and in builds whose detectors must see the calls.
 
 package wsd
 
@@ -17,7 +17,7 @@ func writeNow(fd int, head, body []byte, _ bool) (int, error) {
 		m, err := syscall.Write(fd, b)
 		if err != nil {
 			if n > 0 {
-				err = nil // what went wrong is said again by the next call
+				err = nil // the next call returns the error again
 			}
 			return n, err
 		}
