@@ -1,15 +1,15 @@
 //go:build linux
 
-// Command bench measures wsd beside the other WebSocket libraries for Go.
+// Command bench measures wsd next to the other WebSocket libraries for Go.
 //
-// It prints tables and writes them to results.md, with charts beside it:
+// It prints tables and writes them to results.md, with charts next to it:
 //
 //	go run ./bench                     # everything, about an hour
 //	go run ./bench -quick              # a part of it, within a minute
 //	go run ./bench -run echo -rounds 3 # one workload
 //
-// Each server, and in the client workload each client, is a process of its own; this process is the load client, the same
-// for all. In every round the libraries take turns, and what the tables show is the median of the rounds. CPU time is the
+// Each server, and in the client workload each client, is a separate process; this process is the load client, the same
+// for all. In every round the libraries take turns, and the tables show the median of the rounds. CPU time is the
 // kernel's count for the measured process.
 package main
 

@@ -1,4 +1,4 @@
-// What a case is: a row of the suite's table, and the script by which most rows are played.
+// What a case is: a row of the suite's table, and the script that plays most rows.
 
 package main
 

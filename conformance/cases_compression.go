@@ -1,4 +1,4 @@
-// Cases of permessage-deflate (RFC 7692): what is agreed to, and what is sent thereafter.
+// Cases of permessage-deflate (RFC 7692): what is agreed to, and what is then sent.
 
 package main
 

@@ -1,4 +1,5 @@
-// Cases of text as UTF-8 (RFC 6455, 5.6 and 8.1; RFC 3629): each class of ill-formed sequence, each border of what is sound.
+// Cases of text as UTF-8 (RFC 6455, 5.6 and 8.1; RFC 3629): each class of ill-formed sequence, each boundary of
+// well-formed ones.
 
 package main
 

@@ -1,4 +1,4 @@
-// The suite's own frame encoder and decoder: it can write what no sound endpoint writes, and believes nothing it reads.
+// The suite's own frame encoder and decoder: it can write what no sound endpoint writes, and trusts nothing it reads.
 
 package main
 

@@ -1,16 +1,16 @@
-// Command conformance judges a WebSocket peer, byte by byte, by RFC 6455 and RFC 7692.
+// Command conformance tests a WebSocket peer, byte by byte, against RFC 6455 and RFC 7692.
 //
-// A server under judgement must echo every message with its type:
+// A server under test must echo every message with its type:
 //
 //	go run ./conformance -url ws://127.0.0.1:8080/echo
 //
-// A client under judgement must connect again and again to the address given here, and echo every message on each
-// connection until that ends; each connection is a case. When none is left, a connection is refused with 410:
+// A client under test must connect again and again to the address given here, and echo every message on each connection
+// until that ends; each connection is a case. When no case is left, a connection is refused with 410:
 //
 //	go run ./conformance -serve 127.0.0.1:9001
 //
-// It shares no code with the library beside it: frames, handshakes and DEFLATE are the suite's own. The exit status is
-// 0 where nothing failed, 1 where something did and 2 where the suite could not run.
+// It shares no code with the library: frames, handshakes and DEFLATE are the suite's own. The exit status is 0 if nothing
+// failed, 1 if something did, and 2 if the suite could not run.
 package main
 
 import (

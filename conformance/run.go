@@ -1,5 +1,5 @@
-// The runners: one dials the server under judgement for each case, the other is the server that clients under judgement
-// connect to, a case for each connection.
+// The runners: one dials the server under test for each case, the other is the server that clients under test connect to,
+// one case per connection.
 
 package main
 

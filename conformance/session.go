@@ -1,4 +1,4 @@
-// One connection to a peer under judgement: writing in chops without ever blocking the judge, and reading strictly.
+// One connection to a peer under test: writing in pieces without ever blocking the suite, and reading strictly.
 
 package main
 

@@ -1,4 +1,4 @@
-// close.go closes connections, and pools.
+// close.go closes connections and pools.
 
 package pool
 
@@ -11,10 +11,10 @@ import (
 // The ways to close a connection.
 const (
 	politely = true  // with the closing handshake
-	abruptly = false // without, for it may never come to an end
+	abruptly = false // without, as that may never complete
 )
 
-// discard closes a connection that nobody shall have again.
+// discard closes a connection that must not be handed out again.
 func (p *Pool) discard(res *resource) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *Pool) forget(res *resource) {
 	l := res.Value()
 	delete(p.links, l)
 	l.endpoint.conns--
-	// Of puddle's ways to give a resource up this is the one that is done when it returns.
+	// Of puddle's ways to give up a resource, only this one is done when it returns.
 	res.Hijack()
 	p.shrink()
 }
@@ -73,10 +73,10 @@ func (p *Pool) shrink() {
 	p.pump()
 }
 
-// Close closes the pool: Acquire and all who wait in it get ErrClosed at once, and all connections are closed with
-// StatusNormalClosure, those that are out as well, whose users see them end. It returns, always nil, when all have
-// ended, which takes wsd.Config.CloseTimeout at most, and nothing is left running. What is out may be released later,
-// or not at all. Calling it again, or during Shutdown, is fine.
+// Close closes the pool. Calls to Acquire, including those that wait, return ErrClosed at once. All connections are
+// closed with StatusNormalClosure, including those that are handed out, whose users see them end. Close returns nil when
+// all have ended, which takes wsd.Config.CloseTimeout at most; nothing is left running. Connections that are handed out
+// may be released later, or not at all. Calling Close again, or during Shutdown, is fine.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.shut()
@@ -86,8 +86,8 @@ func (p *Pool) Close() error {
 	return nil
 }
 
-// Shutdown closes the pool as Close does, but waits until the connections that are out have been released before it
-// closes them. When ctx is done before that, it ends the rest without closing handshakes and returns ctx's cause. Where
+// Shutdown closes the pool as Close does, but waits for connections that are handed out to be released before it closes
+// them. If ctx is done first, it ends the rest without closing handshakes and returns an error matching ctx's cause. If
 // nothing is left to wait for it returns nil, whatever ctx says. Nothing is left running in either case.
 func (p *Pool) Shutdown(ctx context.Context) error {
 	if ctx == nil {
@@ -115,7 +115,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// end has what is still there closed, and the keeper end. Called with mu held, in a closed pool.
+// end closes what is still there and ends the keeper. Called with mu held, in a closed pool.
 func (p *Pool) end(closeConn func(*wsd.Conn)) {
 	if p.over() {
 		return
@@ -127,7 +127,7 @@ func (p *Pool) end(closeConn func(*wsd.Conn)) {
 	close(p.ended)
 }
 
-// over reports whether end has been called: whatever is left is being closed, and no task may begin any more.
+// over reports whether end has been called: whatever is left is being closed, and no more tasks may begin.
 func (p *Pool) over() bool {
 	select {
 	case <-p.ended:
@@ -137,7 +137,7 @@ func (p *Pool) over() bool {
 	}
 }
 
-// shut ends the handing out. Called with mu held.
+// shut stops handing out connections. Called with mu held.
 func (p *Pool) shut() {
 	if p.closed {
 		return

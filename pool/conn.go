@@ -1,4 +1,4 @@
-// conn.go is what Acquire hands out: a connection for as long as it is not released.
+// conn.go is what Acquire hands out: a connection, until it is released.
 
 package pool
 
@@ -9,13 +9,13 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// Conn is a pooled connection in the hands of one user, from Acquire to Release or Destroy. Afterwards its methods return
-// ErrReleased and touch nobody else's connection. All of them are safe for concurrent use.
+// Conn is a pooled connection held by one user, from Acquire to Release or Destroy. Afterwards its methods return
+// ErrReleased and do not touch the connection, which may be another user's. All methods are safe for concurrent use.
 type Conn struct {
 	pool    *Pool
 	res     *resource
 	link    *link
-	state   atomic.Int32 // calls under way, and ended
+	state   atomic.Int32 // calls under way, and the bit ended
 	spoiled atomic.Bool  // a Receive failed: the answer that it waited for may still come
 }
 
@@ -41,8 +41,8 @@ func (c *Conn) Send(ctx context.Context, m wsd.Message) error {
 	return c.link.conn.Send(ctx, m)
 }
 
-// Receive is wsd.Conn.Receive. Once it has failed, Release closes the connection: what was waited for could still come,
-// and the next user would take it for the answer to something else.
+// Receive is wsd.Conn.Receive. Once a Receive has failed, Release closes the connection: the message that it waited for
+// could still come, and the next user would take it for the answer to something else.
 func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 	if err := c.begin(); err != nil {
 		return wsd.Message{}, err
@@ -55,9 +55,9 @@ func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 	return m, err
 }
 
-// Unwrap returns the connection itself, for all that Send and Receive are not enough for. The pool cannot guard it: use
-// neither it nor its channels after Release. Do not Close it, but call Destroy: for the pool, a connection that ends by
-// itself is lost, and soon after its dial a failure of its endpoint (Options.MinBackoff).
+// Unwrap returns the connection itself, for uses beyond Send and Receive. The pool cannot guard it: use neither it nor
+// its channels after Release. Do not Close it; call Destroy instead. The pool counts a connection that ends by itself as
+// lost and, soon after its dial, as a failure of its endpoint (Options.MinBackoff).
 func (c *Conn) Unwrap() (*wsd.Conn, error) {
 	if c.state.Load()&ended != 0 {
 		return nil, ErrReleased
@@ -65,11 +65,11 @@ func (c *Conn) Unwrap() (*wsd.Conn, error) {
 	return c.link.conn, nil
 }
 
-// Release gives the connection back. The pool closes it where it could harm its next user: it has ended or is closing, a
-// message has been left unread, a Receive failed, or a Send or Receive is still under way. An answer that has not arrived
-// yet cannot be seen: whoever leaves without one calls Destroy.
+// Release gives the connection back. The pool closes it if it could harm its next user: if it has ended or is closing, a
+// message has been left unread, a Receive failed, or a Send or Receive is still under way. The pool cannot see an answer
+// that has not arrived yet: call Destroy to leave without it.
 //
-// Release does not block. It returns ErrReleased where the connection has been released or destroyed before.
+// Release does not block. It returns ErrReleased if the connection has already been released or destroyed.
 func (c *Conn) Release() error {
 	old := c.state.Or(ended)
 	if old&ended != 0 {
@@ -84,8 +84,8 @@ func (c *Conn) Release() error {
 }
 
 // Destroy closes the connection without a closing handshake and frees its place for a new one. It is for a connection in
-// an unknown state, such as one with an answer under way. It does not block, and returns ErrReleased where the connection
-// has been released or destroyed before.
+// an unknown state, such as one with an answer under way. It does not block, and returns ErrReleased if the connection
+// has already been released or destroyed.
 func (c *Conn) Destroy() error {
 	if c.state.Or(ended)&ended != 0 {
 		return ErrReleased

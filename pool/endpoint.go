@@ -1,5 +1,4 @@
-// endpoint.go decides where the next connection is dialed to, and when: balance, backoff, and a slow start behind every
-// loss.
+// endpoint.go decides where the next connection is dialed, and when: balance, backoff, and a slow start after every loss.
 
 package pool
 
@@ -16,10 +15,10 @@ import (
 
 const (
 	// firstWindow is how many dials to an endpoint may be under way at once to begin with. Every success adds one, which
-	// doubles it from round to round; a lost connection brings it back to this, a failed dial to one: a server that comes
-	// up again is not met by all of a pool's dials at once.
+	// doubles it from round to round. A lost connection brings it back to this number, a failed dial to one, so that a
+	// server that comes up again does not get all of a pool's dials at once.
 	firstWindow = 4
-	// settled is how long a connection that nobody has given back must have lived for its endpoint to count as working.
+	// settled is how long a connection that has not been given back must have lived for its endpoint to count as working.
 	settled = time.Second
 )
 
@@ -32,14 +31,15 @@ type endpoint struct {
 	window   int       // how many dials may be under way
 	failures int       // in a row
 	failedAt time.Time // the last of them
-	restTill time.Time // no dial begins before
+	restTill time.Time // no dial begins before then
 	err      error     // the last failure
 	down     bool      // the last dial failed
-	hopeless bool      // in a way that trying again does not mend
+	hopeless bool      // in a way that retrying does not help
 	idle     int       // scratch of takeBalanced
 }
 
-// choose returns the endpoint that Balance prefers among those that can be had, nil where none can. Called with mu held.
+// choose returns the endpoint that Balance prefers among those for which can returns true, or nil if there is none.
+// Called with mu held.
 func (p *Pool) choose(turn *int, can func(*endpoint) bool, load func(*endpoint) int) *endpoint {
 	if p.opts.Balance == RoundRobin {
 		for i := range p.endpoints {
@@ -61,7 +61,7 @@ func (p *Pool) choose(turn *int, can func(*endpoint) bool, load func(*endpoint) 
 }
 
 // startDials begins as many dials as there are waiters without one and idle connections missing, within MaxConns and the
-// windows of the endpoints. It reports false where some could not begin for an endpoint's sake. Called with mu held.
+// windows of the endpoints. It reports false if endpoints kept some from beginning. Called with mu held.
 func (p *Pool) startDials() bool {
 	missing := p.queue.length + p.short() - p.dialing
 	if missing <= 0 || p.size >= p.opts.MaxConns {
@@ -85,7 +85,7 @@ func (p *Pool) startDials() bool {
 	return true
 }
 
-// short is how many idle connections are missing.
+// short returns how many idle connections are missing.
 func (p *Pool) short() int {
 	if p.opts.MinIdle == 0 {
 		return 0
@@ -93,16 +93,16 @@ func (p *Pool) short() int {
 	return max(0, p.opts.MinIdle-int(p.idle.Load()))
 }
 
-// endpointKey is the key under which a dial's context has its endpoint.
+// endpointKey is the key under which a dial's context holds its endpoint.
 type endpointKey struct{}
 
-// errNotDialed is for resources that puddle would make by itself.
+// errNotDialed is for resources that puddle would make on its own.
 var errNotDialed = errors.New("wsd: pool: not asked for")
 
-// dial makes a connection, which goes to whoever waits.
+// dial makes a connection, which goes to the first waiter.
 func (p *Pool) dial(e *endpoint) {
 	begun := time.Now()
-	// construct ends with the pool by itself.
+	// This context need not be canceled: construct ends with the pool.
 	err := p.puddle.CreateResource(context.WithValue(context.Background(), endpointKey{}, e))
 	if err == nil {
 		p.idle.Add(1)
@@ -117,7 +117,8 @@ func (p *Pool) dial(e *endpoint) {
 	case err == nil:
 		p.pump()
 	case errors.Is(err, puddle.ErrNotAvailable):
-		// All of puddle's permits were in use for a moment, one by a TryAcquire that found nothing. It is tried again.
+		// All of puddle's permits were in use for a moment, one of them by a TryAcquire that found nothing. The dial is
+		// tried again.
 		p.counts.dials--
 		p.shrink()
 	case p.closed:
@@ -144,7 +145,7 @@ func (p *Pool) construct(ctx context.Context) (*link, error) {
 	if life := p.opts.MaxLifetime; life > 0 {
 		l.retireAt = l.opened.Add(life - backoff.Delay(1, life/10, life))
 	}
-	// Before puddle has it, for then anyone may.
+	// This comes before puddle has the link, for then anyone may have it.
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -161,7 +162,7 @@ func (p *Pool) construct(ctx context.Context) (*link, error) {
 		defer p.mu.Unlock()
 		p.noteEnd(l)
 	})
-	p.poke() // the keeper is to know when it is to be retired
+	p.poke() // the keeper needs to know when to retire it
 	return l, nil
 }
 
@@ -189,7 +190,7 @@ func (p *Pool) connect(e *endpoint) (*wsd.Conn, error) {
 	return conn, nil
 }
 
-// noteEnd accounts for the end of a connection which the pool has not closed. Called with mu held.
+// noteEnd accounts for the end of a connection that the pool has not closed. Called with mu held.
 func (p *Pool) noteEnd(l *link) {
 	if l.counted || l.retiring {
 		return
@@ -203,21 +204,21 @@ func (p *Pool) noteEnd(l *link) {
 	case time.Since(l.opened) >= settled, l.answered():
 		e.failures = 0
 	default:
-		// It was accepted and dropped, which is no better than refused: without a rest this would go round and round.
+		// It was accepted and dropped, which is no better than refused: without a rest the pool would dial in a loop.
 		cause := l.conn.CloseEvent().Err
 		if cause == nil {
 			cause = wsd.ErrClosed // it is closing, and has no cause yet
 		}
-		if !errors.Is(cause, net.ErrClosed) { // which its user's CloseNow has
+		if !errors.Is(cause, net.ErrClosed) { // that is the cause of a CloseNow by its user
 			p.fail(e, l.opened, cause)
 		}
 	}
-	p.poke() // the record of it is to go, and MinIdle to be filled
+	p.poke() // its record is to be removed, and MinIdle filled
 }
 
-// answered reports whether the connection was closed as one that has done its work: its user has sent something and got
-// something, and the peer gave no other reason. Every dial that this leads to has a user behind it who got something, so
-// that it does not go round and round.
+// answered reports whether the connection was closed after it had done its work: its user has sent something and received
+// something, and the peer gave no other reason. Every dial that follows is due to a user who received something, so this
+// is not a loop.
 func (l *link) answered() bool {
 	var closed *wsd.CloseError
 	if !errors.As(l.conn.CloseEvent().Err, &closed) || closed.Code != wsd.StatusNormalClosure && closed.Code != wsd.StatusNoStatus {
@@ -227,14 +228,14 @@ func (l *link) answered() bool {
 	return stats.MessagesSent > l.sent && stats.MessagesReceived > l.received
 }
 
-// fail rests an endpoint. begun is when what failed began. Called with mu held.
+// fail rests an endpoint. begun is when the failed dial began. Called with mu held.
 func (p *Pool) fail(e *endpoint, begun time.Time, err error) {
 	now := time.Now()
 	e.down = true
 	e.window = 1
 	e.err = &DialError{URL: e.shown, Err: err}
 	e.hopeless = hopeless(err)
-	// Of dials that were under way together, the failure of one tells it all.
+	// Of dials that were under way together, only the first failure counts.
 	if e.failures == 0 || begun.After(e.failedAt) {
 		e.failures++
 		e.failedAt = now
@@ -253,13 +254,13 @@ func (p *Pool) fail(e *endpoint, begun time.Time, err error) {
 	p.poke()
 }
 
-// hopeless reports whether an Acquire that waits would wait in vain.
+// hopeless reports whether it is in vain for an Acquire to wait.
 func hopeless(err error) bool {
 	var dns *net.DNSError
 	return wsd.Permanent(err) || errors.As(err, &dns) && dns.IsNotFound
 }
 
-// outage returns the last failure where every endpoint is down, else nil. Called with mu held.
+// outage returns the last failure if every endpoint is down, else nil. Called with mu held.
 func (p *Pool) outage() error {
 	var last *endpoint
 	for _, e := range p.endpoints {
@@ -273,8 +274,8 @@ func (p *Pool) outage() error {
 	return last.err
 }
 
-// resting reports whether there is room for a connection, but every endpoint is down, and no dial may begin yet, nor is
-// under way. Called with mu held.
+// resting reports whether there is room for a connection, but every endpoint is down, and no dial is under way or may
+// begin yet. Called with mu held.
 func (p *Pool) resting(now time.Time) bool {
 	if p.size >= p.opts.MaxConns {
 		return false
@@ -287,7 +288,7 @@ func (p *Pool) resting(now time.Time) bool {
 	return true
 }
 
-// refuse gives those who have waited for too long the error of an outage. While a dial may change it, it does not. Called
+// refuse gives those that have waited for too long the error of an outage, unless a dial may still change that. Called
 // with mu held.
 func (p *Pool) refuse() {
 	w := p.queue.front

@@ -1,4 +1,4 @@
-// errors.go holds the errors that callers of a pool can tell apart.
+// errors.go holds the errors that callers of a pool can distinguish.
 
 package pool
 
@@ -13,18 +13,18 @@ import (
 
 // Sentinel errors, to be matched with errors.Is.
 var (
-	// ErrClosed is returned by Acquire and Do once Close or Shutdown has been called, to those who wait too.
+	// ErrClosed is returned by Acquire and Do once Close or Shutdown has been called, also by calls that are waiting.
 	ErrClosed = errors.New("wsd: pool closed")
 	// ErrReleased is returned by the methods of a Conn that has gone back to its pool.
 	ErrReleased = errors.New("wsd: pooled connection used after Release")
 )
 
-// DialError is why there is no connection: the last failure of an endpoint.
+// DialError says why there is no connection: it is the last failure of an endpoint.
 type DialError struct {
-	// URL is the endpoint's, without user info and query, for they hold secrets.
+	// URL is the endpoint's URL without user info and query, which may hold secrets.
 	URL string
-	// Err is the error of wsd.Dial (a *wsd.HandshakeError), of Options.Setup, or, of a connection that ended as soon as
-	// it was open, the cause of that.
+	// Err is the error of wsd.Dial (a *wsd.HandshakeError) or of Options.Setup, or the cause of the end of a connection
+	// that ended as soon as it was open.
 	Err error
 }
 
@@ -34,7 +34,7 @@ func (e *DialError) Error() string { return "wsd: no connection to " + e.URL + "
 // Unwrap returns the cause.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// OptionError is returned by New for what cannot be.
+// OptionError is returned by New for an option that is not valid.
 type OptionError struct {
 	Option  string // the name of the field of Options, or "url"
 	Problem string // what was expected and what came
@@ -47,7 +47,7 @@ func optionError(option, format string, args ...any) error {
 	return &OptionError{option, fmt.Sprintf(format, args...)}
 }
 
-// plain is err's text without the prefix that the text around it has already.
+// plain returns err's text without the prefix that the surrounding text already has.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }
 
 // plainError is an error in the middle of another one's text.
@@ -56,7 +56,8 @@ type plainError struct{ error }
 func (e *plainError) Error() string { return plain(e.error) }
 func (e *plainError) Unwrap() error { return e.error }
 
-// canceled is the error of a call whose context was done, which may be a connection's, with that one's error for its cause.
+// canceled returns the error of a call whose context was done. The context may be a connection's, and then has that
+// connection's error as its cause.
 func canceled(call string, ctx context.Context) error {
 	return fmt.Errorf("wsd: %s: %w", call, &plainError{done.Why(ctx)})
 }

@@ -1,10 +1,10 @@
-// idle.go takes idle connections and puts connections back: which one, whether it is still fit, and to whom it goes.
+// idle.go takes idle connections and puts connections back: which one, whether it is still usable, and who gets it.
 
 package pool
 
 import "context"
 
-// takeIdle takes an idle connection, nil where there is none.
+// takeIdle takes an idle connection. It returns nil if there is none.
 func (p *Pool) takeIdle() *resource {
 	if p.idle.Load() <= 0 {
 		return nil
@@ -14,7 +14,7 @@ func (p *Pool) takeIdle() *resource {
 		defer p.mu.Unlock()
 		return p.takeBalanced()
 	}
-	// Where it finds nothing after all, puddle makes a resource in the background, which construct refuses.
+	// If there is none after all, puddle makes a resource in the background, which construct refuses.
 	res, err := p.puddle.TryAcquire(context.Background())
 	if err != nil {
 		return nil
@@ -25,7 +25,7 @@ func (p *Pool) takeIdle() *resource {
 	return res
 }
 
-// takeBalanced takes the idle connection that Balance is for. Called with mu held.
+// takeBalanced takes the idle connection that Balance prefers. Called with mu held.
 func (p *Pool) takeBalanced() *resource {
 	all := p.puddle.AcquireAllIdle()
 	p.idle.Add(-int32(len(all)))
@@ -37,7 +37,7 @@ func (p *Pool) takeBalanced() *resource {
 	}
 	chosen := p.choose(&p.takeTurn, func(e *endpoint) bool { return e.idle > 0 }, func(e *endpoint) int { return e.conns - e.idle })
 	var taken *resource
-	// The one used last is the first, and is pushed back last.
+	// The one used last comes first, and is pushed back last.
 	for i, res := range all {
 		if res.Value().endpoint == chosen {
 			taken, all[i] = res, nil
@@ -51,7 +51,7 @@ func (p *Pool) takeBalanced() *resource {
 	return taken
 }
 
-// putIdle puts unused connections back, the last on the bottom. Called with mu held.
+// putIdle puts unused connections back, the last one at the bottom. Called with mu held.
 func (p *Pool) putIdle(all []*resource) {
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i] != nil {
@@ -61,7 +61,7 @@ func (p *Pool) putIdle(all []*resource) {
 	}
 }
 
-// fit reports whether a connection can be handed out, and discards it where it cannot. An error is ctx's.
+// fit reports whether a connection can be handed out, and discards it if it cannot. An error is ctx's.
 func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 	l := res.Value()
 	if l.expired.Load() {
@@ -88,11 +88,11 @@ func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 	case err == nil && l.reusable():
 		return true, nil
 	case err == nil:
-		// A late answer has come, ahead of the pong.
+		// A late answer has arrived ahead of the pong.
 		p.discard(res)
 		return false, nil
 	case ctx.Err() != nil:
-		// Nothing is known of the connection, whose next user will check it again.
+		// Nothing is known about the connection. Its next user will check it again.
 		ended := canceled("acquire", ctx)
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -131,7 +131,7 @@ func (p *Pool) giveBack(res *resource) {
 	}
 	res.Release()
 	p.idle.Add(1)
-	// Whoever has begun to wait between the look above and the Release has found nothing idle.
+	// An Acquire that began to wait between the check above and the Release has found nothing idle.
 	if p.attention.Load() != 0 {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -142,13 +142,13 @@ func (p *Pool) giveBack(res *resource) {
 	}
 }
 
-// How a connection comes to handOver.
+// The states in which a connection comes to handOver.
 const (
 	usedNow = true  // a user is done with it
-	unused  = false // it has been idle as long as before
+	unused  = false // it was not used, and its idle time continues
 )
 
-// handOver gives a connection to whoever has waited longest, or puts it to the idle ones. Called with mu held.
+// handOver gives a connection to the longest waiter, or adds it to the idle ones. Called with mu held.
 func (p *Pool) handOver(res *resource, hot bool) {
 	l := res.Value()
 	w := p.queue.front

@@ -1,4 +1,5 @@
-// keeper.go is the pool's one goroutine: it does what a time or an end of a connection asks for, when nobody else does.
+// keeper.go is the pool's one permanent goroutine: it acts when a time has come or a connection has ended and nobody else
+// does.
 
 package pool
 
@@ -8,7 +9,7 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// poke has the keeper look.
+// poke makes the keeper look.
 func (p *Pool) poke() {
 	select {
 	case p.wake <- struct{}{}:
@@ -38,8 +39,8 @@ func (p *Pool) keep() {
 	}
 }
 
-// tend closes what is over its time, fills up to MinIdle, serves and refuses those who wait. It returns when it is to run
-// again, zero for not before it is told. Called with mu held.
+// tend closes connections whose time is up, fills up to MinIdle, and serves and refuses waiters. It returns when to run
+// again; zero means not before a poke. Called with mu held.
 func (p *Pool) tend() time.Time {
 	if p.closed {
 		return time.Time{}
@@ -61,7 +62,7 @@ func (p *Pool) tend() time.Time {
 		}
 	}
 	if idle := p.tendIdle(); len(p.links) > 0 && p.opts.MaxIdleTime > 0 {
-		// What becomes idle from now on is not over its time before that.
+		// Connections that become idle from now on are not due before that.
 		at(now.Add(p.opts.MaxIdleTime - idle))
 	}
 	p.serveIdle()
@@ -80,8 +81,8 @@ func (p *Pool) tend() time.Time {
 	return next
 }
 
-// tendIdle closes idle connections that have ended, are to be retired, or were idle for too long. It returns how long
-// the longest idle of the others, MinIdle excepted, has been so.
+// tendIdle closes idle connections that have ended, are to be retired, or have been idle for too long. Of the others,
+// except for MinIdle of them, it returns how long the longest idle one has been idle.
 func (p *Pool) tendIdle() (longest time.Duration) {
 	all := p.puddle.AcquireAllIdle()
 	p.idle.Add(-int32(len(all)))
@@ -105,7 +106,7 @@ func (p *Pool) tendIdle() (longest time.Duration) {
 		}
 		left--
 	}
-	// Longest idle are those at the end.
+	// The longest idle are at the end.
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i] == nil || left <= p.opts.MinIdle || p.opts.MaxIdleTime == 0 {
 			continue
@@ -118,7 +119,7 @@ func (p *Pool) tendIdle() (longest time.Duration) {
 		}
 	}
 	p.putIdle(all)
-	// Last, for closing one may look for idle ones.
+	// This comes last, as closing one may look for idle ones.
 	for _, res := range doomed {
 		p.retire(res, politely)
 	}

@@ -1,4 +1,4 @@
-// options.go holds what a pool can be told, the defaults, and what is refused.
+// options.go holds a pool's options, their defaults, and their checks.
 
 package pool
 
@@ -11,57 +11,59 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// Options holds what a pool is told. MaxConns must be given; for the rest zero takes the default, and a negative
-// duration turns a limit off. It is only read, and copied by New.
+// Options holds the options of a pool. MaxConns must be set. For the others zero means the default, and a negative
+// duration turns a limit off. Options are only read, and copied by New.
 type Options struct {
-	// MaxConns is how many connections there are at most, at least 1. Those being dialed and those whose closing is under
-	// way count. Nil Options have 8.
+	// MaxConns is the maximum number of connections, at least 1. Connections being dialed or closed count. Nil Options
+	// have 8.
 	MaxConns int
-	// MinIdle is how many idle connections are kept ready in the background, as far as MaxConns allows. Default 0: all are
-	// dialed when needed.
+	// MinIdle is how many idle connections are kept ready in the background, as far as MaxConns allows. Default 0:
+	// connections are dialed when needed.
 	MinIdle int
-	// MoreURLs holds further endpoints, equal to the first. Each connection is to one of them.
+	// MoreURLs lists further endpoints, equal to the first. Each connection is to one of them.
 	MoreURLs []string
 	// Balance says how connections and work are spread over several endpoints. Default LeastLoaded.
 	Balance Balance
-	// DialOptions are those of every wsd.Dial.
+	// DialOptions are used for every wsd.Dial.
 	DialOptions wsd.DialOptions
-	// Setup, where it is set, readies a new connection before its first user gets it: logs in, reads a greeting. An error
+	// Setup, if set, prepares a new connection before its first user gets it: it logs in, or reads a greeting. An error
 	// counts as a failed dial. ctx ends with DialTimeout and with the pool, and Setup must heed it.
 	Setup func(ctx context.Context, conn *wsd.Conn) error
-	// DialTimeout bounds one dial with its Setup, besides DialOptions.HandshakeTimeout. Default 10 s.
+	// DialTimeout bounds one dial and its Setup, in addition to DialOptions.HandshakeTimeout. Default 10 s.
 	DialTimeout time.Duration
-	// RetryFor is how long an Acquire goes on while dials fail, from its beginning, before it returns their error: outages
-	// shorter than that it just takes longer. Its context may end it earlier. Default 3 s; negative for no second try.
+	// RetryFor is how long an Acquire goes on, from its beginning, while dials fail before it returns their error: a
+	// shorter outage only makes it take longer. Its context may end it earlier. Default 3 s; negative means no second
+	// try.
 	RetryFor time.Duration
-	// MinBackoff bounds the random time for which an endpoint is rested after a failed dial; the bound doubles with every
-	// failure behind it, to MaxBackoff. Retry-After on 429 and 503 adds to it. A connection that ends within a second of
-	// its dial, before it was released in good order, is a failure too, unless its user had sent and received something and
-	// the server closed it with 1000 or without a code: a server that closes when it has answered works. Default 100 ms.
+	// MinBackoff bounds the random time for which an endpoint rests after a failed dial. The bound doubles with each
+	// further failure, up to MaxBackoff, and Retry-After on 429 and 503 adds to it. A connection that ends within a
+	// second of its dial, before it was released in good order, also counts as a failure, unless its user had sent and
+	// received something and the server closed it with 1000 or without a code: a server that closes after it has answered
+	// works. Default 100 ms.
 	MinBackoff time.Duration
 	// MaxBackoff is where the doubling ends. Default 30 s.
 	MaxBackoff time.Duration
-	// MaxIdleTime is after how long without use a connection is closed, MinIdle of them excepted. Default 5 min.
+	// MaxIdleTime is how long a connection may be idle before it is closed, except for MinIdle of them. Default 5 min.
 	MaxIdleTime time.Duration
-	// MaxLifetime is how long after its dial a connection is closed, when nobody uses it, less a random part of up to a
+	// MaxLifetime is how long after its dial a connection is closed, once it is not in use, less a random part of up to a
 	// tenth, so that connections dialed together do not end together. Default 1 h.
 	MaxLifetime time.Duration
-	// CheckAfter is from how long without use on a connection must answer a ping before it is handed out. Default: none
-	// must. The keepalive (wsd.Config.PingInterval) finds dead ones too, but later.
+	// CheckAfter is the idle time from which a connection must answer a ping before it is handed out. Default: none must.
+	// The keepalive (wsd.Config.PingInterval) finds dead connections too, but later.
 	CheckAfter time.Duration
 	// CheckTimeout is how long the answer to that ping may take. Default 1 s.
 	CheckTimeout time.Duration
 }
 
-// Balance says how a pool uses several endpoints. An endpoint whose dials fail is rested, and the others take its place.
+// Balance says how a pool uses several endpoints. An endpoint whose dials fail rests, and the others take its place.
 type Balance uint8
 
-// The ways.
+// The ways to balance.
 const (
-	// LeastLoaded dials the endpoint with the fewest connections, and of idle connections takes one to the endpoint with
-	// the fewest in use.
+	// LeastLoaded dials the endpoint with the fewest connections, and takes an idle connection to the endpoint with the
+	// fewest in use.
 	LeastLoaded Balance = iota
-	// RoundRobin dials one endpoint after the other, and takes idle connections so too.
+	// RoundRobin dials the endpoints in turn, and takes idle connections in the same way.
 	RoundRobin
 )
 
@@ -77,7 +79,7 @@ const (
 	defaultCheckTimeout = time.Second
 )
 
-// settle checks the options and puts in the defaults. Off is 0 from then on.
+// settle checks the options and fills in the defaults. From then on 0 means off.
 func (o *Options) settle() error {
 	switch {
 	case o.MaxConns < 1:
@@ -87,7 +89,7 @@ func (o *Options) settle() error {
 	case o.MinIdle < 0 || o.MinIdle > o.MaxConns:
 		return optionError("MinIdle", "expected 0 to MaxConns, which is %d, got %d", o.MaxConns, o.MinIdle)
 	case o.MinBackoff < 0:
-		// Without it a pool whose server is down, or closes at once, would go round and round.
+		// Without it a pool whose server is down, or closes at once, would dial in a loop.
 		return optionError("MinBackoff", "expected a time above 0, got %v", o.MinBackoff)
 	case o.Balance > RoundRobin:
 		return optionError("Balance", "expected LeastLoaded or RoundRobin, got %d", o.Balance)
@@ -116,7 +118,7 @@ func (o *Options) settle() error {
 	return nil
 }
 
-// checkURL refuses what can never be dialed, and returns what may be shown of the rest.
+// checkURL refuses URLs that can never be dialed, and returns what may be shown of the others.
 func checkURL(option, raw string) (shown string, err error) {
 	u, err := url.Parse(raw)
 	if err != nil {

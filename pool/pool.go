@@ -1,6 +1,6 @@
-// Package pool keeps WebSocket connections of a client open and lends them out, one user at a time.
+// Package pool keeps a client's WebSocket connections open and lends each to one user at a time.
 //
-// Request and answer, the usual thing:
+// The usual pattern is request and answer:
 //
 //	p, err := pool.New("wss://example.com/rpc", &pool.Options{MaxConns: 4})
 //	...
@@ -12,11 +12,11 @@
 //		return err
 //	})
 //
-// Do closes the connection instead of keeping it where the function fails or ctx has ended, so that an answer that comes
-// late is never taken for the answer to the next request. That takes a protocol in which each request has one answer and
-// nothing comes unasked; where more comes, read it before the function returns, or use wsd.Redial.
+// If the function fails or ctx has ended, Do closes the connection instead of keeping it, so that a late answer is never
+// taken for the answer to the next request. This requires a protocol in which each request has one answer and nothing
+// comes unasked. If more comes, read it before the function returns, or use wsd.Redial.
 //
-// Work is fanned over all connections by as many goroutines as there are connections, each with its own:
+// To fan work out over all connections, use as many goroutines as there are connections, each with its own:
 //
 //	for range maxConns {
 //		group.Go(func() error {
@@ -37,25 +37,25 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// Pool is a set of connections to one server, or to several that are equal. It is made by New and safe for concurrent
-// use.
+// Pool is a set of connections to one server, or to several equal ones. It is made by New and safe for concurrent use.
 type Pool struct {
 	opts   Options
 	puddle *puddle.Pool[*link]
 	ctx    context.Context // of the dials: ended by Close and Shutdown
 	cancel context.CancelFunc
-	wake   chan struct{}  // tells the keeper to look; has room for one
-	ended  chan struct{}  // closed by end alone, with which the keeper ends
+	wake   chan struct{}  // tells the keeper to look; has room for one value
+	ended  chan struct{}  // closed by end alone, which ends the keeper
 	tasks  sync.WaitGroup // the keeper, dials and closings; not added to once ended is closed
 
-	// attention is how many wait in the queue, and one more once the pool is closed. While it is zero, connections go out
-	// and come back without mu.
+	// attention is the number of waiters in the queue, plus one once the pool is closed. While it is zero, connections go
+	// out and come back without mu.
 	attention atomic.Int32
-	idle      atomic.Int32 // idle connections; may be behind for a moment
+	idle      atomic.Int32 // idle connections; may lag behind for a moment
 	acquired  atomic.Uint64
-	waited    atomic.Int64 // nanoseconds, of those who were served
+	waited    atomic.Int64 // nanoseconds, of those that were served
 
-	// waiters holds used waiters, whose channels are empty. It is no global, for channels must not leave a synctest bubble.
+	// waiters holds used waiters, whose channels are empty. It is not a global, because channels must not leave a
+	// synctest bubble.
 	waiters sync.Pool
 
 	mu        sync.Mutex // guards all below; held for moments only
@@ -80,13 +80,13 @@ type link struct {
 	endpoint *endpoint
 	opened   time.Time
 	sent     uint64      // messages that Setup has sent
-	received uint64      // messages that had come when it was done
+	received uint64      // messages that had arrived when Setup was done
 	retireAt time.Time   // zero for never
-	expired  atomic.Bool // retireAt has come: whoever has the link next closes it
+	expired  atomic.Bool // retireAt has passed: whoever holds the link next closes it
 	used     bool        // has been handed out; owned by whoever holds the resource
-	proven   atomic.Bool // has come back in good order: its endpoint works
+	proven   atomic.Bool // was returned in good order: its endpoint works
 	retiring bool        // Pool.mu: the pool is closing it
-	counted  bool        // Pool.mu: its end has been
+	counted  bool        // Pool.mu: its end has been counted
 }
 
 // reusable reports whether the next user can have the connection.
@@ -97,7 +97,8 @@ func (l *link) reusable() bool {
 	if l.used {
 		select {
 		case <-l.conn.Messages():
-			// Unread, or the channel is closed. Its loss does not matter: the connection is closed.
+			// A message was left unread, or the channel is closed. Losing the message does not matter: the connection is
+			// closed.
 			return false
 		default:
 		}
@@ -105,8 +106,8 @@ func (l *link) reusable() bool {
 	return true
 }
 
-// New makes a pool of connections to url, a ws or wss URL as for wsd.Dial. It dials nothing yet, but for MinIdle in the
-// background. Nil options are the defaults. The error is an *OptionError.
+// New returns a pool of connections to url, a ws or wss URL as for wsd.Dial. It dials nothing yet, except for MinIdle in
+// the background. A nil opts means the defaults. The error is an *OptionError.
 func New(url string, opts *Options) (*Pool, error) {
 	p := &Pool{
 		opts:  Options{MaxConns: defaultMaxConns},
@@ -146,17 +147,17 @@ func New(url string, opts *Options) (*Pool, error) {
 	return p, nil
 }
 
-// Acquire hands out an open connection: an idle one, the one used last first, or a new one while there are fewer than
-// MaxConns, or else the next that is released, in the order in which Acquire was called. Whoever gets it must Release or
-// Destroy it.
+// Acquire hands out an open connection: an idle one, the most recently used first; a new one while there are fewer than
+// MaxConns; or else the next one released, in the order in which Acquire was called. The caller must Release or Destroy
+// it.
 //
-// It blocks until then or until ctx is done, and returns ctx's cause, with the *DialError of the endpoints where that was
-// what it waited for. While all endpoints fail it waits for their backoff, with all others, and returns a *DialError when
-// it has waited for RetryFor, or at once where new tries cannot help: wsd.Permanent says so of the failure, or the host
-// does not exist, and no connection is left. The dial that it has begun is not ended with ctx: the connection goes to
-// somebody else.
+// Acquire blocks until it has a connection or ctx is done. It then returns an error matching ctx's cause, with the
+// *DialError of the endpoints if that was what it waited for. While all endpoints fail, Acquire waits for their backoff,
+// along with all others. It returns a *DialError when it has waited for RetryFor, or at once if retries cannot help:
+// wsd.Permanent says so of the failure, or the host does not exist, and no connection is left. A dial that Acquire has
+// begun does not end with ctx: its connection goes to another caller.
 //
-// The connection was open a moment ago. That its server has gone since shows in its first use only.
+// The connection was open a moment ago. If its server has gone since, only the first use shows it.
 func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 	if ctx == nil {
 		return nil, wsd.ErrNilContext
@@ -180,9 +181,9 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 	return p.lend(res), nil
 }
 
-// Do calls f with a connection, between an Acquire and a Release. Where f fails or panics, or ctx is done by then, the
-// connection is destroyed instead, as it may have an answer under way. f must not keep the connection, nor close it, and
-// it has to fail where a Receive in it has failed, by a shorter context of its own too. Do returns Acquire's error or f's.
+// Do calls f with a connection, between an Acquire and a Release. If f fails or panics, or ctx is done by then, the
+// connection is destroyed instead, as an answer may be under way. f must not keep or close the connection, and must fail
+// if a Receive in it has failed, even one with a shorter context of its own. Do returns Acquire's error or f's.
 func (p *Pool) Do(ctx context.Context, f func(conn *wsd.Conn) error) error {
 	c, err := p.Acquire(ctx)
 	if err != nil {
@@ -201,7 +202,7 @@ func (p *Pool) Do(ctx context.Context, f func(conn *wsd.Conn) error) error {
 	return err
 }
 
-// lend makes the handle of a connection that goes out.
+// lend returns the handle of a connection that is handed out.
 func (p *Pool) lend(res *resource) *Conn {
 	l := res.Value()
 	l.used = true

@@ -1,4 +1,4 @@
-// queue.go is the queue of those who wait for a connection, and how they are served.
+// queue.go is the queue of the calls that wait for a connection, and how they are served.
 
 package pool
 
@@ -16,16 +16,16 @@ type waiter struct {
 	queued     bool          // Pool.mu
 }
 
-// delivery ends a waiting, with a connection or an error.
+// delivery ends a wait, with a connection or an error.
 type delivery struct {
 	res *resource
-	hot bool // it has been in use just now
+	hot bool // it was in use until just now
 	err error
 }
 
 func newWaiter() any { return &waiter{ready: make(chan delivery, 1)} }
 
-// queue is a list of waiters, those who came first in front. Its zero value is empty; Pool.mu guards it.
+// queue is a list of waiters, first come first. Its zero value is empty; Pool.mu guards it.
 type queue struct {
 	front, back *waiter
 	length      int
@@ -95,7 +95,7 @@ func (p *Pool) wait(ctx context.Context) (*resource, error) {
 	}
 }
 
-// enqueue puts a waiter into the queue, in front of all where it has been served before and in vain.
+// enqueue puts a waiter into the queue, at the front if it has been served before but in vain.
 func (p *Pool) enqueue(w *waiter, again bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,7 +108,7 @@ func (p *Pool) enqueue(w *waiter, again bool) error {
 		p.counts.waits++
 		p.queue.pushBack(w)
 	}
-	// From here on whoever gives a connection back looks into the queue.
+	// From here on, those that give connections back look into the queue.
 	p.attention.Add(1)
 	p.pump()
 	return nil
@@ -116,7 +116,7 @@ func (p *Pool) enqueue(w *waiter, again bool) error {
 
 // leave takes a waiter whose ctx is done out of the queue.
 func (p *Pool) leave(ctx context.Context, w *waiter) error {
-	ended := canceled("acquire", ctx) // without mu, for a context is foreign code
+	ended := canceled("acquire", ctx) // without mu, as a context is foreign code
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts.canceled++
@@ -140,14 +140,14 @@ func (p *Pool) remove(w *waiter) {
 	p.attention.Add(-1)
 }
 
-// serve ends the waiting of w. Called with mu held.
+// serve ends the wait of w. Called with mu held.
 func (p *Pool) serve(w *waiter, d delivery) {
 	p.remove(w)
 	w.ready <- d
 }
 
-// pump serves those who wait, from what is idle, and has dialed what is missing. Called with mu held, whenever one of the
-// two has changed.
+// pump serves waiters from idle connections, and starts dials for what is missing. Called with mu held, whenever one of
+// the two has changed.
 func (p *Pool) pump() {
 	if p.closed {
 		return
@@ -155,11 +155,11 @@ func (p *Pool) pump() {
 	p.serveIdle()
 	p.refuse()
 	if !p.startDials() {
-		p.poke() // the keeper knows when the rest of an endpoint is over
+		p.poke() // the keeper knows when an endpoint's rest is over
 	}
 }
 
-// serveIdle gives idle connections to those who wait. Called with mu held.
+// serveIdle gives idle connections to waiters. Called with mu held.
 func (p *Pool) serveIdle() {
 	for w := p.queue.front; w != nil; w = p.queue.front {
 		res := p.takeIdleHeld()

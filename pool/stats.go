@@ -1,32 +1,32 @@
-// stats.go is what a pool tells of itself.
+// stats.go is what a pool reports about itself.
 
 package pool
 
 import "time"
 
-// Stats is the state of a pool and what it has done. It is plain data, fit for expvar and encoding/json.
+// Stats is the state of a pool and what it has done. It is plain data, suitable for expvar and encoding/json.
 type Stats struct {
 	MaxConns int // the limit
-	InUse    int // connections that are out
-	Idle     int // connections that wait for a user
+	InUse    int // connections that are handed out
+	Idle     int // connections waiting for a user
 	Dialing  int // dials under way
-	Closing  int // connections whose closing is under way
-	Waiting  int // calls of Acquire that wait
+	Closing  int // connections being closed
+	Waiting  int // calls to Acquire that wait
 
 	Acquired     uint64        // connections handed out
-	Waits        uint64        // calls of Acquire that found none idle
-	WaitTime     time.Duration // of those that then got one, altogether, in nanoseconds
-	Canceled     uint64        // calls of Acquire whose context ended while they waited
-	Refused      uint64        // calls of Acquire that returned a *DialError
+	Waits        uint64        // calls to Acquire that found no idle connection
+	WaitTime     time.Duration // total of those that then got one, in nanoseconds
+	Canceled     uint64        // calls to Acquire whose context ended while they waited
+	Refused      uint64        // calls to Acquire that returned a *DialError
 	Dials        uint64        // dials begun
-	DialErrors   uint64        // dials, with their Setup, that failed
-	Lost         uint64        // connections that neither the pool nor Destroy has ended
-	Discarded    uint64        // open connections closed because of what their user left: Destroy, unread messages
+	DialErrors   uint64        // dials that failed, Setup included
+	Lost         uint64        // connections ended by neither the pool nor Destroy
+	Discarded    uint64        // open connections closed because of how their user left them: Destroy, unread messages
 	ChecksFailed uint64        // connections closed because no pong came within Options.CheckTimeout; Discarded too
 	Expired      uint64        // connections closed after Options.MaxLifetime
 	IdleTooLong  uint64        // connections closed after Options.MaxIdleTime
 
-	Endpoints []EndpointStats // in the order in which New got them
+	Endpoints []EndpointStats // in the order in which they were given to New
 }
 
 // EndpointStats is the state of one server of a pool.
@@ -35,8 +35,8 @@ type EndpointStats struct {
 	Conns     int           // connections, idle or not
 	Dialing   int           // dials under way
 	Failures  int           // in a row
-	Resting   time.Duration // how long until the next dial may begin, 0 where it may now; in nanoseconds
-	LastError string        // the last failure, empty where the endpoint is not down
+	Resting   time.Duration // how long until the next dial may begin, 0 if it may now; in nanoseconds
+	LastError string        // the last failure, empty if the endpoint is not down
 }
 
 // counts are the counters of Stats that Pool.mu guards.
@@ -50,7 +50,7 @@ type counts struct {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// What the pool closes or dials is acquired, or constructed, for puddle.
+	// To puddle, what the pool closes or dials is acquired or being constructed.
 	accounts := p.puddle.Stat()
 	s := Stats{
 		MaxConns:     p.opts.MaxConns,

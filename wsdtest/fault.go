@@ -1,5 +1,5 @@
-// fault.go is a transport that goes wrong, on purpose and repeatably: delays, short reads and writes, cuts at any byte,
-// resets, stalls, a direction that is dead.
+// fault.go is a transport that fails on purpose and repeatably: delays, short reads and writes, cuts at any byte, resets,
+// stalls, a dead direction.
 
 package wsdtest
 
@@ -16,14 +16,14 @@ import (
 
 // Faults says what goes wrong with a transport. The zero value is a transport with nothing wrong.
 type Faults struct {
-	// Seed makes all that is random. The same seed has the same faults befall the same calls; the two directions do not
-	// influence each other.
+	// Seed determines everything that is random. With the same seed, the same calls meet the same faults. The two
+	// directions do not influence each other.
 	Seed uint64
-	// MaxRead and MaxWrite bound the bytes that one Read returns, and those that one Write of the transport below is
-	// given: each time a number from one to that is drawn. Zero leaves reads and writes whole.
+	// MaxRead and MaxWrite bound the bytes that one Read returns, and those given to one Write of the transport below:
+	// each time a number from one to the bound is drawn. Zero leaves reads and writes whole.
 	MaxRead, MaxWrite int
-	// Delay bounds the time that a Read or a Write takes before it begins. How much of it is drawn each time, and none in
-	// all calls but one of DelayOneIn, where that is more than one.
+	// Delay bounds the time that a Read or a Write waits before it begins; a time up to that is drawn for each call. If
+	// DelayOneIn is more than one, only one of that many calls is delayed.
 	Delay      time.Duration
 	DelayOneIn int
 	// Read and Write each break one direction, once.
@@ -46,15 +46,15 @@ type BreakKind uint8
 const (
 	// Unbroken is the zero value: nothing happens.
 	Unbroken BreakKind = iota
-	// Cut ends the direction: Read returns io.EOF. Write fails with io.ErrClosedPipe, and the other end reads io.EOF, for
-	// which the transport below must have a CloseWrite, else it is closed.
+	// Cut ends the direction. Read returns io.EOF. Write fails with io.ErrClosedPipe, and the other end reads io.EOF; if
+	// the transport below has no CloseWrite, it is closed for that.
 	Cut
 	// Reset ends both directions, with ErrReset. A TCP connection below is closed with a RST segment.
 	Reset
-	// Stall lets nothing pass for a while, and then goes on.
+	// Stall lets nothing pass for a while, and then continues.
 	Stall
-	// Dead lets nothing pass any more, without saying so: Read waits. Write loses what it is given, and waits too when
-	// that is more than 64 KiB, which stand for the buffers of a network.
+	// Dead silently lets nothing more pass. Read waits. Write loses what it is given, and waits too once that is more
+	// than 64 KiB, which stands for the buffers of a network.
 	Dead
 )
 
@@ -75,7 +75,7 @@ func (k BreakKind) String() string {
 	return "unknown"
 }
 
-// ErrReset is what Read and Write return when a Break of the kind Reset has happened. It matches syscall.ECONNRESET.
+// ErrReset is returned by Read and Write after a Break of kind Reset. It matches syscall.ECONNRESET.
 var ErrReset error = resetError{}
 
 type resetError struct{}
@@ -83,8 +83,9 @@ type resetError struct{}
 func (resetError) Error() string { return "wsdtest: " + syscall.ECONNRESET.Error() }
 func (resetError) Unwrap() error { return syscall.ECONNRESET }
 
-// FaultyTransport is a transport with faults. As with wsd.NewConn, one goroutine may read and one write at a time, and
-// any may call the rest. Inside a testing/synctest bubble its waiting is durable if that of the transport below is.
+// FaultyTransport is a transport with faults. One goroutine may read and one may write at a time, as wsd.NewConn does;
+// any goroutine may call the other methods. Inside a testing/synctest bubble its waits are durable if those of the
+// transport below are.
 type FaultyTransport struct {
 	below  io.ReadWriteCloser
 	faults Faults
@@ -98,7 +99,7 @@ type FaultyTransport struct {
 	err     error      // what Close returned
 }
 
-// direction is what one direction has seen.
+// direction is the state of one direction.
 type direction struct {
 	random *rand.Rand
 	passed int64 // bytes
@@ -106,7 +107,7 @@ type direction struct {
 	lost   int   // bytes given to a dead direction
 }
 
-// Faulty returns rwc with faults. It owns rwc from now on.
+// Faulty returns rwc with faults. It owns rwc from then on.
 func Faulty(rwc io.ReadWriteCloser, faults Faults) *FaultyTransport {
 	return &FaultyTransport{
 		below:  rwc,
@@ -200,7 +201,7 @@ func (f *FaultyTransport) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// delay waits as long as chance has it before a call.
+// delay waits for a random time before a call, if one is due.
 func (f *FaultyTransport) delay(d *direction) error {
 	if f.faults.Delay <= 0 || f.faults.DelayOneIn > 1 && d.random.IntN(f.faults.DelayOneIn) > 0 {
 		return nil
@@ -208,7 +209,7 @@ func (f *FaultyTransport) delay(d *direction) error {
 	return f.wait(time.Duration(d.random.Int64N(int64(f.faults.Delay)) + 1))
 }
 
-// wait waits for a time, or for the end.
+// wait waits for a given time, or for the end.
 func (f *FaultyTransport) wait(long time.Duration) error {
 	timer := time.NewTimer(long)
 	defer timer.Stop()
@@ -220,7 +221,7 @@ func (f *FaultyTransport) wait(long time.Duration) error {
 	}
 }
 
-// explain returns what an error of the transport below means: where it follows from the end, what ended it.
+// explain returns what an error of the transport below means: if the transport has ended, what ended it.
 func (f *FaultyTransport) explain(err error) error {
 	if err == nil {
 		return nil
@@ -231,7 +232,7 @@ func (f *FaultyTransport) explain(err error) error {
 	return err
 }
 
-// failed returns what has ended the transport, nil where nothing has.
+// failed returns what has ended the transport, nil if nothing has.
 func (f *FaultyTransport) failed() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -276,7 +277,7 @@ func (f *FaultyTransport) closeWrite() {
 	_ = f.Close()
 }
 
-// CloseWrite tells the other end that no more bytes come, where the transport below can.
+// CloseWrite tells the other end that no more bytes come, if the transport below can.
 func (f *FaultyTransport) CloseWrite() error {
 	if half, ok := f.below.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -284,7 +285,7 @@ func (f *FaultyTransport) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// SetDeadline sets the deadlines of the transport below, where it has them. Waiting that is a fault ends with Close only.
+// SetDeadline sets the deadlines of the transport below, if it has them. A wait that is a fault ends only with Close.
 func (f *FaultyTransport) SetDeadline(t time.Time) error {
 	if below, ok := f.below.(interface{ SetDeadline(time.Time) error }); ok {
 		return below.SetDeadline(t)

@@ -1,7 +1,7 @@
-// Package wsdtest helps to test programs that use wsd: a connected client and server in memory, without sockets, fit
-// for testing/synctest.
+// Package wsdtest helps to test programs that use wsd. It has a connected client and server in memory, without sockets,
+// suitable for testing/synctest.
 //
-// A handler that is a function of a *wsd.Conn needs no more than Pipe. In a bubble its timeouts take no time:
+// A handler that is a function of a *wsd.Conn needs no more than Pipe. In a bubble, its timeouts take no time:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		client, server := wsdtest.Pipe()
@@ -11,8 +11,8 @@
 //		<-server.Closed()
 //	})
 //
-// What a handshake decides, on origins, cookies, paths, is tested with httptest.NewServer and wsd.Dial, outside of a
-// bubble: waiting for a socket is nothing that makes its time move on.
+// Test what a handshake decides, on origins, cookies or paths, with httptest.NewServer and wsd.Dial, outside a bubble:
+// waiting for a socket does not let a bubble's time advance.
 package wsdtest
 
 import (
@@ -28,10 +28,10 @@ import (
 // pipeBuffer is how many bytes each direction of a pipe holds before a Write waits.
 const pipeBuffer = 64 << 10
 
-// Pipe returns the two ends of a connection in memory, which have shaken hands already. Each direction buffers 64 KiB.
-// Without a Config both ends have the defaults, with one both have that, and with two the first is the client's and the
-// second the server's; more make it panic. Inside a testing/synctest bubble all of its waiting is durable, so that time
-// moves on.
+// Pipe returns the two ends of a connection in memory, with the opening handshake done. Each direction buffers 64 KiB.
+// Without a Config both ends have the defaults, with one both have that Config, and with two the first is the client's
+// and the second the server's. With more, Pipe panics. Inside a testing/synctest bubble, all its waits are durable, so
+// that time advances.
 func Pipe(configs ...wsd.Config) (client, server *wsd.Conn) {
 	var of [2]wsd.Config
 	switch len(configs) {
@@ -47,8 +47,8 @@ func Pipe(configs ...wsd.Config) (client, server *wsd.Conn) {
 	return wsd.NewConn(a, wsd.ClientRole, of[0]), wsd.NewConn(b, wsd.ServerRole, of[1])
 }
 
-// Transport returns the two ends of a byte stream in memory, as a TCP connection is one: buffered, with deadlines,
-// either direction closed on its own by CloseWrite. Use it with wsd.NewConn, or to play a peer byte by byte.
+// Transport returns the two ends of a byte stream in memory. Like a TCP connection, it is buffered, has deadlines, and
+// can be closed in one direction by CloseWrite. Use it with wsd.NewConn, or to play a peer byte by byte.
 func Transport() (a, b *End) {
 	x, y := newStream(), newStream()
 	return &End{in: x, out: y}, &End{in: y, out: x}
@@ -57,7 +57,7 @@ func Transport() (a, b *End) {
 // End is one end of a Transport. It is safe for concurrent use.
 type End struct{ in, out *stream }
 
-// Read reads what the other end has written, and waits while there is nothing: io.EOF behind the last byte.
+// Read reads what the other end has written, and waits while there is nothing. After the last byte it returns io.EOF.
 func (e *End) Read(p []byte) (int, error) { return e.in.read(p) }
 
 // Write writes all of p, and waits while the buffer is full. Once the other end is closed it returns io.ErrClosedPipe.
@@ -69,7 +69,7 @@ func (e *End) CloseWrite() error {
 	return nil
 }
 
-// Close closes both directions. Calls that wait on either end return, at this one with net.ErrClosed.
+// Close closes both directions. Calls waiting on either end return, on this end with net.ErrClosed.
 func (e *End) Close() error {
 	e.in.abandon()
 	e.out.end(io.EOF)
@@ -83,7 +83,8 @@ func (e *End) SetDeadline(t time.Time) error {
 	return nil
 }
 
-// SetReadDeadline makes a Read that waits at t, or begins later, fail with os.ErrDeadlineExceeded; the zero time ends that.
+// SetReadDeadline makes a Read that is waiting at t, or begins later, fail with os.ErrDeadlineExceeded. The zero time
+// means no deadline.
 func (e *End) SetReadDeadline(t time.Time) error {
 	e.in.readDeadline.set(e.in, t)
 	return nil
@@ -100,7 +101,7 @@ type stream struct {
 	mu            sync.Mutex
 	changed       sync.Cond
 	data          []byte
-	ended         error // what a reader gets behind the data
+	ended         error // what a reader gets after the data
 	abandoned     bool  // the reader has closed
 	readDeadline  deadline
 	writeDeadline deadline
@@ -191,7 +192,7 @@ func (s *stream) write(p []byte) (n int, err error) {
 	}
 }
 
-// end is the writer's: no more data comes.
+// end is called by the writer: no more data comes.
 func (s *stream) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +203,7 @@ func (s *stream) end(err error) {
 	s.changed.Broadcast()
 }
 
-// abandon is the reader's: no more data is taken.
+// abandon is called by the reader: no more data is taken.
 func (s *stream) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

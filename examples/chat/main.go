@@ -1,10 +1,10 @@
-// Chat is a server with rooms: what is said in a room goes to all who are in it. It is the example for handlers that need
-// the request, to know who is asking, and for messages to many of whom some are slow.
+// Chat is a server with rooms: what is said in a room goes to everyone in it. It is the example for handlers that need
+// the request, to know who is asking, and for sending messages to many clients of which some are slow.
 //
 //	go run ./examples/chat [-addr 127.0.0.1:8080]
 //
-// The first line on standard output is the URL of a page to talk from, once the server listens. The socket of a room is at
-// /rooms/ROOM?name=NAME: it takes texts, and sends lines in JSON.
+// Once the server listens, the first line on standard output is the URL of a page to chat from. The socket of a room is
+// at /rooms/ROOM?name=NAME: it takes texts, and sends lines in JSON.
 package main
 
 import (

@@ -2,8 +2,8 @@
 //
 //	go run ./examples/client URL [TEXT]
 //
-// TEXT is "Hi" where it is left out. The exit status is 0 after an answer, 1 where none came, and 2 where the command
-// line is wrong. Ctrl-C ends the waiting and closes the connection with 1001.
+// TEXT defaults to "Hi". The exit status is 0 after an answer, 1 if none came, and 2 if the command line is wrong. Ctrl-C
+// stops waiting and closes the connection with 1001.
 package main
 
 import (

@@ -1,9 +1,9 @@
-// Echo is a WebSocket server that sends back every message as it came, with a page to try it from a browser. It is the
-// example to copy a server from: limits, origin check, keepalive and an orderly shutdown are all in it.
+// Echo is a WebSocket server that sends every message back unchanged, with a page to try it from a browser. It is the
+// example to copy for a server: limits, origin check, keepalive and an orderly shutdown are all in it.
 //
 //	go run ./examples/echo [-addr 127.0.0.1:8080] [-compress]
 //
-// The first line on standard output is the page's URL, once the server listens. The socket is at /echo.
+// Once the server listens, the first line on standard output is the page's URL. The socket is at /echo.
 package main
 
 import (

@@ -2,7 +2,7 @@
 //
 //	go run ./examples/feed [-url ws://host/path] [TOPIC...]
 //
-// Without -url it starts a feed of its own, which drops its client every quarter of a minute. Ctrl-C ends it.
+// Without -url it starts its own feed, which drops its client every 15 seconds. Ctrl-C ends it.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command pool has 8 workers do requests over 3 pooled connections, to an echo server that it starts itself and restarts
-// in the middle, and prints what the pool did. Every request is answered.
+// Command pool has 8 workers send requests over 3 pooled connections to an echo server, which it starts itself and
+// restarts midway, and prints what the pool did. Every request is answered.
 //
 //	go run ./examples/pool [-requests 20000] [-outage 500ms]
 package main

@@ -1,5 +1,5 @@
-// Package backoff says how long to wait before the next try: exponential backoff with full jitter, and what a server
-// asks for itself. It has two users, Redial and the pool, and so much code that a dependency would be longer.
+// Package backoff says how long to wait before the next try: exponential backoff with full jitter, and what a server asks
+// for. It has two users, Redial and the pool, and is shorter than a dependency would be.
 package backoff
 
 import (

@@ -1,8 +1,8 @@
-// Covercheck fails where a cover profile stays below a threshold.
+// Covercheck fails if a cover profile stays below a threshold.
 //
 //	go run ./internal/covercheck PROFILE PERCENT [FILE...]
 //
-// It counts the statements of the named files, all of them where none is named, as go tool cover does, and prints the
+// It counts the statements of the named files, or of all files if none is named, as go tool cover does, and prints the
 // share that the tests ran. A name is the end of a path in the profile, from a slash on. Status 1 means too little.
 package main
 

@@ -1,11 +1,11 @@
-// Doccheck reports what the project's documentation rules find missing in Go source.
+// Doccheck reports what Go source lacks by the project's documentation rules.
 //
 //	go run ./internal/doccheck [DIR]
 //
-// Below DIR, the current directory by default, every exported function, method, type, constant and variable needs a
-// doc comment, every package a package comment, and every file but tests a comment at its top that says what the file is
-// for. Only one file of a package may have that comment touch the package clause: go doc prints it as the package's. The
-// program prints a line for each finding and ends with status 1 where there are any.
+// Below DIR, the current directory by default, every exported function, method, type, constant and variable needs a doc
+// comment, every package a package comment, and every file other than tests a comment at its top that says what the file
+// is for. Only one file of a package may have that comment directly above the package clause: go doc prints it as the
+// package's. The program prints a line for each finding and exits with status 1 if there are any.
 package main
 
 import (
@@ -70,7 +70,7 @@ func check(root string) ([]string, error) {
 	return findings, err
 }
 
-// checkPackage judges the files of one package. Tests are left out: nobody reads their documentation but with the code.
+// checkPackage checks the files of one package, except tests: their documentation is read only together with the code.
 func checkPackage(fset *token.FileSet, files []*ast.File) (findings []string) {
 	report := func(pos token.Pos, problem string) {
 		at := fset.Position(pos)
@@ -106,7 +106,7 @@ func checkPackage(fset *token.FileSet, files []*ast.File) (findings []string) {
 	return findings
 }
 
-// opensWithComment reports whether a comment in words stands above the package clause, or below it ahead of all else.
+// opensWithComment reports whether there is a comment in words above the package clause, or directly below it.
 func opensWithComment(file *ast.File) bool {
 	end := file.FileEnd
 	if len(file.Decls) > 0 {
@@ -130,7 +130,7 @@ func opensWithComment(file *ast.File) bool {
 	return false
 }
 
-// isPackageComment reports whether a comment is meant as the package's: a command's begins as it likes.
+// isPackageComment reports whether a comment is meant as the package's: a command's may begin differently.
 func isPackageComment(file *ast.File) bool {
 	return strings.HasPrefix(file.Doc.Text(), "Package "+file.Name.Name+" ")
 }
@@ -159,7 +159,7 @@ func checkDecl(decl ast.Decl, report func(token.Pos, string)) {
 	}
 }
 
-// receiverExported reports whether a function is none of an unexported type's methods, which go doc does not show.
+// receiverExported reports whether a function is not a method of an unexported type, which go doc does not show.
 func receiverExported(decl *ast.FuncDecl) bool {
 	if decl.Recv == nil {
 		return true

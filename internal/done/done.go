@@ -1,4 +1,4 @@
-// Package done says why a context is done. It has two users, the calls of a connection and those of a pool.
+// Package done says why a context is done. It has two users: the calls of a connection and those of a pool.
 package done
 
 import (
@@ -6,8 +6,8 @@ import (
 	"errors"
 )
 
-// Why returns why ctx is done, as an error that reads as context.Cause(ctx) and matches that and ctx.Err(). So whoever
-// looks for context.Canceled finds it where somebody has given another cause too, as an errgroup does.
+// Why returns why ctx is done, as an error that reads as context.Cause(ctx) and matches that and ctx.Err(). So errors.Is
+// finds context.Canceled even if somebody has given another cause, as an errgroup does.
 func Why(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {

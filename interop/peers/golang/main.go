@@ -1,5 +1,5 @@
-// Golang is each of the Go libraries as a peer: "golang gorilla server", "golang coder client" and so on. How peers are told
-// what to do, and how they tell what happened, is in peer.mjs.
+// Golang runs each of the Go libraries as a peer: "golang gorilla server", "golang coder client" and so on. peer.mjs
+// describes how peers are told what to do, and how they report what happened.
 package main
 
 import (
