@@ -217,7 +217,7 @@ func TestAcceptKeepsFramesBehindTheHandshake(t *testing.T) {
 	require.Equal(t, "\x81\x05Hello\x81\x05Hello", string(echo[:]))
 }
 
-// hidden is a middleware's ResponseWriter, which shows what it wraps to http.ResponseController alone.
+// hidden is a middleware's ResponseWriter, which shows what it wraps only to http.ResponseController.
 type hidden struct{ inner http.ResponseWriter }
 
 func (h hidden) Header() http.Header         { return h.inner.Header() }
@@ -327,7 +327,7 @@ func TestAcceptChecksOrigins(t *testing.T) {
 	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"a.example"}}, "Origin: https://a.example"))
 	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"*"}}, "Origin: null"))
 
-	// The function decides alone.
+	// Only the function decides.
 	asked := make(chan string, 1)
 	decide := func(answer bool) *wsd.AcceptOptions {
 		return &wsd.AcceptOptions{Origins: []string{"*"}, CheckOrigin: func(r *http.Request) bool {
@@ -380,7 +380,7 @@ func TestIsUpgrade(t *testing.T) {
 	}
 }
 
-// hijacked hands over a connection of the test's, with or without buffers.
+// hijacked hands over a connection of the test, with or without buffers.
 type hijacked struct {
 	*httptest.ResponseRecorder
 	conn net.Conn
@@ -416,8 +416,8 @@ func TestAcceptGivesUpOnAClientThatDoesNotRead(t *testing.T) {
 	})
 }
 
-// Answers to earlier requests may have filled the socket of a client that asks and does not read, so that there is no room
-// for the shortest 101 either.
+// Answers to earlier requests may have filled the socket of a client that asks but does not read, so that there is no
+// room even for the shortest 101.
 func TestAcceptGivesUpOnAFullSocket(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -457,8 +457,8 @@ func TestAcceptClearsTheDeadlineOfTheHandshake(t *testing.T) {
 	})
 }
 
-// A server's WriteTimeout may be over when a handshake is accepted, and not every ResponseWriter takes it off a connection
-// that it hands over.
+// A server's WriteTimeout may have passed when a handshake is accepted, and not every ResponseWriter clears the deadline
+// of a connection that it hands over.
 func TestAcceptTakesOffADeadlineThatIsOver(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1} {
 		client, server := tcpPair(t)
@@ -493,7 +493,7 @@ func TestAcceptTakesEarlyFramesFromTheBuffersOfAnyHijacker(t *testing.T) {
 	require.Equal(t, "Hello", string(m.Data))
 }
 
-// A request that trickles is http.Server's to bound, as the documentation of AcceptOptions.HandshakeTimeout says.
+// It is up to http.Server to bound a request that trickles, as the documentation of AcceptOptions.HandshakeTimeout says.
 func TestATricklingHandshakeIsBoundedByReadHeaderTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := newPipeListener()
@@ -516,7 +516,7 @@ func TestATricklingHandshakeIsBoundedByReadHeaderTimeout(t *testing.T) {
 	})
 }
 
-// pipeListener is a network in memory, fit for synctest.
+// pipeListener is a network in memory, suitable for synctest.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}

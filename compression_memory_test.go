@@ -14,8 +14,8 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// TestCompressionIdleMemory holds what 1,000 idle connections keep for compression, beside the same connections without:
-// the window of what they received, what a dictionary takes of what they sent, and at most 2 KiB more.
+// TestCompressionIdleMemory checks what 1,000 idle connections keep for compression, compared with the same connections
+// without it: the window of what they received, what a dictionary takes of what they sent, and at most 2 KiB more.
 func TestCompressionIdleMemory(t *testing.T) {
 	const connections = 1000
 	message := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressAlways}
@@ -47,7 +47,7 @@ func TestCompressionIdleMemory(t *testing.T) {
 		}
 		return each
 	}
-	measure(&noTakeover, 1000) // what the first connections make for all
+	measure(&noTakeover, 1000) // what the first connections allocate for all
 	alone := measure(&noTakeover, 1000)
 	without := measure(nil, 1000)
 	t.Logf("no takeover: %d bytes a connection, %d without compression", alone, without)

@@ -1,4 +1,4 @@
-// compression_test.go holds what compression and prepared messages promise on connections.
+// compression_test.go tests what compression and prepared messages promise on connections.
 
 package wsd_test
 
@@ -56,7 +56,7 @@ func prose(seed uint64, size int) []byte {
 
 var noTakeover = wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true}
 
-// TestCompressedEcho holds that messages of all sizes, from several senders, come back as they went, under whatever was
+// TestCompressedEcho checks that messages of all sizes, from several senders, come back as they went, under whatever was
 // negotiated.
 func TestCompressedEcho(t *testing.T) {
 	for name, compression := range map[string]wsd.Compression{
@@ -105,7 +105,7 @@ func TestCompressedEcho(t *testing.T) {
 	}
 }
 
-// TestCompressionNegotiated holds that Dial and Accept agree on what both were told, say so, and then keep to it.
+// TestCompressionNegotiated checks that Dial and Accept agree on what both were told, say so, and then keep to it.
 func TestCompressionNegotiated(t *testing.T) {
 	const x = "permessage-deflate"
 	for name, test := range map[string]struct {
@@ -151,7 +151,7 @@ func TestCompressionNegotiated(t *testing.T) {
 	}
 }
 
-// TestCompressedFrames holds what goes over the wire: RSV1 where a message is compressed, and data that others read.
+// TestCompressedFrames checks what goes over the wire: RSV1 if a message is compressed, and data that others can read.
 func TestCompressedFrames(t *testing.T) {
 	long, short := prose(1, 2000), prose(2, 511)
 	c, p := servedConn(t, wsd.Config{Compression: &wsd.Compression{}})
@@ -168,7 +168,7 @@ func TestCompressedFrames(t *testing.T) {
 	require.Less(t, len(f.payload), len(long)/3)
 	require.Equal(t, long, inflated(t, f.payload, nil))
 
-	// RFC 7692, section 7.1.1: what went before is referred to, but not what went uncompressed.
+	// RFC 7692, section 7.1.1: a message refers to earlier ones, but not to those sent uncompressed.
 	again := send(long, wsd.CompressAuto)
 	require.Less(t, len(again.payload), len(f.payload)/3)
 	require.Equal(t, long, inflated(t, again.payload, long))
@@ -179,8 +179,8 @@ func TestCompressedFrames(t *testing.T) {
 	require.Equal(t, byte(0xC1), send(nil, wsd.CompressAlways).first)
 }
 
-// TestCompressedSendIsCancelled holds that a message which was compressed and then not sent does no harm to those behind
-// it: none refers to it.
+// TestCompressedSendIsCancelled checks that a message that was compressed and then not sent does no harm to later ones:
+// none refers to it.
 func TestCompressedSendIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := wsd.Config{Compression: &wsd.Compression{}, PingInterval: -1, SendQueue: 1 << 20}
@@ -231,8 +231,8 @@ func TestCompressedSendIsCancelled(t *testing.T) {
 	})
 }
 
-// TestCompressedFramesAreCut holds that a compressed message of megabytes goes in frames that control frames can go
-// between, with RSV1 on the first alone (RFC 7692, section 6.1).
+// TestCompressedFramesAreCut checks that a compressed message of megabytes is sent in frames, with control frames
+// possible in between, and with RSV1 only on the first (RFC 7692, section 6.1).
 func TestCompressedFramesAreCut(t *testing.T) {
 	data := make([]byte, 3<<20)
 	random := rand.New(rand.NewPCG(9, 9))
@@ -259,7 +259,7 @@ func TestCompressedFramesAreCut(t *testing.T) {
 	}
 }
 
-// TestCompressedViolations holds with which code each violation of RFC 7692 is answered.
+// TestCompressedViolations checks with which code each violation of RFC 7692 is answered.
 func TestCompressedViolations(t *testing.T) {
 	hello := deflated(t, []byte("Hello"))
 	for name, test := range map[string]struct {
@@ -356,7 +356,7 @@ func TestSendPrepared(t *testing.T) {
 	}
 }
 
-// TestSendPreparedMasks holds that clients do not share masking keys (RFC 6455, section 5.3).
+// TestSendPreparedMasks checks that clients do not share masking keys (RFC 6455, section 5.3).
 func TestSendPreparedMasks(t *testing.T) {
 	prepared := wsd.Prepare(wsd.Message{Type: wsd.BinaryMessage, Data: prose(1, 3000)})
 	seen := map[string]bool{}
@@ -398,7 +398,7 @@ func TestSendPreparedRefuses(t *testing.T) {
 	require.ErrorIs(t, c.SendPrepared(t.Context(), fine), wsd.ErrClosed)
 }
 
-// TestSendPreparedAtOnce holds that a Prepared serves connections of all kinds at the same time.
+// TestSendPreparedAtOnce checks that a Prepared serves connections of all kinds at the same time.
 func TestSendPreparedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := wsd.Message{Type: wsd.TextMessage, Data: prose(7, 5000)}

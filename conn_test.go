@@ -307,7 +307,7 @@ func TestSendWaitsWhileTheQueueIsFull(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, wsd.StateOpen, c.State(), "a Send that waits does no harm")
 
-		// All that was accepted arrives, and nothing of what was not.
+		// Everything that was accepted arrives, and nothing else.
 		require.NoError(t, c.Send(contextReading(t, p, accepted), wsd.Text("next")))
 		require.Equal(t, text("next"), p.receive())
 	})
@@ -322,7 +322,7 @@ func contextReading(t *testing.T, p *peer, accepted int) context.Context {
 	return t.Context()
 }
 
-// Who leaves the line makes room for those behind, whether or not anything is written meanwhile.
+// A sender that leaves the line makes room for those behind it, whether or not anything is written meanwhile.
 func TestSenderThatLeavesLetsTheNextOneIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{SendQueue: 1000, PingInterval: -1})
@@ -855,7 +855,7 @@ func TestErrorsAreNotPrefixedTwice(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, net.ErrClosed)
 	}
-	// A message that is not brought to its end has an error within the cause.
+	// A message that is not completed has an error within the cause.
 	cut := c.Writer(t.Context(), wsd.TextMessage)
 	_, err := cut.Write([]byte("\xC3"))
 	require.NoError(t, err)
@@ -1070,7 +1070,7 @@ func TestTransportsThatMisbehave(t *testing.T) {
 		<-c.Closed()
 		require.ErrorIs(t, c.CloseEvent().Err, io.EOF)
 	})
-	// As a tunnel does that runs over another connection.
+	// As in a tunnel that runs over another connection.
 	violation := &wsd.ProtocolError{Code: wsd.StatusProtocolError, Section: "5.2", Problem: "not here"}
 	for name, failed := range map[string]error{
 		"a Read that fails with somebody else's violation":         violation,
@@ -1118,8 +1118,8 @@ func TestUnbufferedMessages(t *testing.T) {
 	require.Equal(t, text("b"), p.receive())
 }
 
-// A stream cut anywhere, written with pauses that let the connection run, gives the same echo. Long messages follow each
-// other in it, and short ones follow them, for they are read in different ways.
+// A stream cut anywhere, written with pauses that let the connection run, gives the same echo. It has long messages after
+// each other and short ones after long ones, because these are read in different ways.
 func TestEchoOfAStreamInPieces(t *testing.T) {
 	for _, role := range []wsd.Role{wsd.ServerRole, wsd.ClientRole} {
 		t.Run(role.String(), func(t *testing.T) {
@@ -1169,8 +1169,8 @@ type readWriteCloser struct {
 	io.WriteCloser
 }
 
-// TestContextsWithACause holds that a call which its context has ended says why, and that it was the context, for those
-// who look for that alone: an errgroup's context has the first error of the group for its cause.
+// TestContextsWithACause checks that a call ended by its context says why, and also matches the context's error: an
+// errgroup's context has the first error of the group as its cause.
 func TestContextsWithACause(t *testing.T) {
 	enough := errors.New("enough")
 	for _, when := range []string{"before the call", "during the call"} {
@@ -1219,8 +1219,8 @@ func TestContextsWithACause(t *testing.T) {
 	}
 }
 
-// A transport that cannot tell whether there is something to read is waited at with a small buffer, also behind a message
-// that was read straight into its place.
+// Over a transport that cannot tell whether there is something to read, the reader waits with a small buffer, also after
+// a message that was read straight into its place.
 func TestIdleConnectionsKeepNoBurstBuffer(t *testing.T) {
 	const conns, burst = 50, 64 << 10 // bytes
 	servers, peers := make([]*wsd.Conn, conns), make([]*peer, conns)

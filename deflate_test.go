@@ -116,7 +116,7 @@ func TestDeflateViolations(t *testing.T) {
 	}
 }
 
-// TestDeflateTrailingData holds that what follows a final block is one more block (RFC 7692, section 7.2.3.4), with the
+// TestDeflateTrailingData checks that what follows a final block is one more block (RFC 7692, section 7.2.3.4), with the
 // same window, and that a final block may end a message without the byte that makes the tail a block.
 func TestDeflateTrailingData(t *testing.T) {
 	final := "\xf3\x48\xcd\xc9\xc9\x07\x00"
@@ -168,7 +168,7 @@ func TestDeflateWants(t *testing.T) {
 	require.Nil(t, newInflater(ServerRole, nil))
 }
 
-// talk is what one side says over a connection: messages of all kinds, short and long, some of them repeated.
+// talk is what one side sends over a connection: messages of all kinds, short and long, some of them repeated.
 func talk(seed uint64) [][]byte {
 	random := rand.New(rand.NewPCG(seed, 1))
 	var messages [][]byte
@@ -186,8 +186,8 @@ func talk(seed uint64) [][]byte {
 	return append(messages, nil, []byte("x"), sample("text", 50))
 }
 
-// TestDeflateReadByOthers holds that the standard library reads what is compressed here, given no more of what went
-// before than the window that was negotiated, and that no distance is longer than that window.
+// TestDeflateReadByOthers checks that the standard library reads what is compressed here, given no more of the earlier
+// messages than the window that was negotiated, and that no distance is longer than that window.
 func TestDeflateReadByOthers(t *testing.T) {
 	for bits := minWindowBits; bits <= maxWindowBits; bits++ {
 		for _, alone := range []bool{false, true} {
@@ -222,7 +222,7 @@ func TestDeflateReadByOthers(t *testing.T) {
 	}
 }
 
-// TestDeflateReadsOthers holds that what the standard library compresses is read here, with and without takeover. Its
+// TestDeflateReadsOthers checks that what the standard library compresses is read here, with and without takeover. Its
 // compressor has one window, so for smaller ones it is given no more than the window may hold.
 func TestDeflateReadsOthers(t *testing.T) {
 	for bits := minWindowBits; bits <= maxWindowBits; bits++ {
@@ -257,8 +257,8 @@ func TestDeflateReadsOthers(t *testing.T) {
 	}
 }
 
-// TestDeflateKeepsTheWindow holds that a distance beyond the window that was negotiated is no longer known, though it lies
-// in the same message, and that one message is not referred to by the next without takeover.
+// TestDeflateKeepsTheWindow checks that a distance beyond the negotiated window is refused even within the same message,
+// and that without takeover one message does not refer to the previous one.
 func TestDeflateKeepsTheWindow(t *testing.T) {
 	far := append(append(sample("random", 300), make([]byte, 300)...), sample("random", 300)...)
 	compressed := deflateStd(t, 9, far)[0]
@@ -281,8 +281,8 @@ func TestDeflateKeepsTheWindow(t *testing.T) {
 	requireCode(t, err, StatusInvalidPayload)
 }
 
-// TestDeflateLimit holds that a message of exactly MaxMessageSize passes and one of a byte more does not, however it
-// compresses, is cut, and refers to the one before.
+// TestDeflateLimit checks that a message of exactly MaxMessageSize passes and one that is a byte longer does not, however
+// it compresses, is cut, and refers to the one before.
 func TestDeflateLimit(t *testing.T) {
 	const limit = 100_000
 	for _, kind := range sampleKinds {
@@ -335,7 +335,7 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// zeroBomb inflates to count MiB of zeros. A flushed MiB of them refers to nothing before it, so that it can come again.
+// zeroBomb inflates to count MiB of zeros. A flushed MiB of zeros refers to nothing before it, so it can be repeated.
 func zeroBomb(t testing.TB, count int) []byte {
 	t.Helper()
 	return bytes.Repeat(append(deflateStd(t, flate.BestCompression, make([]byte, 1<<20))[0], deflateTail...), count)
@@ -359,14 +359,14 @@ func TestDeflateBomb(t *testing.T) {
 			}
 		})
 		requireCode(t, err, StatusMessageTooBig)
-		// The bomb itself arrives, with its frames made here; of what it inflates to there is no more than the limit, and
-		// the buffers of a quarter that size each that it was copied out of.
+		// The allocation includes the bomb itself, with its frames, which are made here; of the inflated data there is no
+		// more than the limit, plus the outgrown buffers, each a quarter of the next one's size.
 		require.Less(t, used, uint64(8*len(bomb)+2*int(limit)+1<<20), "limit %d", limit)
 	}
 }
 
-// TestDeflateEmptyBlocks holds that blocks without data do not go on for ever: neither in one message's bytes, nor in its
-// fragments.
+// TestDeflateEmptyBlocks checks that blocks without data cannot go on for ever: neither in one message's bytes, nor in
+// its fragments.
 func TestDeflateEmptyBlocks(t *testing.T) {
 	const limit = 1000
 	for name, block := range map[string]string{
@@ -402,8 +402,8 @@ func TestDeflateCompressedLimit(t *testing.T) {
 	require.Equal(t, []string{"Hello"}, texts(messages))
 }
 
-// TestDeflateConnectionsShare holds that connections which take turns with the same compressors, at once and one after
-// the other, each keep their own stream.
+// TestDeflateConnectionsShare checks that connections that share compressors, concurrently and in turn, each keep their
+// own stream.
 func TestDeflateConnectionsShare(t *testing.T) {
 	var group sync.WaitGroup
 	for g := range 4 {
@@ -435,8 +435,8 @@ func TestDeflateConnectionsShare(t *testing.T) {
 	group.Wait()
 }
 
-// TestDeflateCompressorLeftBehind holds that a compressor is not taken for up to date once another has taken its place and
-// messages have gone past it.
+// TestDeflateCompressorLeftBehind checks that a compressor is not taken for up to date once another has replaced it and
+// it has missed messages.
 func TestDeflateCompressorLeftBehind(t *testing.T) {
 	agreed := &Compression{Level: 4} // no other test uses so many of these that they are not found again
 	d, i := newDeflater(ServerRole, agreed), newInflater(ClientRole, agreed)
@@ -468,7 +468,7 @@ func TestDeflateCompressorLeftBehind(t *testing.T) {
 	}
 }
 
-// FuzzDeflate holds that inflating undoes deflating, over many messages, at any settings.
+// FuzzDeflate checks that inflating undoes deflating, over many messages, at any settings.
 func FuzzDeflate(f *testing.F) {
 	for level := range 10 {
 		f.Add(uint8(level), uint8(level), level%2 == 0, uint16(500), []byte(strings.Join(texts([]Message{{Data: sample("text", 5000)}, {Data: sample("runs", 5000)}}), "")))
@@ -488,7 +488,7 @@ func FuzzDeflate(f *testing.F) {
 	})
 }
 
-// FuzzParserCompressed holds that whatever frames come, messages are within the limit and errors are typed.
+// FuzzParserCompressed checks that whatever frames come, messages are within the limit and errors are typed.
 func FuzzParserCompressed(f *testing.F) {
 	for _, kind := range sampleKinds {
 		f.Add(frameBytes(byte(OpBinary)|rsv1Bit|finBit, deflateStd(f, 9, sample(kind, 3000))[0], ServerRole), uint16(100))
@@ -596,7 +596,7 @@ func TestDeflateChoose(t *testing.T) {
 		require.Equal(t, test.answer, answer, "%q", test.offers)
 		require.Equal(t, test.agreed, agreed, "%q", test.offers)
 		if agreed != nil {
-			// What a server answers, a client takes that offered as much.
+			// A client that made the offer accepts what the server answers.
 			offered := test.want
 			offered.ServerNoContextTakeover, offered.ServerMaxWindowBits = false, 0
 			if !strings.Contains(answer, clientMaxBits) {
@@ -613,7 +613,8 @@ func TestDeflateChoose(t *testing.T) {
 	require.Empty(t, malformed)
 }
 
-// RFC 6455, section 9.1: what breaks the grammar fails the connection, wherever it stands and whoever could do without it.
+// RFC 6455, section 9.1: what breaks the grammar fails the connection, wherever it is and even if the extension is not
+// wanted.
 func TestDeflateChooseFailsOnBrokenGrammar(t *testing.T) {
 	const x = "permessage-deflate"
 	for _, broken := range []string{
@@ -684,8 +685,8 @@ func TestDeflateCheck(t *testing.T) {
 	}
 }
 
-// TestDeflateHeaderIsReadInOnePass feeds a server and a client what would take minutes to read more than a few times,
-// or to make a list of.
+// TestDeflateHeaderIsReadInOnePass feeds a server and a client what would take minutes to read more than a few times, or
+// to turn into a list.
 func TestDeflateHeaderIsReadInOnePass(t *testing.T) {
 	const size = 1 << 20
 	for _, unit := range []string{",", ";", `"`, `\`, "=", " ", "\t", "a", "a,", "a;", `"a`, `",`, `"\`, `a="`, `a="a",`, `a;b="\"`, "a;a=a,", " ,\t", "permessage-deflate;",

@@ -68,7 +68,7 @@ func TestDialSchemes(t *testing.T) {
 	}
 }
 
-// RFC 6455, section 4.1: what the request has to be.
+// RFC 6455, section 4.1: what the request must be.
 func TestDialSendsTheHandshakeOfTheRFC(t *testing.T) {
 	addr, heads := answering(t, func(string) string { return "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" })
 	_, _, err := wsd.Dial(t.Context(), "ws://"+addr+"/chat?room=1", &wsd.DialOptions{Subprotocols: []string{"b", "a"}})
@@ -93,7 +93,7 @@ func TestDialSendsTheHandshakeOfTheRFC(t *testing.T) {
 	require.NotContains(t, <-heads, key[:24], "a nonce is for one handshake")
 }
 
-// What the request line and Host say of a URL, and of one that a redirect leads to.
+// What the request line and Host contain for a URL, and for one that a redirect leads to.
 func TestDialSendsWhatTheURLMeans(t *testing.T) {
 	for _, test := range []struct{ name, url, target, host string }{
 		{"RFC 6455, 3: no path", "ws://example.com?a=b", "/?a=b", "example.com"},
@@ -134,7 +134,7 @@ func TestDialSendsWhatTheURLMeans(t *testing.T) {
 	}
 }
 
-// answering is a server that answers each connection's first request with what answer makes of its key, and closes the
+// answering is a server that answers each connection's first request with what answer returns for its key, and closes the
 // connection when the client does.
 func answering(t *testing.T, answer func(accept string) string) (addr string, heads <-chan string) {
 	t.Helper()
@@ -424,7 +424,7 @@ func TestDialFollowsRedirects(t *testing.T) {
 		redirects.Close()
 	}
 
-	// Within the origin they stay, those of the URL too.
+	// Within the origin the credentials stay, including those of the URL.
 	keys := make(chan string, 2)
 	mux := http.NewServeMux()
 	var origin *httptest.Server
@@ -475,7 +475,7 @@ func TestDialKeepsCredentialsFromOriginsPassedThrough(t *testing.T) {
 	first, second = wsURL(homeServer)+"/first", wsURL(awayServer)+"/second"
 	third, back = "/third", homeServer.URL+"/back"
 
-	// A policy that brings the whole header back, as is often seen, changes nothing.
+	// A policy that restores the whole header, as is often seen, changes nothing.
 	client := &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		req.Header = via[0].Header.Clone()
 		return nil
@@ -721,7 +721,7 @@ func TestDialIsBoundedAgainstTLSThatNeverAnswers(t *testing.T) {
 		}}}
 		_, _, err := wsd.Dial(t.Context(), "wss://in.memory", &wsd.DialOptions{HTTPClient: client})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		<-ended // net/http by itself would go on with the TLS handshake for ever
+		<-ended // net/http alone would continue the TLS handshake for ever
 	})
 }
 
@@ -876,7 +876,7 @@ type otherConn struct{ net.Conn }
 
 func (otherConn) SetReadDeadline(time.Time) error { return nil }
 
-// halfConn tells of CloseWrite.
+// halfConn reports calls to CloseWrite.
 type halfConn struct {
 	*net.TCPConn
 	closedWrite chan struct{}
@@ -904,11 +904,11 @@ func TestDialKeepsCloseWriteOfAConnectionOfAnotherMake(t *testing.T) {
 	require.Equal(t, wsd.StatusProtocolError, conn.CloseEvent().Code)
 }
 
-// stuckConn is a connection whose peer reads nothing, once it is told so.
+// stuckConn is a connection whose peer stops reading when told to.
 type stuckConn struct {
 	net.Conn
 	stuck  atomic.Bool
-	waited atomic.Bool // for longer than anybody may who aborts
+	waited atomic.Bool // for longer than an abort may take
 	once   sync.Once
 	closed chan struct{}
 }
@@ -933,8 +933,8 @@ func (c *stuckConn) Close() error {
 	return c.Conn.Close()
 }
 
-// Closing a TLS connection takes a write, for which crypto/tls has five seconds: CloseNow has to close what is at the
-// bottom, below each TLS there is.
+// Closing a TLS connection takes a write, for which crypto/tls allows five seconds: CloseNow has to close the innermost
+// connection, below every layer of TLS.
 func TestCloseNowOverTLSDoesNotWaitForThePeer(t *testing.T) {
 	server := httptest.NewTLSServer(echoHandler(nil, nil))
 	defer server.Close()
@@ -974,7 +974,7 @@ func TestDialThroughAUnixSocket(t *testing.T) {
 	requireEcho(t, dialed(t, "ws://localhost/", &wsd.DialOptions{HTTPClient: client}), "over a unix socket")
 }
 
-// connectProxy is a small HTTP proxy that knows CONNECT alone, and asks for a password where it has one.
+// connectProxy is a small HTTP proxy that knows only CONNECT, and asks for a password if it has one.
 type connectProxy struct {
 	password string
 	targets  chan string
@@ -1057,7 +1057,7 @@ func TestDialThroughAnHTTPProxy(t *testing.T) {
 		require.Empty(t, proxy.targets)
 	}
 
-	// What else the transport can say about CONNECT holds for ws too.
+	// The transport's other settings for CONNECT apply to ws too.
 	answers := make(chan int, 1)
 	conn = dialed(t, wsURL(plain), through("http://user:open@"+addr, func(t *http.Transport) {
 		t.GetProxyConnectHeader = func(_ context.Context, _ *url.URL, target string) (http.Header, error) {
@@ -1170,7 +1170,7 @@ func TestDialIsBoundedAgainstAProxyThatTrickles(t *testing.T) {
 	})
 }
 
-// serveSOCKS5 is a proxy as RFC 1928 has it, without authentication and for one connection.
+// serveSOCKS5 is a proxy by RFC 1928, without authentication and for one connection.
 func serveSOCKS5(listener net.Listener, targets chan<- string) {
 	client, err := listener.Accept()
 	if err != nil {
@@ -1255,7 +1255,7 @@ func TestDialThroughAProxyByTheDeprecatedDial(t *testing.T) {
 	require.EqualValues(t, 1, calls.Load())
 }
 
-// A unix socket is a matter of the transport's DialContext.
+// To connect to a unix socket, set the transport's DialContext.
 func ExampleDial_unixSocket() {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -1271,7 +1271,7 @@ func ExampleDial_unixSocket() {
 	// Output: nobody listens
 }
 
-// A TLS configuration, here with a root certificate of one's own, is a matter of the transport too.
+// A TLS configuration, here with its own root certificate, is set in the transport too.
 func ExampleDial_tls() {
 	server := httptest.NewTLSServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
 		_ = conn.Send(conn.Context(), wsd.Text("hello over TLS"))
@@ -1293,7 +1293,7 @@ func ExampleDial_tls() {
 	// Output: hello over TLS
 }
 
-// A proxy, HTTP or SOCKS5, is used as the environment has it, or as the transport does.
+// A proxy, HTTP or SOCKS5, is taken from the environment or from the transport.
 func ExampleDial_proxy() {
 	server := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
 		_ = conn.Send(conn.Context(), wsd.Text("hello through a proxy"))
@@ -1316,7 +1316,7 @@ func ExampleDial_proxy() {
 	// Output: hello through a proxy
 }
 
-// A handshake that fails tells what the server had to say.
+// The error of a failed handshake tells what the server said.
 func ExampleHandshakeError() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "members only", http.StatusForbidden)

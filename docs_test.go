@@ -1,4 +1,5 @@
-// docs_test.go holds the documents to the code: their Go compiles, their links lead somewhere, the tests they name exist.
+// docs_test.go checks the documents against the code: their Go compiles, their links lead somewhere, the tests they name
+// exist.
 
 package wsd_test
 
@@ -37,8 +38,8 @@ func documents(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestDocumentedGoCompiles type-checks the Go blocks of the documents, each as the body of a function that has been
-// given what such a piece of code is about.
+// TestDocumentedGoCompiles type-checks the Go blocks of the documents, each as the body of a function whose parameters
+// are what such a piece of code uses.
 func TestDocumentedGoCompiles(t *testing.T) {
 	const frame = `package p
 import (

@@ -53,7 +53,7 @@ func Example() {
 	// 1000 (normal closure)
 }
 
-// One select waits for all that can happen. Messages is drained in any case: when it is closed, everything that
+// One select waits for everything that can happen. Messages is drained in any case: when it is closed, everything that
 // arrived has been seen, and Receive or CloseEvent tell why there is no more.
 func Example_select() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -102,13 +102,13 @@ func Example_proxy() {
 	pipe := func(to, from *wsd.Conn) {
 		for msg := range from.Messages() {
 			if to.Send(to.Context(), msg) != nil {
-				return // its end goes the other way
+				return // the end of to is forwarded by the other direction
 			}
 			msg.Release()
 		}
 		event := from.CloseEvent()
 		if to.Close(event.Code, event.Reason) != nil {
-			to.CloseNow() // where from ended without a close frame: what stands for that may not be sent
+			to.CloseNow() // from ended without a close frame: the code for that may not be sent
 		}
 	}
 
@@ -258,7 +258,7 @@ func ExampleServer() {
 	// client saw: 1001 (going away)
 }
 
-// Dial opens a client's connection. Its context bounds the handshake alone.
+// Dial opens a client's connection. Its context bounds only the handshake.
 func ExampleDial() {
 	server := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
 		conn.Send(conn.Context(), wsd.Text("welcome"))
@@ -281,7 +281,7 @@ func ExampleDial() {
 	// Output: welcome <nil>
 }
 
-// NewConn makes a connection of any byte stream that has shaken hands already, or that needs no handshake.
+// NewConn makes a connection over any byte stream on which the handshake is already done, or that needs none.
 func ExampleNewConn() {
 	a, b := net.Pipe()
 	client := wsd.NewConn(a, wsd.ClientRole, wsd.Config{})
@@ -297,11 +297,11 @@ func ExampleNewConn() {
 	// <nil>
 }
 
-// Receive is the select over Messages, a context and the end, written once.
+// Receive is a ready-made select over Messages, a context and the end.
 func ExampleConn_Receive() {
 	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
 
-	// A context that ends the waiting leaves the connection as it was.
+	// A context that ends the wait leaves the connection as it was.
 	short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	_, err := conn.Receive(short)
@@ -312,7 +312,7 @@ func ExampleConn_Receive() {
 	msg, _ := conn.Receive(context.Background())
 	fmt.Println(string(msg.Data))
 
-	// The end comes behind the last message, with its cause.
+	// The end comes after the last message, with its cause.
 	_, err = conn.Receive(context.Background())
 	var closed *wsd.CloseError
 	if errors.Is(err, wsd.ErrClosed) && errors.As(err, &closed) {
@@ -324,7 +324,7 @@ func ExampleConn_Receive() {
 	// 1012 (service restart) back soon
 }
 
-// Send is safe from any goroutine. Senders at the same time share writes.
+// Send is safe from any goroutine. Concurrent senders share writes.
 func ExampleConn_Send() {
 	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
 	ctx := context.Background()
@@ -339,7 +339,7 @@ func ExampleConn_Send() {
 	}
 	go func() {
 		senders.Wait()
-		conn.Close(wsd.StatusNormalClosure, "") // what is queued goes ahead of it
+		conn.Close(wsd.StatusNormalClosure, "") // what is queued goes ahead of the close frame
 	}()
 
 	received := 0
@@ -418,7 +418,7 @@ func ExampleConn_Errors() {
 	transport, peer := wsdtest.Transport()
 	conn := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})
 
-	peer.Write([]byte("\x81\x02Hi")) // a client has to mask its frames
+	peer.Write([]byte("\x81\x02Hi")) // a client must mask its frames
 	for err := range conn.Errors() {
 		fmt.Println(err)
 		var violation *wsd.ProtocolError
@@ -430,7 +430,7 @@ func ExampleConn_Errors() {
 	// true
 }
 
-// Context ends with the connection, and bounds work that is done for it.
+// Context ends with the connection, and bounds work done for it.
 func ExampleConn_Context() {
 	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
 	work := func(ctx context.Context) error {
@@ -442,8 +442,8 @@ func ExampleConn_Context() {
 	// Output: wsd: closed with 1001 (going away): "page left"
 }
 
-// A slow consumer is met by policy. DropSlow suits feeds in which gaps do no harm: what waits already is kept, and what
-// arrives while there is no room is lost.
+// A policy says what happens if the consumer is slow. DropSlow suits feeds in which gaps do no harm: messages already
+// waiting are kept, and those that arrive while there is no room are lost.
 func ExampleSlowConsumerPolicy() {
 	conn, peer := wsdtest.Pipe(wsd.Config{SlowConsumer: wsd.DropSlow, MessageBuffer: 1}, wsd.Config{})
 	for i := range 10 {
@@ -463,7 +463,7 @@ func ExampleSlowConsumerPolicy() {
 	// wsd: messages are not being received
 }
 
-// JSON makes a text message of a value, Decode the value of a message.
+// JSON turns a value into a text message, and Decode a message into a value.
 func ExampleJSON() {
 	type move struct {
 		X, Y int
@@ -478,7 +478,7 @@ func ExampleJSON() {
 	// <nil> 3 4
 }
 
-// A Parser takes bytes from anywhere, cut anywhere: here two pieces of what a server has sent.
+// A Parser takes bytes from anywhere, cut anywhere: here, two pieces of what a server has sent.
 func ExampleParser() {
 	parser := wsd.NewParser(wsd.ClientRole, wsd.Config{})
 	for _, piece := range []string{"\x89\x00\x81\x05Hel", "lo\x88\x02\x03\xe8"} {

@@ -83,7 +83,7 @@ func TestFrameHeaderViolations(t *testing.T) {
 		require.Equal(t, row.section, violation.Section, "%q", row.bytes)
 		require.Contains(t, err.Error(), row.says)
 		require.Contains(t, err.Error(), strings.TrimPrefix(row.section, "RFC 7692, "))
-		// It is said as early as it can be known: one byte less shows nothing yet.
+		// The error is reported as early as it can be known: one byte less shows nothing yet.
 		_, _, err = parseFrameHeader([]byte(row.bytes[:len(row.bytes)-1]), row.rules)
 		if len(row.bytes) <= 4 {
 			require.NoError(t, err, "%q", row.bytes)

@@ -328,8 +328,8 @@ func BenchmarkJudgeAndAnswer(b *testing.B) {
 	}
 }
 
-// FuzzHandshakeHeaders reads requests off the wire: each is agreed to, or refused with one of the statuses that Accept
-// promises, and what is agreed to has all that RFC 6455, section 4.2.1, asks for.
+// FuzzHandshakeHeaders reads requests off the wire: each is accepted, or refused with one of the statuses that Accept
+// promises, and what is accepted has everything that RFC 6455, section 4.2.1, asks for.
 func FuzzHandshakeHeaders(f *testing.F) {
 	const valid = "GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: " + rfcKey + "\r\nSec-WebSocket-Version: 13\r\n"
@@ -369,8 +369,8 @@ func FuzzHandshakeHeaders(f *testing.F) {
 	})
 }
 
-// FuzzOrigin holds the hand-written parser of origins against net/url: what it takes means the same there, and an
-// origin passes without patterns only where its host is that of the request.
+// FuzzOrigin checks the handwritten parser of origins against net/url: what it accepts means the same there, and an
+// origin passes without patterns only if its host is that of the request.
 func FuzzOrigin(f *testing.F) {
 	for _, s := range []string{"http://example.com", "https://[::1]:8443", "null", "http://a@b", "chrome-extension://x", "http://a:080"} {
 		f.Add(s, "example.com")
@@ -380,7 +380,7 @@ func FuzzOrigin(f *testing.F) {
 		if ok {
 			u, err := url.Parse(s)
 			if err != nil || strings.ContainsRune(s, '%') {
-				return // net/url knows more of escapes than an origin may have
+				return // net/url accepts escapes that an origin may not have
 			}
 			require.True(t, equalFold(u.Scheme, o.scheme))
 			require.Equal(t, u.Hostname(), o.host)
@@ -402,7 +402,7 @@ func FuzzOrigin(f *testing.F) {
 	})
 }
 
-// FuzzTokenList holds the list reader against the plain way of splitting.
+// FuzzTokenList checks the list reader against plain splitting.
 func FuzzTokenList(f *testing.F) {
 	f.Add("keep-alive, Upgrade", "upgrade")
 	f.Add(",,\t Upgrade ,", "UPGRADE")

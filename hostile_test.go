@@ -1,5 +1,5 @@
 // Hostile peers: a test for each lesson of this field's advisories, named after it. What an attack may cost is asserted
-// by its growth: ten or a hundred times the attack, and no more memory, goroutines or time a byte than before.
+// by its growth: ten or a hundred times the attack must take no more memory, goroutines or time per byte than before.
 
 package wsd_test
 
@@ -53,7 +53,7 @@ func held() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// fastest returns the shortest of a few runs: what the work takes where nothing else gets in between.
+// fastest returns the shortest of a few runs: what the work takes when nothing else gets in between.
 func fastest(runs int, work func()) time.Duration {
 	best := time.Duration(math.MaxInt64)
 	for range runs {
@@ -214,8 +214,8 @@ func TestCVE_2018_1000518_DecompressionBomb(t *testing.T) {
 	}
 }
 
-// A message whose beginning inflates a thousandfold is not taken to go on like that: what is allocated is a multiple of what
-// has been inflated, whatever the limit.
+// A message whose beginning inflates a thousandfold is not assumed to continue like that: what is allocated is a multiple
+// of what has been inflated, whatever the limit.
 func TestInflatingAllocatesByWhatIsThere(t *testing.T) {
 	attack := func(rest int) uint64 {
 		bomb := append(bytes.Clone(zeros(t, 100<<10)), 0, 0, 0xff, 0xff)
@@ -233,8 +233,8 @@ func TestInflatingAllocatesByWhatIsThere(t *testing.T) {
 	require.Less(t, large, small+4<<20, "a megabyte of nothing cost %d bytes", large)
 }
 
-// Messages that were compressed a thousandfold do not pile up in front of a consumer that does not receive, and none of them
-// is lost, though one alone be larger than what may wait.
+// Messages that were compressed a thousandfold do not pile up in front of a consumer that does not receive, and none of
+// them is lost, even if a single one is larger than what may wait.
 func TestHeavyMessagesThatWait(t *testing.T) {
 	for _, row := range []struct {
 		policy            wsd.SlowConsumerPolicy
@@ -279,7 +279,7 @@ func TestHeavyMessagesThatWait(t *testing.T) {
 	}
 }
 
-// Fragments without number, empty ones too, end at a limit and cost nothing that grows (CVE-2026-48779).
+// An endless number of fragments, empty ones included, ends at a limit, and the cost does not grow (CVE-2026-48779).
 func TestCVE_2026_48779_FragmentFlood(t *testing.T) {
 	for _, payload := range []string{"", "x"} {
 		t.Run(fmt.Sprintf("fragments of %d bytes", len(payload)), func(t *testing.T) {
@@ -413,7 +413,7 @@ func TestCVE_2026_11586_PingFlood(t *testing.T) {
 	for range 100 {
 		p.sendRaw(flood)
 	}
-	// What the reader drops while this looks counts until the next collection, and is not held.
+	// What the reader drops during this measurement counts until the next collection, though it is not held.
 	growth := int64(math.MaxInt64)
 	for range 10 {
 		growth = min(growth, held()-before)
@@ -424,8 +424,8 @@ func TestCVE_2026_11586_PingFlood(t *testing.T) {
 	client.Close()
 }
 
-// Masking keys are fresh for each frame, of whatever kind (CVE-2025-10148: curl used one for a whole connection). That
-// they come from crypto/rand is TestRule12MaskingKeys' matter.
+// Masking keys are fresh for each frame, of whatever kind (CVE-2025-10148: curl used one for a whole connection).
+// TestRule12MaskingKeys checks that they come from crypto/rand.
 func TestCVE_2025_10148_MaskReuse(t *testing.T) {
 	conn, p := clientConn(t, wsd.Config{PingInterval: -1})
 	prepared := wsd.Prepare(wsd.Text("the same"))
@@ -527,7 +527,7 @@ func TestCVE_2021_32640_CVE_2024_37890_HeaderParserCost(t *testing.T) {
 			require.Less(t, cost, uint64(64<<20), "%s of %q", name, unit)
 		}
 	}
-	// What a server answers a client is not more trusted.
+	// A server's answer to a client is not trusted any more than that.
 	answer := make(chan string, 1)
 	rawURL := answeringServer(t, func(conn net.Conn, r *http.Request) {
 		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: %s\r\n%s\r\n\r\n",
@@ -552,7 +552,7 @@ func TestCVE_2021_32640_CVE_2024_37890_HeaderParserCost(t *testing.T) {
 			require.Less(t, large, 500*max(small, 20*time.Microsecond), "%s of %q: 16 KiB took %v, 512 KiB %v", line, unit, small, large)
 		}
 	}
-	// As many fields as one pleases: of others, and of one.
+	// Any number of fields: of other names, and of one name.
 	for _, name := range []string{"X-%d", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol", "Connection", "Upgrade", "Origin",
 		"Sec-Websocket-Key", "Sec-Websocket-Version"} {
 		judge := func(n int) func() {
@@ -576,7 +576,7 @@ func TestCVE_2021_32640_CVE_2024_37890_HeaderParserCost(t *testing.T) {
 	}
 }
 
-// An answer whose header never ends is given up, and what it cost does not grow with what would have come.
+// An answer whose header never ends is given up, and its cost does not grow with what would have come.
 func TestEndlessHandshakeAnswer(t *testing.T) {
 	sent := make(chan int, 1)
 	rawURL := answeringServer(t, func(conn net.Conn, _ *http.Request) {
@@ -671,7 +671,7 @@ func TestOriginConfusion(t *testing.T) {
 }
 
 // A redirect to another origin does not get the credentials that were meant for the first, nor does one that comes back
-// from there, for it was another that sent it.
+// from there, since the other origin sent it.
 func TestRedirectLeaksNoCredentials(t *testing.T) {
 	got := make(map[string]http.Header) // by path
 	record := func(r *http.Request) { got[r.URL.Path] = r.Header.Clone() }
@@ -743,8 +743,8 @@ func TestCVE_2024_23672_PeerThatNeverCloses(t *testing.T) {
 	})
 }
 
-// Reading a connection that has ended goes on returning the cause: no panic, however often (gorilla/websocket panics at
-// the thousandth read).
+// Reading from a connection that has ended keeps returning the cause: no panic, however often (gorilla/websocket panics
+// at the thousandth read).
 func TestReadsOfAClosedConnection(t *testing.T) {
 	conn, p := servedConn(t, wsd.Config{})
 	p.close()
@@ -803,8 +803,8 @@ func (l *memoryListener) dial(context.Context, string, string) (net.Conn, error)
 	}
 }
 
-// 10,000 half-open handshakes and 10,000 half-sent frames leave the server answering others, cost no more each than the
-// first thousand did, and go when it ends.
+// With 10,000 half-open handshakes and 10,000 half-sent frames the server still answers others. Each costs no more than
+// the first thousand did, and they go when the server ends.
 func TestSlowloris(t *testing.T) {
 	const few, many = 1000, 9000
 	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}

@@ -1,4 +1,4 @@
-// inflate_test.go holds the DEFLATE decoder to RFC 1951, with the standard library's as its judge.
+// inflate_test.go checks the DEFLATE decoder against RFC 1951, with the standard library's decoder as the reference.
 
 package wsd
 
@@ -18,7 +18,7 @@ import (
 
 const noLimit = uint64(unlimited)
 
-// deflateStd compresses messages with the standard library, each flushed and cut as RFC 7692, section 7.2.1, has it.
+// deflateStd compresses messages with the standard library, each flushed and cut as in RFC 7692, section 7.2.1.
 func deflateStd(t testing.TB, level int, messages ...[]byte) [][]byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -92,7 +92,7 @@ func TestInflateWhatOthersDeflate(t *testing.T) {
 	}
 }
 
-// What was released serves long compressed messages as well, and what was in it is not seen.
+// Released memory serves long compressed messages as well, and its old contents are not visible.
 func TestReleasedMemoryServesInflating(t *testing.T) {
 	nobodyReleases(t)
 	// The first is inflated into memory that is too large to be handed out, the second is not.
@@ -119,13 +119,13 @@ func TestReleasedMemoryServesInflating(t *testing.T) {
 			return (after.TotalAlloc - before.TotalAlloc) / (2 * rounds)
 		}
 		allocated()
-		if mean := allocated(); !RaceEnabled { // the race detector has a sync.Pool forget
+		if mean := allocated(); !RaceEnabled { // under the race detector a sync.Pool forgets
 			require.Less(t, mean, uint64(size/2), "bytes a message")
 		}
 	}
 }
 
-// So it does where a long message is gathered that is compressed and hardly shorter for it.
+// Released memory also serves to gather a long compressed message that compression hardly shortened.
 func TestReleasedMemoryServesCompressedBytes(t *testing.T) {
 	nobodyReleases(t)
 	const size = 300_000
@@ -164,8 +164,8 @@ func requireCode(t testing.TB, err error, code StatusCode) {
 	require.Equal(t, code, violated.Code, "%v", err)
 }
 
-// FuzzInflate holds that whatever comes is either inflated as the standard library inflates it or rejected, and that the
-// output never passes the limit.
+// FuzzInflate checks that any input is either inflated as the standard library inflates it or rejected, and that the
+// output never exceeds the limit.
 func FuzzInflate(f *testing.F) {
 	for _, kind := range sampleKinds {
 		for _, level := range []int{flate.HuffmanOnly, 0, 1, 9} {
@@ -180,7 +180,7 @@ func FuzzInflate(f *testing.F) {
 		history.add(dict)
 		inflated, err := inflate(data, limit, history, 1<<maxWindowBits)
 		require.LessOrEqual(t, len(inflated), limit)
-		// A final block ends what the standard library reads; ours goes on behind it.
+		// A final block ends what the standard library reads; our decoder continues after it.
 		expected, stdErr := inflateStd(data, dict)
 		if err == nil {
 			require.True(t, bytes.HasPrefix(inflated, expected))
@@ -198,7 +198,7 @@ func FuzzInflate(f *testing.F) {
 	})
 }
 
-// TestWindow holds that a window has the last bytes of what was added, as many as its size was meanwhile.
+// TestWindow checks that a window has the last bytes of what was added, as many as its size allowed at the time.
 func TestWindow(t *testing.T) {
 	random := rand.New(rand.NewPCG(1951, 1))
 	for range 200 {
@@ -278,7 +278,7 @@ func (w *bitWriter) zeros(count int) *bitWriter {
 	return w
 }
 
-// TestInflateByHand holds streams that no compressor makes, by the sections of RFC 1951 that allow or forbid them.
+// TestInflateByHand tries streams that no compressor makes, by the sections of RFC 1951 that allow or forbid them.
 func TestInflateByHand(t *testing.T) {
 	block := func() *bitWriter { return new(bitWriter) }
 	for _, test := range []struct {
@@ -357,8 +357,8 @@ func (w *bitWriter) match(length, distance int) *bitWriter {
 	return w.code(5, symbol).bits(uint(extra), distance-base)
 }
 
-// TestInflateMatches holds that every length is copied right from every distance that matters: shorter than a word, than a
-// length that is worth a call, and than the match itself.
+// TestInflateMatches checks that every length is copied correctly from every distance that matters: shorter than a word,
+// than a length that is worth a call, and than the match itself.
 func TestInflateMatches(t *testing.T) {
 	for distance := 1; distance <= 2*longestMatch; distance++ {
 		var expected []byte
@@ -388,8 +388,8 @@ func TestInflateMatches(t *testing.T) {
 	}
 }
 
-// TestInflateCut holds that a message that ends too early, anywhere, is refused, unless the tail happens to complete what it
-// cut: then the standard library takes it too.
+// TestInflateCut checks that a message that ends too early, anywhere, is refused, unless the tail happens to complete
+// what was cut: then the standard library accepts it too.
 func TestInflateCut(t *testing.T) {
 	for _, kind := range sampleKinds {
 		for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, 1, 9} {

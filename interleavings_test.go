@@ -1,4 +1,4 @@
-// interleavings_test.go holds calls that cross each other, and calls that cross the end, to what they promise.
+// interleavings_test.go checks that calls that overlap with each other, or with the end, do what they promise.
 
 package wsd_test
 
@@ -18,7 +18,7 @@ import (
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
-// watchedContext is a context that tells when somebody ceases to watch it, so that a test can step in between.
+// watchedContext is a context that tells when somebody stops watching it, so that a test can step in between.
 type watchedContext struct {
 	context.Context
 	done     chan struct{}
@@ -31,7 +31,7 @@ func watched(t *testing.T, onStop func(watch func())) *watchedContext {
 	return &watchedContext{Context: t.Context(), done: make(chan struct{}), onStop: onStop}
 }
 
-// Done is a channel of its own, without which the context package would look through to the context below.
+// Done returns a separate channel, without which the context package would look through to the context below.
 func (w *watchedContext) Done() <-chan struct{} { return w.done }
 
 func (w *watchedContext) Err() error { return w.err }
@@ -48,7 +48,7 @@ func (w *watchedContext) AfterFunc(watch func()) func() bool {
 	}
 }
 
-// endingContext is done from the moment at which somebody waits for it, and something else has happened by then.
+// endingContext is done from the moment somebody waits for it, and something else has happened by then.
 type endingContext struct {
 	context.Context
 	meanwhile func()
@@ -63,7 +63,7 @@ func (e endingContext) Done() <-chan struct{} {
 
 func (e endingContext) Err() error { return nil }
 
-// The connection's own context ends with it: Receive has the message, or the cause, whichever of them select picks.
+// The connection's own context ends with it: Receive returns the message, or the cause, whichever case select picks.
 func TestReceiveWhoseContextEndsBesideIt(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestReceiveWhoseContextEndsBesideIt(t *testing.T) {
 	}
 }
 
-// So have Ping and Flush their answer, or the end.
+// Likewise, Ping and Flush return their answer, or the end.
 func TestPingAndFlushWhoseContextEndsBesideThem(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestContextThatEndsBesideTheLastFragment(t *testing.T) {
 			w := c.Writer(ctx, wsd.TextMessage)
 			_, err := w.Write([]byte("whole"))
 			require.NoError(t, err)
-			// What watches the context runs in a goroutine of its own, which Close may overtake.
+			// The function that watches the context runs in its own goroutine, which Close may overtake.
 			cancel()
 			err = w.Close()
 			synctest.Wait()
@@ -245,7 +245,7 @@ func TestContextEndsAWriteThatWaitsForTheQueue(t *testing.T) {
 	}
 }
 
-// A message of which nothing has been queued is none yet: giving it up does no harm, as with Send.
+// A message of which nothing has been queued has not begun: giving it up does no harm, as with Send.
 func TestContextEndsAWriterThatHasNotBegun(t *testing.T) {
 	for name, begin := range map[string]func(w io.WriteCloser) error{
 		"Write": func(w io.WriteCloser) error { _, err := w.Write(make([]byte, 1000)); return err },
@@ -337,7 +337,7 @@ func pingsThatWait(ctx context.Context, t *testing.T, c *wsd.Conn, count int) *s
 	return &calls
 }
 
-// Nothing but pings is ahead of the message that is given up: no write of theirs is one that Flush waits for.
+// Only pings are ahead of the message that is given up: Flush waits for none of their writes.
 func TestFlushAcrossACancelledSendBehindPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{PingInterval: -1})
@@ -359,7 +359,7 @@ func TestFlushAcrossACancelledSendBehindPings(t *testing.T) {
 	})
 }
 
-// What waits to be written is bounded for pings too, whoever begins how many of them.
+// What waits to be written is bounded for pings too, however many there are and whoever sends them.
 func TestPingsWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{PingInterval: -1})
@@ -414,7 +414,7 @@ func (n *nosyContext) AfterFunc(watch func()) func() bool {
 	}
 }
 
-// A context is foreign code, and may use the connection that it is used for.
+// A context is foreign code, and may use the very connection that it is passed to.
 func TestContextThatAsksForTheConnection(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *wsd.Conn) error{
 		"Send":    func(ctx context.Context, c *wsd.Conn) error { return c.Send(ctx, wsd.Binary(make([]byte, 100<<10))) },
@@ -470,8 +470,8 @@ func TestEndIsNotCleanWhereTheCloseFrameWasNotWritten(t *testing.T) {
 	})
 }
 
-// TestAbortBetweenASenderThatWritesAndALargeMessage has one sender in the middle of writing, from its own goroutine, and
-// another waiting for a writer goroutine that does not exist yet, when the connection ends.
+// In TestAbortBetweenASenderThatWritesAndALargeMessage, when the connection ends, one sender is in the middle of writing
+// from its own goroutine, and another waits for a writer goroutine that does not exist yet.
 func TestAbortBetweenASenderThatWritesAndALargeMessage(t *testing.T) {
 	a, b := tcpPair(t)
 	defer a.Close()
@@ -479,7 +479,7 @@ func TestAbortBetweenASenderThatWritesAndALargeMessage(t *testing.T) {
 	p := &peer{t, a, true}
 	p.send(text("question"))
 	<-c.Messages()
-	// Whoever holds the descriptor for writing holds up the sender.
+	// Holding the descriptor for writing holds up the sender.
 	raw, err := b.SyscallConn()
 	require.NoError(t, err)
 	held, release := make(chan struct{}), make(chan struct{})

@@ -65,7 +65,7 @@ func TestQuietConnectionsHaveNoReader(t *testing.T) {
 	roundTrip(t, peer, []byte("one message"))
 	awaitGoroutines(t, 0) // nothing is expected to follow
 
-	// What comes in pieces is waited for; when no more comes for long, the reader ends in the middle.
+	// The reader waits for a message that comes in pieces; when no more comes for a long time, it ends in the middle.
 	request := encodeFrame(binaryFrame([]byte("in two pieces")), true)
 	_, err := peer.Write(request[:9])
 	require.NoError(t, err)
@@ -196,7 +196,7 @@ func TestEndsOfParkedConnections(t *testing.T) {
 	}
 }
 
-// Somebody who has kept the transport may close it, of which the kernel tells no poller.
+// Somebody who has kept the transport may close it, which the kernel does not report to a poller.
 func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 	const few = 20
 	var conns [few]*wsd.Conn
@@ -225,14 +225,14 @@ func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 	}
 	require.Equal(t, wsd.StateOpen, conns[0].State())
 
-	// Nor is one forgotten whose descriptor nobody has.
+	// A connection whose descriptor no other has taken is not forgotten either.
 	require.NoError(t, transports[0].Close())
 	<-conns[0].Closed()
 	require.ErrorIs(t, conns[0].CloseEvent().Err, net.ErrClosed)
 	awaitGoroutines(t, 0)
 }
 
-// A connection that waits for bytes keeps none of the memory that it lately read into.
+// A connection that waits for bytes keeps none of the memory that it recently read into.
 func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 	const conns, most = 50, 16 << 10 // bytes a connection
 	for name, test := range map[string]struct {
@@ -261,7 +261,7 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 						require.NoError(t, err)
 					}
 				}
-				// Each reader has a buffer of its own in its hands.
+				// Each reader holds a buffer of its own.
 				require.Eventually(t, func() bool { return c.Stats().MessagesReceived == uint64(test.before)+1 },
 					10*time.Second, time.Millisecond)
 			}
@@ -276,7 +276,7 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 	}
 }
 
-// heapInUse returns the bytes of heap that are reachable. What pools hold goes with the second collection.
+// heapInUse returns the bytes of heap that are reachable. The second collection frees what pools hold.
 func heapInUse() int {
 	runtime.GC()
 	runtime.GC()
@@ -313,8 +313,8 @@ func TestReadyWithoutBytes(t *testing.T) {
 	roundTrip(t, peer, []byte("it works all the same"))
 }
 
-// With a duplicate of its descriptor a socket outlives its connection, and goes on waking the poller under a number that
-// is another connection's by then.
+// With a duplicate of its descriptor, a socket outlives its connection and keeps waking the poller under a number that is
+// another connection's by then.
 func TestDescriptorUsedAgainBesideItsDuplicate(t *testing.T) {
 	awaitPollerEnd(t)
 	placeholder, err := os.Open(os.DevNull)
@@ -365,7 +365,7 @@ func descriptorOf(t *testing.T, socket syscall.Conn) (number uintptr) {
 	return number
 }
 
-// awaitPollerEnd waits until there is no poller: it stays for a moment behind its last connection.
+// awaitPollerEnd waits until there is no poller: it stays for a moment after its last connection.
 func awaitPollerEnd(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); pollerRuns(); runtime.Gosched() {
@@ -373,7 +373,7 @@ func awaitPollerEnd(t *testing.T) {
 	}
 }
 
-// Where no poller can be had, readers wait for themselves.
+// If no poller is available, readers wait themselves.
 func TestNoDescriptorForThePoller(t *testing.T) {
 	awaitPollerEnd(t)
 	peer, transport := tcpPair(t)
@@ -404,8 +404,8 @@ func pollerRuns() bool {
 	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*parkingLot).wait")
 }
 
-// Connections come, say something now and then, and go in every way, so that descriptors are used again while others
-// with the same number have just ended.
+// Connections come, send something now and then, and go in every way, so that descriptors are reused right after other
+// connections with the same number have ended.
 func TestParkingManyConnections(t *testing.T) {
 	const at = 50
 	turns := 15

@@ -1,7 +1,7 @@
 //go:build unix
 
-// partial_unix_test.go has senders that write themselves find too little room in the socket, and an end that finds bytes
-// left in it.
+// partial_unix_test.go has senders that write themselves with too little room in the socket, and an end with bytes left
+// in it.
 
 package wsd_test
 
@@ -36,7 +36,7 @@ func fillSocket(t *testing.T, socket *net.TCPConn) (filled int) {
 	return filled
 }
 
-// Flush must not take for written what a sender has begun to write, and left to the writer.
+// Flush must not count as written what a sender has begun to write and left to the writer.
 func TestFlushBesideAMessageThatItsSenderBegan(t *testing.T) {
 	for name, row := range map[string]struct {
 		size int  // of the message, in bytes
@@ -88,7 +88,7 @@ func TestFlushBesideAMessageThatItsSenderBegan(t *testing.T) {
 	}
 }
 
-// RFC 6455, section 7.1.1: bytes behind a close frame are discarded, and the connection ends in order.
+// RFC 6455, section 7.1.1: bytes after a close frame are discarded, and the connection ends in order.
 func TestBytesBehindACloseFrameDoNotReset(t *testing.T) {
 	client, server := tcpPair(t)
 	c := wsd.NewConn(server, wsd.ServerRole, wsd.Config{})

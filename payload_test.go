@@ -1,4 +1,4 @@
-// payload_test.go tests that released memory goes round, and only that.
+// payload_test.go tests that released memory is reused, and no other memory.
 
 package wsd
 
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nobodyReleases has payloads allocated as they are before anything has been released, which other tests may have done.
+// nobodyReleases makes payloads be allocated as before the first Release, which another test may have called.
 func nobodyReleases(t *testing.T) {
 	was := releasing.Swap(false)
 	t.Cleanup(func() { releasing.Store(was) })
@@ -46,7 +46,7 @@ func TestReleasedMemoryGoesRound(t *testing.T) {
 	require.Equal(t, 64<<20+1, cap(newPayload(64<<20+1)))
 }
 
-// What is released in part is used in part only.
+// Of what is released in part, only that part is reused.
 func TestReleaseOfAPartKeepsWithinIt(t *testing.T) {
 	defer releasing.Store(false)
 	whole := make([]byte, 64<<10)

@@ -1,4 +1,4 @@
-// purity_test.go holds that the sans-I/O core stays what it is: no I/O, no clocks, no goroutines.
+// purity_test.go checks that the sans-I/O core stays what it is: no I/O, no clocks, no goroutines.
 
 package wsd_test
 
@@ -23,12 +23,12 @@ var impureImports = map[string]bool{
 	"sync/atomic": true, "syscall": true, "time": true, "golang.org/x/sync/errgroup": true,
 }
 
-// neutralFiles may be used by the core: what they hold computes, and lends memory and compressors from pools.
+// neutralFiles may be used by the core: their code only computes, and lends memory and compressors from pools.
 var neutralFiles = []string{"config.go", "errors.go", "payload.go", "deflate*.go", "inflate*.go"}
 
 func parseFile(t *testing.T, path string) *ast.File {
 	t.Helper()
-	// Object resolution leaves what a file does not declare itself in Unresolved.
+	// Object resolution leaves in Unresolved what a file does not declare itself.
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	require.NoError(t, err)
 	return file
@@ -63,8 +63,8 @@ func TestSansIOCoreImportsNoIO(t *testing.T) {
 	})
 }
 
-// TestSansIOCoreUsesItselfAlone finds the package's own functions, types and variables that the core would reach I/O
-// through although it does not import it.
+// TestSansIOCoreUsesItselfAlone finds uses of the package's own functions, types and variables through which the core
+// would reach I/O without importing it.
 func TestSansIOCoreUsesItselfAlone(t *testing.T) {
 	paths, err := filepath.Glob("*.go")
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-// redial_test.go tests what Redial yields, how long it pauses, when it stops, and that nothing is left of it.
+// redial_test.go tests what Redial yields, how long it pauses, when it stops, and that it leaves nothing behind.
 
 package wsd_test
 
@@ -118,7 +118,8 @@ func TestRedialYieldsFreshConnections(t *testing.T) {
 	})
 }
 
-// A context that is done ends the sequence without a further error, whatever the end of the turn's connection is taken for.
+// A context that is done ends the sequence without a further error, however the end of the iteration's connection is
+// judged.
 func TestRedialWhoseContextEndsInATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := redialing(t, handled(t, echo), wsd.RedialOptions{Permanent: func(error) bool { return true }})
@@ -162,7 +163,7 @@ func TestRedialBacksOff(t *testing.T) {
 			slept += pause
 		}
 		require.Len(t, distinct, len(bounds))
-		// Half of the bounds' sum is expected; sixteen pauses do not miss it by half but once in a million.
+		// Half of the sum of the bounds is expected; sixteen pauses miss that by half only once in a million.
 		require.Greater(t, slept, 40*time.Second)
 
 		// A server that accepts and closes at once is met with the same growing pauses,
@@ -263,7 +264,7 @@ func TestRedialWithoutPauses(t *testing.T) {
 	})
 }
 
-// What a new try cannot mend is yielded and is the last.
+// An error that a retry cannot fix is yielded and is the last.
 func TestRedialStopsAtPermanentErrors(t *testing.T) {
 	for status, permanent := range map[int]bool{400: true, 401: true, 403: true, 404: true, 410: true, 426: true, 499: true,
 		408: false, 425: false, 429: false, 500: false, 502: false, 503: false, 200: false, 302: false} {
@@ -334,7 +335,7 @@ func TestRedialPermanentPolicy(t *testing.T) {
 	})
 }
 
-// A certificate that cannot be verified may be another one the next time; whoever thinks otherwise can say so.
+// A certificate that cannot be verified may be a different one the next time; RedialOptions.Permanent can say otherwise.
 func TestRedialWithAWrongCertificate(t *testing.T) {
 	server := httptest.NewUnstartedServer(&wsd.Server{Handler: echo})
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -393,7 +394,7 @@ func TestRedialOfWhatCannotBeDialed(t *testing.T) {
 	require.Equal(t, 1, tries)
 }
 
-// Wherever the loop ends, nothing is left, which the bubble and the server's count of connections hold.
+// Wherever the loop ends, nothing is left: the bubble and the server's count of connections check that.
 func TestRedialLeavesNothing(t *testing.T) {
 	type end struct {
 		name string
@@ -492,7 +493,7 @@ func TestRedialLeavesNothing(t *testing.T) {
 	})
 }
 
-// A turn that is over closes its connection in the polite way, whatever is still under way on it.
+// An iteration that is over closes its connection with the closing handshake, whatever is still under way on it.
 func TestRedialClosesWhatTheBodyLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := make(chan wsd.CloseEvent, 2)

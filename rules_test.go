@@ -340,7 +340,7 @@ func TestRule6PingsAreAnswered(t *testing.T) {
 	})
 }
 
-// A peer that has not read for a while, and reads again, is owed the answer to each ping again.
+// A peer that has not read for a while and then reads again gets an answer to each ping again.
 func TestRule6PatienceComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{PingInterval: -1})
@@ -370,7 +370,7 @@ func TestRule6PatienceComesBack(t *testing.T) {
 	})
 }
 
-// A connection that was dropped with Messages full ends with its peer: nobody reads, but pings find out.
+// A connection that was dropped with Messages full ends with its peer: nobody reads, but pings find that out.
 func TestRule5KeepaliveFindsTheEndOfAStalledConnection(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 30 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -398,7 +398,7 @@ func TestRule5KeepaliveFindsTheEndOfAStalledConnection(t *testing.T) {
 	}
 }
 
-// A ping that is looked at while the close frame leaves gets no pong behind it (RFC 6455, section 5.5.1).
+// A ping that is handled while the close frame leaves gets no pong after it (RFC 6455, section 5.5.1).
 func TestRule6NoPongFollowsTheCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{SendQueue: -1})
@@ -479,7 +479,7 @@ func TestRule7DeclaredLengthsAllocateNothing(t *testing.T) {
 				}
 				synctest.Wait()
 				runtime.ReadMemStats(&after)
-				// Ten kilobytes have come of each: a small multiple of that is what may be held.
+				// Ten kilobytes of each have come: at most a small multiple of that may be held.
 				require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(conns*16*body))
 				for _, c := range open {
 					c.CloseNow()
@@ -566,7 +566,7 @@ func TestRule8CallsAfterTheEnd(t *testing.T) {
 	})
 }
 
-// Between a write that failed and the end the reader looks for the peer's close frame, and calls say what failed.
+// Between a failed write and the end, the reader looks for the peer's close frame, and calls say what failed.
 func TestRule8CallsAfterAFailedWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := wsdtest.Transport()
@@ -863,7 +863,7 @@ func TestRule12MaskingKeys(t *testing.T) {
 			}
 		}
 	}
-	// Among 2,000 random keys a pair is the same once in 2,000 runs; more than two pairs never.
+	// Among 2,000 random keys two are the same once in 2,000 runs; more than two such pairs never occur.
 	require.GreaterOrEqual(t, len(keys), sent-2)
 	require.InDelta(t, sent*16, ones, sent, "half of the bits are ones")
 }
@@ -887,7 +887,7 @@ func TestRule12RedirectsTakeNoCredentialsAlong(t *testing.T) {
 	require.Empty(t, seen.Values("Cookie"))
 	require.Equal(t, "stays", seen.Get("X-Other"))
 
-	// From wss nothing goes to ws at all.
+	// A redirect from wss to ws is not followed at all.
 	seen = nil
 	secure := httptest.NewTLSServer(redirect)
 	defer secure.Close()

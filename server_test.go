@@ -82,7 +82,7 @@ func TestServerSurvivesAPanic(t *testing.T) {
 	require.Contains(t, log.String(), "server_test.go")
 }
 
-// What is wrong with the server itself its clients are not told, so the log is: neither for what they do wrong.
+// Clients are not told what is wrong with the server itself, so that is logged; what clients do wrong is not.
 func TestServerLogsHandshakesThatItSpoils(t *testing.T) {
 	for name, test := range map[string]struct {
 		spoil func(*http.Request, *wsd.AcceptOptions)
@@ -111,7 +111,7 @@ func TestServerLogsHandshakesThatItSpoils(t *testing.T) {
 	}
 }
 
-// net/http recovers from a panic in a handshake, and such a handshake is not waited for.
+// net/http recovers from a panic in a handshake, and Shutdown does not wait for such a handshake.
 func TestServerShutdownAfterAPanicInAHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ws := &wsd.Server{Handler: echo}
@@ -165,7 +165,7 @@ func TestServerShutdownEndsWhoDoesNotAnswer(t *testing.T) {
 	require.Zero(t, ws.Connections())
 }
 
-// A context that is done ends the waiting, and where there is nothing to wait for it says nothing.
+// A context that is done ends the wait; if there is nothing to wait for, it does not matter.
 func TestServerShutdownWithNothingLeft(t *testing.T) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -187,7 +187,7 @@ func TestServerShutdownWithNothingLeft(t *testing.T) {
 	}
 }
 
-// What Shutdown did not wait for any more leaves nothing of it behind.
+// What Shutdown no longer waited for leaves nothing behind.
 func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ws := &wsd.Server{}
@@ -208,7 +208,7 @@ func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
 	})
 }
 
-// A handshake that outlasts a Shutdown with an end makes no connection that outlasts it.
+// A handshake that outlasts a Shutdown whose context is done makes no connection that outlasts it.
 func TestServerShutdownGivenUpDuringAHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ws := &wsd.Server{Handler: echo}

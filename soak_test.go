@@ -1,6 +1,6 @@
-// soak_test.go runs conversations at random over transports that fail at random, and compares each with a model: what
-// Send accepted arrives once, in order and unchanged, or the connection says that it ended; every connection ends, and
-// nothing is left of it. Run it for longer with -soak 10m.
+// soak_test.go runs random conversations over transports that fail at random, and compares each with a model: what Send
+// accepted arrives once, in order and unchanged, or the connection says that it ended; every connection ends, and nothing
+// is left of it. Run it for longer with -soak 10m.
 
 package wsd_test
 
@@ -199,7 +199,7 @@ func chance(random *rand.Rand, n int) bool { return random.IntN(n) == 0 }
 // anyOf returns one of its arguments.
 func anyOf[T any](random *rand.Rand, of ...T) T { return of[random.IntN(len(of))] }
 
-// run sets a conversation up, lets it happen, and judges it.
+// run sets up a conversation, lets it happen, and judges it.
 func (s *soak) run(t *testing.T) {
 	quota := 0
 	switch n := s.random.IntN(100); {
@@ -349,7 +349,7 @@ func (s *soak) transports(t *testing.T) (client, server io.ReadWriteCloser) {
 			accepted = farAccepted
 		}
 		if s.overTLS {
-			// The handshake is a part of the first Read and Write, and may fail as all else may.
+			// The TLS handshake is part of the first Read and Write, and may fail like anything else.
 			clientTLS, serverTLS := soakTLS()
 			return tls.Client(dialed, clientTLS), tls.Server(accepted, serverTLS)
 		}
@@ -559,7 +559,7 @@ func (x *soakSender) expect(ctx context.Context, call string, err error) {
 	}
 }
 
-// consume receives, answers now and then, and sometimes ceases to.
+// consume receives, answers now and then, and sometimes stops.
 func (side *soakSide) consume() {
 	answers := true
 	for !side.stopped || side.arrived.Load() < side.stopAt {
@@ -817,7 +817,7 @@ func (s *soak) judge() {
 	}
 	for _, from := range s.sides {
 		to := from.other
-		// Who does nothing to end a connection, and sees it closed by the handshake, has got all there was.
+		// A side that does nothing to end a connection, and sees it closed by the handshake, has received everything.
 		whole := from.conn.CloseEvent().Clean && to.conn.CloseEvent().Clean && to.intact.Load()
 		for id, x := range from.senders {
 			got, most := to.got[id], x.sequence

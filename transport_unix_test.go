@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTransportKnowsWhetherItIsAlone holds that a connection tells whether another has read since it did last.
+// TestTransportKnowsWhetherItIsAlone checks that a connection tells whether another has read since it did last.
 func TestTransportKnowsWhetherItIsAlone(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func TestTransportKnowsWhetherItIsAlone(t *testing.T) {
 			require.Equal(t, "x", string(b))
 		}
 	}
-	// A connection of an earlier test may be at its end, and read in between.
+	// A connection of an earlier test may be ending, and read in between.
 	requireAlone := func(tr *transport, read func()) {
 		for range 100 {
 			if read(); !tr.raw.crowded.Load() {

@@ -75,7 +75,8 @@ func TestUTF8TakesEveryCharacter(t *testing.T) {
 	}
 }
 
-// Wherever in a text a byte is another, and however long the text and whatever its characters, the standard library agrees.
+// Wherever a byte of a text is changed, and however long the text and whatever its characters, the standard library
+// agrees.
 func TestUTF8AsTheStandardLibraryHasIt(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, alphabet := range []string{"plain text", "Grüße, mostly plain", "Привет", "你好", "\U0001F600\U0010FFFF", "aé漢\U0001F600"} {

@@ -1,4 +1,4 @@
-// bench_test.go measures what the lending itself costs, without the network.
+// bench_test.go measures what lending itself costs, without the network.
 
 package pool_test
 
@@ -56,7 +56,7 @@ func BenchmarkContended64On8(b *testing.B) {
 	})
 }
 
-// BenchmarkEcho64On8 is the same with a request and its answer over memory for each.
+// BenchmarkEcho64On8 is the same with a request and its answer over an in-memory transport each time.
 func BenchmarkEcho64On8(b *testing.B) {
 	p := newPool(b, newHost(b, nil), pool.Options{MaxConns: 8})
 	ctx := context.Background()

@@ -1,4 +1,4 @@
-// chaos_test.go has many workers do many requests over loopback to a server that drops, stalls and refuses at random.
+// chaos_test.go has many workers send many requests over loopback to a server that drops, stalls and refuses at random.
 
 package pool_test
 
@@ -160,7 +160,7 @@ func TestChaos(t *testing.T) {
 						check(m)
 					}
 				}
-				// A failed Receive is not trusted again, so that Release is enough.
+				// A connection with a failed Receive is not reused, so Release is enough.
 				if err := conn.Release(); err != nil {
 					unexpected.Store(&err)
 				}
@@ -220,7 +220,7 @@ func TestChaos(t *testing.T) {
 	stats = p.Stats()
 	require.Zero(t, stats.InUse+stats.Idle+stats.Dialing+stats.Closing+stats.Waiting, "%+v", stats)
 	close(c.over)
-	// No connection is left: all handlers return without their connections being closed from this side.
+	// No connection is left: all handlers return without this side closing their connections.
 	for c.ws.Connections() > 0 {
 		require.NoError(t, ctx.Err())
 		runtime.Gosched()

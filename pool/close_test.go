@@ -129,7 +129,7 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
-// A connection whose Setup is done when the pool has been closed belongs to nobody, and is closed as well.
+// A connection whose Setup completes after the pool has been closed belongs to nobody, and is closed as well.
 func TestSetupThatOutlastsThePool(t *testing.T) {
 	for name, end := range map[string]func(*pool.Pool) error{
 		"Close":    (*pool.Pool).Close,
@@ -159,7 +159,7 @@ func TestSetupThatOutlastsThePool(t *testing.T) {
 	}
 }
 
-// A Shutdown that meets a dial at its very end neither waits for the connection nor leaves it.
+// A Shutdown that meets a dial at its very end neither waits for the connection nor leaves it behind.
 func TestShutdownBesideADial(t *testing.T) {
 	h := newHost(t, nil)
 	opts := options(map[string]*host{"server": h}, pool.Options{MaxConns: 8, MinIdle: 8})
@@ -193,7 +193,7 @@ func TestCloseDuringShutdown(t *testing.T) {
 	})
 }
 
-// Acquire, Release, Close and Shutdown at the same time end, whatever comes first.
+// Concurrent calls to Acquire, Release, Close and Shutdown end, whatever comes first.
 func TestCloseUnderLoad(t *testing.T) {
 	for range 20 {
 		h := newHost(t, nil)
@@ -239,7 +239,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 }
 
-// A Shutdown behind a Close has nothing to wait for, whatever its context says and whoever has not released.
+// A Shutdown after a Close has nothing to wait for, whatever its context says and whoever has not released.
 func TestShutdownBehindClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2})

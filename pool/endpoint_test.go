@@ -140,7 +140,7 @@ func TestOutageLongerThanRetryFor(t *testing.T) {
 	}
 }
 
-// A context that ends during an outage tells of both.
+// If a context ends during an outage, the error reports both.
 func TestContextEndsDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)
@@ -188,7 +188,7 @@ func TestNoStampede(t *testing.T) {
 		h.fault, h.dialed, h.slow = nil, nil, 100*time.Millisecond
 		h.mu.Unlock()
 		users.Wait()
-		// One dial to begin with; what is seen at a time doubles from there.
+		// One dial to begin with; the number at a time doubles from there.
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		waves := map[time.Time]int{}
@@ -207,7 +207,7 @@ func TestNoStampede(t *testing.T) {
 	})
 }
 
-// A server that accepts every connection and closes it at once does not make the pool go round and round.
+// A server that accepts every connection and closes it at once does not make the pool dial in a loop.
 func TestServerThatClosesAtOnce(t *testing.T) {
 	for name, o := range map[string]pool.Options{"waiting users": {MaxConns: 4}, "kept warm": {MaxConns: 4, MinIdle: 2}} {
 		t.Run(name, func(t *testing.T) {
@@ -502,7 +502,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// Where one server has lost its connections, LeastLoaded makes up for that, and RoundRobin goes on in its order.
+// If one server has lost its connections, LeastLoaded makes up for that, and RoundRobin continues in order.
 func TestBalanceOfAnUnevenLoad(t *testing.T) {
 	for _, test := range []struct {
 		balance pool.Balance

@@ -40,7 +40,7 @@ func ExamplePool_Do() {
 	// Output: hello <nil>
 }
 
-// Work is fanned over all connections: each goroutine holds one and takes jobs from a channel.
+// Work is fanned out over all connections: each goroutine holds one and takes jobs from a channel.
 func ExamplePool_Acquire() {
 	server := httptest.NewServer(&wsd.Server{Handler: echo})
 	defer server.Close()

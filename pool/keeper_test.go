@@ -1,4 +1,4 @@
-// keeper_test.go tests what happens to idle connections with the time.
+// keeper_test.go tests what happens to idle connections over time.
 
 package pool_test
 
@@ -99,7 +99,7 @@ func TestMaxLifetime(t *testing.T) {
 	})
 }
 
-// A connection whose peer has gone silent is found by the ping ahead of the hand-out.
+// The ping before a connection is handed out finds a peer that has gone silent.
 func TestCheckAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)

@@ -1,4 +1,4 @@
-// network_test.go is a network in memory for the tests: hosts that can be taken down, inside synctest bubbles too.
+// network_test.go is a network in memory for the tests: hosts that can be taken down, also inside synctest bubbles.
 
 package pool_test
 
@@ -134,7 +134,7 @@ func (h *host) dial(ctx context.Context) (net.Conn, error) {
 // errRefused is what a dial gets where nobody listens.
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 
-// fail has dials fail with err from now on, or not, with nil.
+// fail makes dials fail with err from now on, or succeed if err is nil.
 func (h *host) fail(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -73,7 +73,7 @@ func TestWaitingIsFair(t *testing.T) {
 	})
 }
 
-// A wait that is given up takes nothing away from those behind it.
+// A wait that is given up takes nothing from those behind it.
 func TestWaitingEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
@@ -128,7 +128,7 @@ func TestNoConnectionIsLostToACanceledWait(t *testing.T) {
 	require.NoError(t, b.Release())
 }
 
-// lateContext is done from the moment at which somebody waits for it, and something else has happened by then.
+// lateContext is done from the moment somebody waits for it, and something else has happened by then.
 type lateContext struct {
 	context.Context
 	meanwhile func()
@@ -147,7 +147,7 @@ func (l *lateContext) Done() <-chan struct{} {
 
 func (l *lateContext) Err() error { return l.err }
 
-// Whichever of a connection and the end of its context a wait sees, the connection is not lost.
+// Whether a wait sees a connection or the end of its context first, the connection is not lost.
 func TestWaitServedBesideItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
@@ -173,7 +173,7 @@ func (n nosyContext) Err() error {
 	return n.Context.Err()
 }
 
-// A context is foreign code, and may use the pool that it is used for.
+// A context is foreign code, and may use the very pool that it is passed to.
 func TestContextThatAsksForThePool(t *testing.T) {
 	for _, idle := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -201,7 +201,8 @@ func TestContextThatAsksForThePool(t *testing.T) {
 	}
 }
 
-// A wait that begins at the very moment of a Release sees it, though nobody else comes who would find the connection idle.
+// A wait that begins at the very moment of a Release sees it, even if no other call comes that would find the connection
+// idle.
 func TestNoReleaseIsLostToAWaitThatBegins(t *testing.T) {
 	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -251,7 +252,7 @@ func TestUseAfterRelease(t *testing.T) {
 	}
 }
 
-// What the last user has left behind is not for the next.
+// The next user does not get what the last one has left behind.
 func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 	ctx := context.Background()
 	for name, spoil := range map[string]func(*testing.T, *pool.Conn){
@@ -325,7 +326,7 @@ func answerLate(c *wsd.Conn) {
 	}
 }
 
-// An answer that comes late finds its connection idle, which is then no longer fit.
+// An answer that comes late finds its connection idle, which can then no longer be used.
 func TestLateAnswerToAnIdleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, answerLate)
@@ -341,7 +342,7 @@ func TestLateAnswerToAnIdleConnection(t *testing.T) {
 	})
 }
 
-// So is one whose answer comes while it is checked: it stands ahead of the pong.
+// Nor can one whose answer comes while it is checked: the answer is ahead of the pong.
 func TestLateAnswerDuringACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, answerLate)
@@ -401,7 +402,7 @@ func TestDo(t *testing.T) {
 	})
 }
 
-// The first user of a connection gets what the server says unasked; it is theirs to read.
+// The first user of a connection gets what the server sends unasked, and has to read it.
 func TestGreetingIsForTheFirstUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, func(c *wsd.Conn) {
@@ -479,7 +480,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	}
 }
 
-// What is handed to a waiter that has just given up counts as used just now, as if it had come back with nobody waiting.
+// A connection handed to a waiter that has just given up counts as just used, as if it had come back with nobody waiting.
 func TestWaiterThatGaveUpLeavesTheTimeOfUseAlone(t *testing.T) {
 	const idleFor, turns = time.Minute, 40
 	synctest.Test(t, func(t *testing.T) {

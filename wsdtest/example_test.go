@@ -29,7 +29,7 @@ func ExamplePipe() {
 	// Output: hello! <nil>
 }
 
-// A peer is played byte by byte: here a client that sends a ping and reads the pong.
+// A test can play a peer byte by byte: here, a client that sends a ping and reads the pong.
 func ExampleTransport() {
 	transport, peer := wsdtest.Transport()
 	conn := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})

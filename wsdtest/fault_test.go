@@ -1,4 +1,4 @@
-// fault_test.go holds the faulty transport to what it promises to break, and to break nothing else.
+// fault_test.go checks that the faulty transport breaks what it promises to break, and nothing else.
 
 package wsdtest_test
 
@@ -270,7 +270,7 @@ func TestResetOfATCPConnection(t *testing.T) {
 }
 
 // TestConnectionCutAtEveryByte cuts a short conversation at each of its bytes, and finds all messages that were whole
-// before the cut, none behind it, and an end that is told.
+// before the cut, none after it, and an end that is reported.
 func TestConnectionCutAtEveryByte(t *testing.T) {
 	whole := []string{"first", strings.Repeat("second ", 30), "third"}
 	var ends []int64 // of the frames of a server
@@ -313,7 +313,7 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 	}
 }
 
-// What is broken from the beginning, or before it, is no trap for a Read without room.
+// A Break at or before the first byte does not affect a Read into an empty slice.
 func TestReadWithoutRoom(t *testing.T) {
 	for _, after := range []int64{0, -1} {
 		for _, kind := range []wsdtest.BreakKind{wsdtest.Cut, wsdtest.Reset, wsdtest.Stall, wsdtest.Dead} {

@@ -59,7 +59,7 @@ func TestTransportIsAByteStream(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "the other way", string(got[:n]))
 
-		// What waits is ended by Close: a Read of one's own, a Write to one who has gone.
+		// Close ends calls that wait: a Read on this end, and a Write on the other.
 		readEnded, writeEnded := make(chan error), make(chan error)
 		go func() {
 			_, err := a.Read(got)

@@ -33,9 +33,9 @@ var page []byte
 
 const (
 	headerTimeout = 5 * time.Second
-	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end by itself.
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
 	shutdownTimeout = 10 * time.Second
-	// patience is how long a room waits for a member whose queue is full. That happens once: then the member has to go.
+	// patience is how long a room waits for a member whose queue is full. It waits only once: then the member has to go.
 	patience = 100 * time.Millisecond
 )
 
@@ -86,11 +86,11 @@ func run(ctx context.Context, stdout io.Writer, addr string) error {
 
 	limit, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
-	err = server.Shutdown(limit) // no handler begins behind this
+	err = server.Shutdown(limit) // no handler begins after this
 	return errors.Join(err, c.wait(limit))
 }
 
-// chat is the rooms and who is in them.
+// chat holds the rooms and who is in them.
 type chat struct {
 	ctx     context.Context // done when the server goes down
 	members sync.WaitGroup
@@ -101,26 +101,27 @@ type chat struct {
 
 // line is what members are sent.
 type line struct {
-	From string `json:"from,omitempty"` // empty for what the room itself says
+	From string `json:"from,omitempty"` // empty for lines from the room itself
 	Text string `json:"text"`
 }
 
-// enter makes a request into a member of a room. A wsd.Server would do with less, but its handler does not see the request.
+// enter turns a request into a member of a room. A wsd.Server would take less code, but its handler does not see the
+// request.
 func (c *chat) enter(w http.ResponseWriter, r *http.Request) {
-	// A cookie or a token would be looked at here too: a refusal is an answer like any other.
+	// A cookie or a token would be checked here too: a refusal is an answer like any other.
 	room, name := r.PathValue("room"), r.FormValue("name")
 	if name == "" {
 		http.Error(w, "say your name: /rooms/ROOM?name=NAME", http.StatusForbidden)
 		return
 	}
-	c.members.Add(1) // ahead of Accept: http.Server's Shutdown waits for handlers as far as that, and no further
+	c.members.Add(1) // before Accept: http.Server's Shutdown waits for handlers only until then
 	conn, err := wsd.Accept(w, r, options)
 	if err != nil {
 		c.members.Done()
 		slog.Info("refused", "name", name, "error", err)
 		return
 	}
-	// The handler returns, so that what net/http holds for the request need not be kept for as long as somebody chats.
+	// The handler returns, so that net/http need not hold the request for as long as somebody chats.
 	go func() {
 		defer c.members.Done()
 		stop := context.AfterFunc(c.ctx, func() { _ = conn.Close(wsd.StatusGoingAway, "the server goes down") })
@@ -165,7 +166,7 @@ func (c *chat) leave(conn *wsd.Conn, room string) {
 	}
 }
 
-// tell sends a line to all who are in a room.
+// tell sends a line to everyone in a room.
 func (c *chat) tell(room string, l line) {
 	msg, err := wsd.JSON(l)
 	if err != nil {
@@ -174,12 +175,12 @@ func (c *chat) tell(room string, l line) {
 	}
 	prepared := wsd.Prepare(msg)
 	c.mu.Lock()
-	members := slices.Collect(maps.Keys(c.rooms[room])) // a Send may wait, and nobody should wait for the lock meanwhile
+	members := slices.Collect(maps.Keys(c.rooms[room])) // a Send may wait, and must not hold the lock meanwhile
 	c.mu.Unlock()
 	for _, conn := range members {
 		ctx, cancel := context.WithTimeout(conn.Context(), patience)
 		if errors.Is(conn.SendPrepared(ctx, prepared), context.DeadlineExceeded) {
-			conn.CloseNow() // a close frame would wait behind all that it has not read
+			conn.CloseNow() // a close frame would wait behind everything that the member has not read
 		}
 		cancel()
 	}

@@ -27,9 +27,10 @@ import (
 var page []byte
 
 const (
-	// headerTimeout is what a client may take for the head of its request, so that one that trickles holds nothing.
+	// headerTimeout is how long a client may take for the head of its request, so that one that trickles cannot hold
+	// resources.
 	headerTimeout = 5 * time.Second
-	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end by itself.
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
 	shutdownTimeout = 10 * time.Second
 )
 
@@ -79,7 +80,7 @@ func run(ctx context.Context, stdout io.Writer, addr string, compress bool) erro
 
 	limit, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
-	// http.Server begins this when its own shutdown begins, and does not wait for it: that is what the call below is for.
+	// http.Server calls this when its own shutdown begins, and does not wait for it: that is what the call below is for.
 	server.RegisterOnShutdown(func() { _ = ws.Shutdown(limit) })
 	return errors.Join(server.Shutdown(limit), ws.Shutdown(limit))
 }
@@ -90,7 +91,7 @@ func echo(conn *wsd.Conn) {
 		if conn.Send(conn.Context(), msg) != nil {
 			return // the connection has ended; CloseEvent says why
 		}
-		msg.Release() // not needed, but it saves garbage where large messages are many
+		msg.Release() // optional, but it saves garbage if there are many large messages
 	}
 }
 

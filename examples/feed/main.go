@@ -42,7 +42,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for connections to be closed
 	if *url == "" {
-		// 15 s: what ends within RedialOptions.ResetAfter counts as a failure, and the pauses would grow.
+		// 15 s in all: a connection that ends within RedialOptions.ResetAfter counts as a failure, and the pauses would
+		// grow.
 		server := httptest.NewServer(demo(300*time.Millisecond, 50))
 		defer server.Close()
 		*url = server.URL
@@ -53,7 +54,7 @@ func main() {
 	}
 }
 
-// follow prints updates until ctx is done, and every so often how many there have been. It returns an error where there is
+// follow prints updates until ctx is done, and every so often how many there have been. It returns an error if there is
 // no use in going on.
 func follow(ctx context.Context, out io.Writer, url string, topics []string, every time.Duration) error {
 	ticker := time.NewTicker(every)
@@ -66,7 +67,7 @@ func follow(ctx context.Context, out io.Writer, url string, topics []string, eve
 			fmt.Fprintln(out, "not connected:", err)
 			continue
 		}
-		// The server knows nothing of the connection before, so every one begins with this.
+		// The server knows nothing of the previous connection, so each one begins with this.
 		m, err := wsd.JSON(subscription{topics})
 		if err != nil {
 			return err
@@ -104,7 +105,7 @@ func follow(ctx context.Context, out io.Writer, url string, topics []string, eve
 	return last
 }
 
-// demo is a feed that sends so many updates, at intervals, and then drops its client.
+// demo is a feed that sends count updates, at intervals, and then drops its client.
 func demo(interval time.Duration, count int) http.Handler {
 	return &wsd.Server{Handler: func(conn *wsd.Conn) {
 		var wish subscription

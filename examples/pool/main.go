@@ -61,7 +61,7 @@ func run(ctx context.Context, out io.Writer, requests int, outage time.Duration)
 	for range workers {
 		group.Go(func() error {
 			for number := next.Add(1); number <= int64(requests); number = next.Add(1) {
-				// An echo can be asked for twice. A request that changes something is not to be repeated like that.
+				// An echo can be requested twice. A request that changes something must not be repeated like this.
 				for request(ctx, p, fmt.Sprintf("request %d", number)) != nil {
 					if ctx.Err() != nil {
 						return context.Cause(ctx)

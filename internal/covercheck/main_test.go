@@ -1,4 +1,4 @@
-// main_test.go holds how statements are counted.
+// main_test.go tests how statements are counted.
 package main
 
 import (

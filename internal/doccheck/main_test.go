@@ -1,4 +1,4 @@
-// main_test.go holds what is found missing, and what is not.
+// main_test.go tests what is found missing, and what is not.
 package main
 
 import (

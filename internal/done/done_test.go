@@ -1,4 +1,4 @@
-// done_test.go holds that an error of a context's end is both that the context has ended and why.
+// done_test.go checks that the error for a done context matches both ctx.Err() and the cause.
 
 package done_test
 
