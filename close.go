@@ -155,7 +155,7 @@ type CloseEvent struct {
 	Reason string
 	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
-	// Err is the cause of the end: what went wrong, or a *CloseError if nothing but the closing handshake took place,
+	// Err is the cause of the end: what went wrong, if anything did, or else a *CloseError for the closing handshake,
 	// whichever side began it. It is never nil once the connection has ended. To log in JSON, log Err by itself: inside a
 	// CloseEvent, encoding/json does not ask it for its text.
 	Err error

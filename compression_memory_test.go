@@ -1,6 +1,6 @@
 //go:build !race
 
-// compression_memory_test.go measures what connections keep, which is another figure under the race detector.
+// compression_memory_test.go measures what connections keep, a figure that differs under the race detector.
 
 package wsd_test
 

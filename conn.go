@@ -275,9 +275,9 @@ func (c *Conn) Stats() Stats {
 	}
 }
 
-// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done,
-// the error matches ctx's error and its cause. If the connection has ended and all messages have been received, the error
-// matches ErrClosed and the cause of the end.
+// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done
+// first, the error matches ctx's error and its cause. If the connection has ended and all messages have been received,
+// the error matches ErrClosed and the cause of the end.
 func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	if ctx == nil {
 		return Message{}, ErrNilContext

@@ -1,6 +1,6 @@
 //go:build !race
 
-// deflate_memory_test.go counts allocations, of which the race detector makes more: its pools forget on purpose.
+// deflate_memory_test.go counts allocations. The race detector causes more of them: its pools forget on purpose.
 
 package wsd
 
@@ -35,7 +35,7 @@ func TestDeflateAllocations(t *testing.T) {
 		require.EqualValues(t, 1, perMessage, "inflate, alone %v: the message itself", alone)
 	}
 
-	// A message in two frames: what was received of it before it was inflated is nobody's garbage.
+	// A message in two frames: the bytes received before it was inflated do not become garbage.
 	p := NewParser(ServerRole, Config{Compression: &Compression{ClientNoContextTakeover: true}})
 	compressed := deflateStd(t, 6, trades(2, 20<<10))[0]
 	wire := frameBytes(byte(OpText)|rsv1Bit, compressed[:1000], ClientRole)

@@ -373,7 +373,7 @@ func TestPingsWaitForRoom(t *testing.T) {
 		for p.receive().first == 0x89 {
 			taken++
 		}
-		// 64 KiB each in the transport, in the writer's hands and behind it.
+		// 64 KiB each in the transport, with the writer, and waiting behind it.
 		require.LessOrEqual(t, taken, 3*(64<<10)/127+3, "of %d", begun)
 		p.close()
 		<-c.Closed()

@@ -34,7 +34,7 @@ type CompressMode uint8
 
 // The compression modes.
 const (
-	CompressAuto   CompressMode = iota // compress if Compression.Threshold says so
+	CompressAuto   CompressMode = iota // compress messages of at least Compression.Threshold bytes
 	CompressAlways                     // compress whatever the size
 	CompressNever                      // send as it is: random or compressed data, secrets next to text that the peer chooses
 )

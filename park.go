@@ -13,7 +13,7 @@ const (
 	// shortPause is the pause between messages below which the reader waits for the next one. After a longer pause it
 	// expects the next to be as long and ends at once, which costs some microseconds when something arrives.
 	shortPause = 250 * time.Millisecond
-	// quietAfter is the minimum time that a reader waits before it is roused to end. Twice that is the maximum.
+	// quietAfter is the minimum time that a reader waits before it is roused to end; the maximum is twice that.
 	quietAfter = time.Second
 )
 

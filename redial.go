@@ -22,11 +22,11 @@ type RedialOptions struct {
 	// MaxBackoff is where the doubling ends. Default 30 s.
 	MaxBackoff time.Duration
 	// ResetAfter is how long a connection must have lived for the doubling to start over. A connection that ended sooner
-	// counts as a failed try, so that a server that accepts and closes at once is not called without a pause. Default
+	// counts as a failed try, so that a server that accepts and closes at once is not redialed without a pause. Default
 	// 10 s; negative means that every connection counts as a success.
 	ResetAfter time.Duration
-	// Permanent reports whether a retry cannot help against err, which is the error of a Dial or the cause of a
-	// connection's end (CloseEvent.Err). Redial yields such an error and stops. Default Permanent.
+	// Permanent reports whether retrying cannot fix err, which is the error of a Dial or the cause of a connection's end
+	// (CloseEvent.Err). Redial yields such an error and stops. Default Permanent.
 	Permanent func(err error) bool
 }
 
@@ -36,11 +36,11 @@ const (
 	defaultResetAfter = 10 * time.Second
 )
 
-// Permanent reports whether retrying cannot help against err, which is an error of Dial or the cause of a connection's
-// end. It returns true for an HTTP status from 400 to 499 except 408, 425 and 429; for arguments from which Dial cannot
-// make a request; and for the status codes by which a peer says that it does not accept what this side sends, which are
-// 1002, 1003, 1007, 1008, 1009 and 1010 (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so a Close
-// by this side with one of these counts as well.
+// Permanent reports whether retrying cannot fix err, which is an error of Dial or the cause of a connection's end. It
+// returns true for an HTTP status from 400 to 499 except 408, 425 and 429; for arguments from which Dial cannot make a
+// request; and for the status codes by which a peer says that it does not accept what this side sends, which are 1002,
+// 1003, 1007, 1008, 1009 and 1010 (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so a Close by
+// this side with one of these counts as well.
 //
 // A certificate that cannot be verified is not among them: it may be renewed, a clock may be set right, a network that
 // puts its own certificate in between may be left, and a server that shows a wrong certificate is not the one to tell
@@ -83,9 +83,9 @@ func Permanent(err error) bool {
 //
 // A failed try is yielded as its error, a *HandshakeError, with a nil connection. Between iterations Redial waits a
 // random time under a bound that doubles with every failure (RedialOptions), and at least as long as a Retry-After header
-// on 429 and 503 asks for, up to a day. An error for which RedialOptions.Permanent says that a retry cannot help is
-// yielded and is the last: either the error of a Dial, or an error that matches ErrClosed and wraps the cause of the end
-// of the iteration's connection. When ctx is done, the sequence ends without a further error: check ctx.Err.
+// on 429 and 503 asks for, up to a day. An error that RedialOptions.Permanent says retrying cannot fix is yielded and is
+// the last: either the error of a Dial, or an error that matches ErrClosed and wraps the cause of the end of the
+// iteration's connection. When ctx is done, the sequence ends without a further error: check ctx.Err.
 //
 // The connection belongs to its iteration. When the body is done with it, by continue, break, return or panic, Redial
 // closes it with StatusNormalClosure unless it has ended, which takes Config.CloseTimeout at most. When ctx is done,

@@ -143,8 +143,8 @@ func (c *Conn) checkCall(call string, ctx context.Context) error {
 }
 
 // Send queues m and returns. The message is written together with whatever else is queued by then. m.Data belongs to the
-// caller again when Send returns. Send blocks while the queue is full (Config.SendQueue). It also blocks until a message
-// of 32 KiB or more, which is not copied, is written.
+// caller again when Send returns. Send blocks while the queue is full (Config.SendQueue). A message of 32 KiB or more is
+// not copied: Send blocks until it is written.
 //
 // If ctx is done before the message has been queued, Send has no effect and returns an error matching ctx's error and its
 // cause. Only if a large message has been sent in part does a ctx that ends the wait end the connection too. From the

@@ -382,7 +382,7 @@ func (s *soak) relay(a, b io.ReadWriteCloser) {
 	}
 }
 
-// drawFaults returns faults that end nothing where the transport is to be healthy, and any otherwise.
+// drawFaults returns faults that end nothing if the transport is to be healthy, and any faults otherwise.
 func (s *soak) drawFaults(longest time.Duration) wsdtest.Faults {
 	at := func() wsdtest.Break {
 		if s.healthy {
@@ -426,7 +426,7 @@ func soakBody(id int, sequence uint64, size int) []byte {
 	return soakBytes[at : at+uint64(size)]
 }
 
-// next returns the message behind the last one that was accepted.
+// next returns the message after the last one that was accepted.
 func (x *soakSender) next(size int) wsd.Message {
 	x.buffer = fmt.Appendf(x.buffer[:0], "%02d%010d%08d", x.id, x.sequence+1, size)
 	x.buffer = append(x.buffer, soakBody(x.id, x.sequence+1, size)...)
@@ -543,7 +543,7 @@ func (x *soakSender) settle(ctx context.Context, err error) {
 	x.expect(ctx, "Send", err)
 }
 
-// expect looks at the error of a call: its context's, where that is done, or that of an end.
+// expect checks the error of a call: its context's, if that is done, or that of an end.
 func (x *soakSender) expect(ctx context.Context, call string, err error) {
 	ended := errors.Is(err, wsd.ErrClosed)
 	if ended && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -585,7 +585,7 @@ func (side *soakSide) consume() {
 	}
 }
 
-// pause lets time pass, of the bubble where there is one.
+// pause lets time pass, that of the bubble if there is one.
 func (s *soak) pause(d time.Duration) { <-time.After(d) }
 
 // take compares a message with what it must be.

@@ -31,7 +31,7 @@ type Options struct {
 	Setup func(ctx context.Context, conn *wsd.Conn) error
 	// DialTimeout bounds one dial and its Setup, in addition to DialOptions.HandshakeTimeout. Default 10 s.
 	DialTimeout time.Duration
-	// RetryFor is how long an Acquire goes on, from its beginning, while dials fail before it returns their error: a
+	// RetryFor is how long an Acquire, from its beginning, waits while dials fail before it returns their error: a
 	// shorter outage only makes it take longer. Its context may end it earlier. Default 3 s; negative means no second
 	// try.
 	RetryFor time.Duration

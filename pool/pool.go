@@ -151,11 +151,11 @@ func New(url string, opts *Options) (*Pool, error) {
 // MaxConns; or else the next one released, in the order in which Acquire was called. The caller must Release or Destroy
 // it.
 //
-// Acquire blocks until it has a connection or ctx is done. It then returns an error matching ctx's cause, with the
-// *DialError of the endpoints if that was what it waited for. While all endpoints fail, Acquire waits for their backoff,
-// along with all others. It returns a *DialError when it has waited for RetryFor, or at once if retries cannot help:
-// wsd.Permanent says so of the failure, or the host does not exist, and no connection is left. A dial that Acquire has
-// begun does not end with ctx: its connection goes to another caller.
+// Acquire blocks until it has a connection or ctx is done. If ctx is done, it returns an error matching ctx's cause, with
+// the *DialError of the endpoints if that was what it waited for. While all endpoints fail, Acquire waits for their
+// backoff, along with all other callers. It returns a *DialError when it has waited for RetryFor, or at once if no
+// connection is left and retries cannot help: wsd.Permanent says so of the failure, or the host does not exist. A dial
+// that Acquire has begun does not end with ctx: its connection then goes to another caller.
 //
 // The connection was open a moment ago. If its server has gone since, only the first use shows it.
 func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
