@@ -216,7 +216,7 @@ func (r *report) write(dir string) error {
 		return fmt.Errorf("bench: a directory for the charts: %w", err)
 	}
 	var b strings.Builder
-	b.WriteString("# Results\n\nWritten by `go run ./bench`; README.md beside this file says how it measures.\n\n")
+	b.WriteString("# Results\n\nWritten by `go run ./bench`; README.md next to this file says how it measures.\n\n")
 	b.WriteString(r.heading() + "\n## Goals\n\n" + r.goalTable())
 	for _, w := range r.workloads {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", w.title, w.about)

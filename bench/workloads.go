@@ -345,9 +345,9 @@ func workloads(files uint64) []workload {
 	return []workload{
 		{
 			name: "echo", title: "Echo", columns: timeColumns, chart: cpuKey,
-			about: "Binary messages given back over plain TCP. In flight: how many messages each connection has sent " +
-				"and not yet got back. On one processor: client and server are kept to the same one; on two, where the " +
-				"kernel puts them decides more than the library.",
+			about: "Binary messages echoed over plain TCP. In flight: how many messages each connection has sent whose " +
+				"echo has not yet come back. On one processor: client and server are pinned to the same one; on two, where " +
+				"the kernel puts them matters more than the library.",
 			cases: []benchCase{
 				echoCase(false, lonelyCase, 1, 1, 64),
 				echoCase(false, lonelyKiBCase, 1, 1, 1<<10),
@@ -364,7 +364,7 @@ func workloads(files uint64) []workload {
 		},
 		{
 			name: "large", title: "Large messages", columns: largeColumns, chart: bytesKey,
-			about: "Binary messages of one frame. A message is given back when it has come whole (the raw loop does not " +
+			about: "Binary messages of one frame. A message is echoed once all of it has arrived (the raw loop does not " +
 				"wait for that).",
 			cases: []benchCase{
 				echoCase(true, large64KCase, 4, 1, 64<<10),
@@ -389,7 +389,7 @@ func workloads(files uint64) []workload {
 		{
 			name: "idle", title: "Idle connections", columns: memoryColumns, chart: memoryKey,
 			about: "The server's resident memory after one echo on each connection and a collection, less what it was " +
-				"before, by the number of connections." + spread,
+				"before, divided by the number of connections." + spread,
 			cases: []benchCase{
 				idleCase(true, idleCaseName, 5000, role{Work: serveIdle}),
 				idleCase(false, manyIdleCase, manyIdle, role{Work: serveIdle}),
@@ -397,13 +397,13 @@ func workloads(files uint64) []workload {
 		},
 		{
 			name: "handshakes", title: "Handshakes", columns: handshakeColumns, chart: cpuKey,
-			about: "TCP connection, opening handshake, connection reset. The CPU time has all three in it. The raw loop " +
-				"gives the request back.",
+			about: "TCP connection, opening handshake, connection reset. The CPU time includes all three. The raw loop " +
+				"echoes the request.",
 			cases: []benchCase{handshakeCase()},
 		},
 		{
 			name: "deflate", title: "permessage-deflate", columns: timeColumns, chart: rateKey,
-			about: "JSON texts of 1 KiB, 64 connections with 16 in flight, windows of 32 KiB, the fastest level of each.",
+			about: "JSON texts of 1 KiB, 64 connections with 16 in flight, windows of 32 KiB, each library's fastest level.",
 			cases: []benchCase{
 				deflateCase(true, noTakeoverCase, role{Work: serveEcho, Deflate: true}),
 				deflateCase(true, takeoverCase, role{Work: serveEcho, Deflate: true, Takeover: true}),
@@ -431,8 +431,8 @@ func workloads(files uint64) []workload {
 		},
 		{
 			name: "client", title: "Clients", columns: timeColumns, chart: cpuKey,
-			about: "Each library's own client against one raw echo server. The CPU time is the client's. Its raw line is " +
-				"frames composed beforehand.",
+			about: "Each library's own client against one raw echo server. The CPU time is the client's. The raw line " +
+				"sends frames composed beforehand.",
 			cases: []benchCase{
 				clientCase(false, lonelyCase, 1, 1, 64),
 				clientCase(false, lonelyKiBCase, 1, 1, 1<<10),
@@ -447,7 +447,7 @@ func workloads(files uint64) []workload {
 		},
 		{
 			name: "growth", title: "Growth", columns: timeColumns, chart: rateKey,
-			about: "As the echo, with 1 in flight of 64 bytes on ever more connections, all of them active.",
+			about: "As the echo, with 1 message of 64 bytes in flight on a growing number of connections, all of them active.",
 			cases: []benchCase{
 				echoCase(true, "10 connections", 10, 1, 64),
 				echoCase(false, "100 connections", 100, 1, 64),
