@@ -101,8 +101,8 @@ func deflateOffer(c *Compression) string {
 
 // chooseDeflate accepts the first offer of a client's Sec-WebSocket-Extensions values that a server with the settings
 // want can meet. It returns what was agreed on and the value of the answering header, or nil if it accepts none.
-// malformed says where the values break the header's grammar, which fails the connection whether or not want is nil (RFC
-// 6455, section 9.1).
+// malformed says how the values break the header's grammar, if they do, which fails the connection whether or not want is
+// nil (RFC 6455, section 9.1).
 func chooseDeflate(offers []string, want *Compression) (agreed *Compression, answer, malformed string) {
 	for _, value := range offers {
 		for rest, more := value, true; more; {

@@ -20,7 +20,7 @@ var keySources = sync.Pool{New: func() any { return &keySource{used: len(keySour
 func newMaskingKey() uint32 {
 	source := keySources.Get().(*keySource)
 	if source.used == len(source.random) {
-		rand.Read(source.random[:]) // never fails: it ends the program where the system has no randomness
+		rand.Read(source.random[:]) // never fails: it ends the program if the system has no randomness
 		source.used = 0
 	}
 	taken := source.random[source.used : source.used+4]

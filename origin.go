@@ -161,7 +161,7 @@ func glob(pattern, s string) bool {
 }
 
 // splitHostPort takes host [ ":" port ] apart (RFC 3986, section 3.2). The host comes without the brackets that IPv6
-// addresses have, and the port is empty where there is none.
+// addresses have, and the port is empty if there is none.
 func splitHostPort(s string) (host, port string, ok bool) {
 	if strings.HasPrefix(s, "[") {
 		host, port, ok = strings.Cut(s[1:], "]")

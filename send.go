@@ -23,7 +23,7 @@ type admission struct {
 	size    int        // the bytes that these will queue
 }
 
-// first returns the sender that has waited longest, nil where none waits.
+// first returns the sender that has waited longest, nil if none waits.
 func (a *admission) first() *list.Element {
 	if a.waiting == nil {
 		return nil

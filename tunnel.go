@@ -168,7 +168,7 @@ func (t tunnel) connect(ctx context.Context, conn net.Conn, addr string) error {
 		return errors.New("expected a status 2xx for CONNECT, got " + quoted(resp.Status))
 	}
 	if answer.Buffered() > 0 {
-		// The server behind the tunnel has not been asked anything yet.
+		// The server at the other end of the tunnel has not been asked anything yet.
 		return errors.New("bytes came behind the answer to CONNECT")
 	}
 	return nil

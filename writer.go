@@ -43,9 +43,9 @@ type outgoing struct {
 	deflater *deflater
 
 	// These are in the order in which they are written. Control frames go between frames, ahead of the data that waits.
-	rest       *leftover      // nil where there is none
-	control    *controlFrames // nil where there are none
-	queue      *buffer        // data frames, nil where there are none
+	rest       *leftover      // nil if there is none
+	control    *controlFrames // nil if there are none
+	queue      *buffer        // data frames, nil if there are none
 	large      *largeMessage  // the one message that is written from its sender's slice, nil if there is none
 	closeFrame []byte         // nil until this side closes; nothing follows it
 
@@ -86,7 +86,7 @@ type controlFrames struct {
 // largeMessage is a message that its sender, which has the turn, waits for.
 type largeMessage struct {
 	begun  bool   // part of it has been taken to be written
-	opcode byte   // of the next frame, with RSV1 where it is set
+	opcode byte   // of the next frame, with RSV1 if it is set
 	data   []byte // what has not been written
 	frame  int    // how many bytes of data belong to a frame whose header has been written
 	key    uint32 // the masking key of that frame, rotated
@@ -106,7 +106,7 @@ func (o *outgoing) init(role Role, cfg *Config) {
 	o.deflater = newDeflater(role, cfg.Compression)
 }
 
-// appendFrame appends a frame to dst, masked where this side masks. first is the first byte of its header.
+// appendFrame appends a frame to dst, masked if this side masks. first is the first byte of its header.
 func (o *outgoing) appendFrame(dst []byte, first byte, payload []byte) []byte {
 	var key uint32
 	if o.masked {

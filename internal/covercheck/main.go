@@ -47,7 +47,7 @@ func fail(status int, problem any) {
 	os.Exit(status)
 }
 
-// covered returns the share of statements that were run, in percent. It is an error where a named file has none.
+// covered returns the share of statements that were run, in percent. It is an error if a named file has none.
 func covered(profile io.Reader, files []string) (float64, error) {
 	type block struct {
 		statements int
