@@ -45,7 +45,7 @@ type DialOptions struct {
 }
 
 const (
-	// maxErrorBody is how much of an answer that refuses the handshake can be read, in bytes.
+	// maxErrorBody is how much of an answer that does not complete the handshake can be read, in bytes.
 	maxErrorBody = 64 << 10
 	// maxTextLine is how much of it an error message quotes, in bytes.
 	maxTextLine = 256
@@ -402,8 +402,8 @@ func (c *bodyConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// keepBody reads what the caller may read of an answer that refuses the handshake, releases its connection, and returns
-// what it has read.
+// keepBody reads what the caller may read of an answer that does not complete the handshake, releases its connection, and
+// returns what it has read.
 func keepBody(resp *http.Response) []byte {
 	var body []byte
 	if resp.StatusCode != http.StatusSwitchingProtocols {

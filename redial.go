@@ -43,7 +43,7 @@ const (
 // this side with one of these counts as well.
 //
 // A certificate that cannot be verified is not among them: it may be renewed, a clock may be set right, a network that
-// puts its own certificate in between may be left, and a server that shows a wrong certificate is not the one to tell
+// puts its own certificate in between may be left, and whoever shows a wrong one is not the server and cannot tell its
 // clients to stay away. To stop in that case too, set RedialOptions.Permanent to a function that looks for a
 // *tls.CertificateVerificationError.
 func Permanent(err error) bool {

@@ -13,7 +13,7 @@ func handshakeCases(c *catalogue) {
 	clientHandshakes(c)
 }
 
-// target and host of the server under judgement are filled in by the runner.
+// The runner fills in target and host of the server under test.
 func (s *session) soundRequest() *request {
 	return soundRequest(s.target, s.host, s.newKey())
 }
