@@ -334,13 +334,13 @@ var errClosedHere = errors.New("wsd: closed by this side")
 
 // Close closes the connection with the closing handshake (RFC 6455, section 7): it writes what is queued, sends a close
 // frame with code and reason, and waits for the peer's close frame, all within Config.CloseTimeout; then it closes the
-// transport whatever happened. Messages that arrive meanwhile are delivered as long as Messages has room, and discarded
-// otherwise.
+// transport whatever happened. Messages that arrive meanwhile are delivered until one finds no room in Messages; from
+// then on they are discarded. Under DropSlow only those that find no room are.
 //
 // Close blocks until the connection has ended. It returns nil if the handshake was completed, whichever side began it,
 // and otherwise the cause of the end. StatusNoStatus sends a close frame without a code. For a code that may not be sent,
-// or a reason of more than 123 bytes or not in UTF-8, Close returns a *CloseArgumentError and leaves the connection as it
-// was.
+// or a reason without a code, of more than 123 bytes or not in UTF-8, Close returns a *CloseArgumentError and leaves the
+// connection as it was.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	if err := validateClose(code, reason); err != nil {
 		return err

@@ -33,8 +33,8 @@ type DialOptions struct {
 	// a proxy is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used,
 	// but not the pool, and only HTTP/1.1 is spoken. Default http.DefaultClient.
 	HTTPClient *http.Client
-	// Header is added to the request. A Host in it replaces the URL's, as elsewhere in HTTP. It cannot have fields that
-	// the handshake itself sets.
+	// Header is added to the request. A Host in it replaces the URL's. It cannot have fields that the handshake itself
+	// sets.
 	Header http.Header
 	// Subprotocols lists the subprotocols to ask for, preferred ones first. The server chooses one or none (RFC 6455,
 	// section 1.9).

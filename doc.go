@@ -30,8 +30,8 @@
 // sides may have much to send, send from a different goroutine than the one that receives, or give Send a context with
 // a deadline.
 //
-// Errors need not be read. It is closed at the end, without a value if the end was clean. A closed channel is always
-// ready: a loop that continues after that sets its variable for the channel to nil.
+// Errors need not be read. It is closed at the end, without a value if the end was clean and nothing was
+// dropped. A closed channel is always ready: a loop that continues after that sets its variable for the channel to nil.
 //
 // A context passed to a method bounds that call and nothing else. When it is done, the connection is unharmed, unless a
 // message is cut in the middle, as documented for Send of a large message and for [Conn.Writer]. A context passed to

@@ -11,7 +11,7 @@ import (
 
 // Sentinel errors, to be matched with errors.Is.
 var (
-	// ErrClosed is matched by every error that a call returns on a connection that is closing or has ended. The error
+	// ErrClosed is matched by the errors of calls that fail because the connection is closing or has ended. The error
 	// also wraps the cause of the end, so errors.As finds a *CloseError or *ProtocolError in it.
 	ErrClosed = errors.New("wsd: connection closed")
 	// ErrPongTimeout is the cause of the end when the peer stays silent for Config.PongTimeout after a ping.
