@@ -1145,6 +1145,13 @@ func TestDialProxyFailures(t *testing.T) {
 		_, _, err := wsd.Dial(t.Context(), "ws://example.invalid", through("http://"+addr, change))
 		require.ErrorIs(t, err, no, name)
 	}
+	// Here net/http calls it in a goroutine of its own, which nobody could keep from ending the program.
+	for _, proxy := range []string{"http://proxy.invalid", "https://proxy.invalid"} {
+		_, _, err := wsd.Dial(t.Context(), "ws://example.invalid", through(proxy, func(t *http.Transport) {
+			t.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
+		}))
+		require.ErrorContains(t, err, "expected a connection from the transport's dial function, got none")
+	}
 }
 
 func TestDialIsBoundedAgainstAProxyThatTrickles(t *testing.T) {
@@ -1241,7 +1248,7 @@ func TestDialLeavesTheCallersClientAlone(t *testing.T) {
 
 func TestDialThroughAProxyByTheDeprecatedDial(t *testing.T) {
 	server, _ := accepting(t, nil)
-	proxy := connectProxy{targets: make(chan string, 1)}
+	proxy := connectProxy{targets: make(chan string, 2)}
 	proxyServer := httptest.NewServer(proxy)
 	defer proxyServer.Close()
 	var calls atomic.Int32
@@ -1253,6 +1260,17 @@ func TestDialThroughAProxyByTheDeprecatedDial(t *testing.T) {
 		}
 	})), "through the caller's dial")
 	require.EqualValues(t, 1, calls.Load())
+
+	secureProxy := httptest.NewTLSServer(proxy)
+	defer secureProxy.Close()
+	requireEcho(t, dialed(t, wsURL(server), through("https://proxy.invalid", func(t *http.Transport) {
+		//lint:ignore SA1019 it is what is tested
+		t.DialTLS = func(network, addr string) (net.Conn, error) {
+			calls.Add(1)
+			return tls.Dial(network, secureProxy.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		}
+	})), "through the caller's TLS")
+	require.EqualValues(t, 2, calls.Load())
 }
 
 // To connect to a unix socket, set the transport's DialContext.

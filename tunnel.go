@@ -89,20 +89,15 @@ func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error)
 		port = defaultPort(t.proxy.Scheme)
 	}
 	addr := net.JoinHostPort(t.proxy.Hostname(), port)
-	if t.proxy.Scheme == "https" && t.DialTLSContext != nil {
-		return t.DialTLSContext(ctx, network, addr)
-	}
-	dial := t.DialContext
-	switch {
-	case dial != nil:
-	case t.Dial != nil: // deprecated, but a caller who sets it does not want it bypassed
-		dial = func(_ context.Context, network, addr string) (net.Conn, error) { return t.Dial(network, addr) }
-	default:
-		dial = new(net.Dialer).DialContext
-	}
+	dial, ready := t.dialer()
 	conn, err := dial(ctx, network, addr)
-	if err != nil || t.proxy.Scheme != "https" {
-		return conn, err
+	switch {
+	case err != nil:
+		return nil, err
+	case conn == nil: // net/http checks its callers' functions for that too
+		return nil, errors.New("expected a connection from the transport's dial function, got none")
+	case ready:
+		return conn, nil
 	}
 	config := t.TLSClientConfig.Clone()
 	if config == nil {
@@ -123,6 +118,26 @@ func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error)
 		return nil, err
 	}
 	return secure, nil
+}
+
+// dialer returns how the caller's transport reaches the proxy, and whether TLS, if the proxy speaks it, is done by then.
+// The deprecated functions count too: a caller who sets one does not want it bypassed.
+func (t tunnel) dialer() (dial func(ctx context.Context, network, addr string) (net.Conn, error), ready bool) {
+	without := func(dial func(network, addr string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+		return func(_ context.Context, network, addr string) (net.Conn, error) { return dial(network, addr) }
+	}
+	secure := t.proxy.Scheme == "https"
+	switch {
+	case secure && t.DialTLSContext != nil:
+		return t.DialTLSContext, true
+	case secure && t.DialTLS != nil:
+		return without(t.DialTLS), true
+	case t.DialContext != nil:
+		return t.DialContext, !secure
+	case t.Dial != nil:
+		return without(t.Dial), !secure
+	}
+	return new(net.Dialer).DialContext, !secure
 }
 
 // connect asks a proxy for a tunnel to addr (RFC 9110, section 9.3.6).
