@@ -169,6 +169,8 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 		problem = "expected a host"
 	case !isAuthority(target.Host):
 		problem = "expected a host name or address"
+	case target.Port() != "" && !isPort(strings.TrimLeft(target.Port(), "0")): // url.Parse takes any number
+		problem = "expected a port from 1 to 65535"
 	case strings.Contains(rawURL, "#"):
 		problem = "expected no fragment"
 	}

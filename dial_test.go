@@ -323,6 +323,8 @@ func TestDialArguments(t *testing.T) {
 		{"RFC 3986, 3.2.2: two ports", "ws://example.com:80:80", wsd.DialOptions{}, "expected a host name or address"},
 		{"RFC 9110, 7.2: no Host", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a b"}}}, `Host: expected host or host:port, got "a b"`},
 		{"bad port", "ws://example.com:x", wsd.DialOptions{}, "expected a URL such as wss://example.com/path: invalid port"},
+		{"RFC 9293, 3.1: port of more than 16 bits", "ws://example.com:65536", wsd.DialOptions{}, "expected a port from 1 to 65535"},
+		{"port 0", "ws://example.com:0", wsd.DialOptions{}, "expected a port from 1 to 65535"},
 		{"control character", "ws://example.com/\r\n", wsd.DialOptions{}, "expected a URL"},
 		{"subprotocol with CR LF", "ws://a", wsd.DialOptions{Subprotocols: []string{"a\r\nb: c"}}, `Sec-WebSocket-Protocol: expected a token, got "a\r\nb: c"`},
 		{"empty subprotocol", "ws://a", wsd.DialOptions{Subprotocols: []string{""}}, "expected a token"},

@@ -376,7 +376,7 @@ func TestRedialWithAWrongCertificate(t *testing.T) {
 }
 
 func TestRedialOfWhatCannotBeDialed(t *testing.T) {
-	for _, url := range []string{"", "server", "ftp://server", "ws://", "ws://server/#fragment", "ws://ser ver", "ws://server/%zz"} {
+	for _, url := range []string{"", "server", "ftp://server", "ws://", "ws://server/#fragment", "ws://ser ver", "ws://server/%zz", "ws://server:65536"} {
 		tries := 0
 		for conn, err := range wsd.Redial(t.Context(), url, nil) {
 			require.Nil(t, conn)
