@@ -108,10 +108,13 @@ func (p *Pool) fit(ctx context.Context, res *resource, hot bool) (bool, error) {
 
 // takeIdleHeld is takeIdle with mu held.
 func (p *Pool) takeIdleHeld() *resource {
-	if len(p.endpoints) > 1 && p.idle.Load() > 0 {
-		return p.takeBalanced()
+	switch {
+	case len(p.endpoints) == 1:
+		return p.takeIdle()
+	case p.idle.Load() <= 0: // takeIdle would ask again, and might take mu then
+		return nil
 	}
-	return p.takeIdle()
+	return p.takeBalanced()
 }
 
 // giveBack takes a connection back from a user who left it in good order.

@@ -204,28 +204,32 @@ func TestContextThatAsksForThePool(t *testing.T) {
 // A wait that begins at the very moment of a Release sees it, even if no other call comes that would find the connection
 // idle.
 func TestNoReleaseIsLostToAWaitThatBegins(t *testing.T) {
-	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	begin, done := make(chan struct{}), make(chan error)
-	defer close(begin)
-	go func() {
-		for range begin {
-			c, err := p.Acquire(ctx)
-			if err == nil {
-				err = c.Release()
+	for name, more := range map[string][]string{"one endpoint": nil, "two": {"ws://server/two"}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1, MoreURLs: more})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			begin, done := make(chan struct{}), make(chan error)
+			defer close(begin)
+			go func() {
+				for range begin {
+					c, err := p.Acquire(ctx)
+					if err == nil {
+						err = c.Release()
+					}
+					done <- err
+				}
+			}()
+			for i := range 50_000 {
+				c := acquire(t, p)
+				begin <- struct{}{}
+				for range i % 64 { // the two meet at all moments
+					p.Stats()
+				}
+				require.NoError(t, c.Release())
+				require.NoError(t, <-done)
 			}
-			done <- err
-		}
-	}()
-	for i := range 50_000 {
-		c := acquire(t, p)
-		begin <- struct{}{}
-		for range i % 64 { // the two meet at all moments
-			p.Stats()
-		}
-		require.NoError(t, c.Release())
-		require.NoError(t, <-done)
+		})
 	}
 }
 
