@@ -1117,9 +1117,15 @@ func TestDialThroughAnHTTPProxyFollowsRedirects(t *testing.T) {
 }
 
 func TestDialProxyFailures(t *testing.T) {
+	for _, target := range []string{"ws://example.invalid", "wss://example.invalid"} {
+		t.Run(target, func(t *testing.T) { testDialProxyFailures(t, target) })
+	}
+}
+
+func testDialProxyFailures(t *testing.T, target string) {
 	dial := func(answer string) error {
 		addr, _ := answering(t, func(string) string { return answer })
-		_, _, err := wsd.Dial(t.Context(), "ws://example.invalid", through("http://"+addr))
+		_, _, err := wsd.Dial(t.Context(), target, through("http://"+addr))
 		return err
 	}
 	require.ErrorContains(t, dial("HTTP/1.1 502 Bad Gateway\r\n\r\n"), `expected a status 2xx for CONNECT, got "502 Bad Gateway"`)
@@ -1129,6 +1135,9 @@ func TestDialProxyFailures(t *testing.T) {
 	require.ErrorContains(t, dial("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101"), "bytes came behind the answer to CONNECT")
 	require.ErrorContains(t, dial("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 1<<18)), "expected an answer to CONNECT of at most 1048576 bytes, got more")
 	require.ErrorContains(t, dial("nonsense\r\n\r\n"), "malformed")
+	// What a proxy says is quoted, and not all of it.
+	require.ErrorContains(t, dial("HTTP/1.1 403 \x1b[31m"+strings.Repeat("x", 1<<16)+"\r\n\r\n"), `got "403 \x1b[31mxxx`)
+	require.Less(t, len(dial("HTTP/1.1 403 "+strings.Repeat("x", 1<<16)+"\r\n\r\n").Error()), 1<<8)
 
 	no := errors.New("no")
 	for name, change := range map[string]func(*http.Transport){
@@ -1144,12 +1153,12 @@ func TestDialProxyFailures(t *testing.T) {
 		},
 	} {
 		addr, _ := answering(t, func(string) string { return "HTTP/1.1 200 OK\r\n\r\n" })
-		_, _, err := wsd.Dial(t.Context(), "ws://example.invalid", through("http://"+addr, change))
+		_, _, err := wsd.Dial(t.Context(), target, through("http://"+addr, change))
 		require.ErrorIs(t, err, no, name)
 	}
 	// Here net/http calls it in a goroutine of its own, which nobody could keep from ending the program.
 	for _, proxy := range []string{"http://proxy.invalid", "https://proxy.invalid"} {
-		_, _, err := wsd.Dial(t.Context(), "ws://example.invalid", through(proxy, func(t *http.Transport) {
+		_, _, err := wsd.Dial(t.Context(), target, through(proxy, func(t *http.Transport) {
 			t.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
 		}))
 		require.ErrorContains(t, err, "expected a connection from the transport's dial function, got none")

@@ -1,4 +1,5 @@
-// tunnel.go takes ws URLs through HTTP proxies with CONNECT (RFC 6455, section 4.1), as net/http does for https only.
+// tunnel.go takes connections through HTTP proxies with CONNECT (RFC 6455, section 4.1). net/http does that for https
+// only, and its error is then the proxy's own text, or none.
 
 package wsd
 
@@ -19,8 +20,8 @@ import (
 // its own. It equals http.DefaultMaxHeaderBytes, which bounds requests.
 const maxAnswerHeader = 1 << 20
 
-// handshakeTransport adapts net/http's transport to a handshake: if a proxy is to be used, plain requests go through a
-// tunnel too, and nothing is left behind. net/http goes on dialing for a request that has been given up, since another
+// handshakeTransport adapts net/http's transport to a handshake: if an HTTP proxy is to be used, every request goes through
+// a tunnel, and nothing is left behind. net/http goes on dialing for a request that has been given up, since another
 // request may want the connection; here none does.
 type handshakeTransport struct {
 	caller *http.Transport   // only read
@@ -36,14 +37,19 @@ func (h *handshakeTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if t.MaxResponseHeaderBytes == 0 {
 		t.MaxResponseHeaderBytes = maxAnswerHeader
 	}
-	if req.URL.Scheme == "http" && t.Proxy != nil {
+	if t.Proxy != nil {
 		proxy, err := t.Proxy(req)
 		if err != nil {
 			return nil, err
 		}
+		t.Proxy = http.ProxyURL(proxy) // the caller's function is asked once
 		if proxy != nil && (proxy.Scheme == "http" || proxy.Scheme == "https") {
 			t.Proxy = nil
 			t.DialContext = tunnel{h.caller, proxy, t.MaxResponseHeaderBytes}.dial
+			// These two are for servers reached without a proxy, and for the proxy itself.
+			t.DialTLSContext = nil
+			//lint:ignore SA1019 a caller may have set it
+			t.DialTLS = nil
 		}
 	}
 	h.used = append(h.used, t)
