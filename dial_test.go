@@ -24,6 +24,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -627,6 +628,24 @@ func inBubble(t *testing.T, ctx context.Context, opts wsd.DialOptions, serve fun
 		return client, nil
 	}}}
 	return wsd.Dial(ctx, "ws://in.memory", &opts)
+}
+
+// Of lines that it cannot read net/http quotes all there is.
+func TestDialErrorQuotesABoundedPart(t *testing.T) {
+	long := strings.Repeat("\x00", 1<<18)
+	for name, answer := range map[string]string{
+		"status line": long + "\r\n\r\n",
+		"field":       "HTTP/1.1 101 Switching Protocols\r\n" + long + "\r\n\r\n",
+		"redirect":    "HTTP/1.1 302 Found\r\nLocation: http://[" + strings.Repeat("ä", 1<<17) + "\r\n\r\n",
+	} {
+		addr, _ := answering(t, func(string) string { return answer })
+		_, _, err := wsd.Dial(t.Context(), "ws://"+addr, nil)
+		var failed *wsd.HandshakeError
+		require.ErrorAs(t, err, &failed, name)
+		require.Greater(t, len(failed.Err.Error()), 1<<17, "%s: the cause itself is whole", name)
+		require.Less(t, len(err.Error()), 1200, name)
+		require.True(t, utf8.ValidString(err.Error()), name)
+	}
 }
 
 func trickle(conn net.Conn, text string) {

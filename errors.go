@@ -97,10 +97,18 @@ func (e *HandshakeError) Error() string {
 		s += ": " + e.Problem
 	}
 	if e.Err != nil {
-		s += ": " + plain(e.Err)
+		cause := plain(e.Err)
+		if len(cause) > maxCauseText {
+			cause = strings.ToValidUTF8(cause[:maxCauseText], "") + "..."
+		}
+		s += ": " + cause
 	}
 	return s
 }
+
+// maxCauseText is how much of a cause a HandshakeError's text has, in bytes: net/http quotes whole lines of an answer, which
+// a server may make as long as the header may be.
+const maxCauseText = 1 << 10
 
 // Unwrap returns the cause.
 func (e *HandshakeError) Unwrap() error { return e.Err }
