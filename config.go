@@ -13,10 +13,10 @@ type Config struct {
 	// MaxFragments bounds the number of frames in a received message; more fail the connection with
 	// StatusPolicyViolation. Default 131072.
 	MaxFragments int
-	// MessageBuffer is the capacity of Messages, in messages; negative means unbuffered. Default 16. For a message of
-	// 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such messages, because
-	// data that compresses well costs a peer next to nothing. If no such message is waiting, there is always room for
-	// one.
+	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 16. For a
+	// message of 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such
+	// messages, because data that compresses well costs a peer next to nothing. If no such message is waiting, there is
+	// always room for one.
 	MessageBuffer int
 	// SendQueue bounds what Send queues ahead of the network, in bytes. A Send that finds the queue full blocks. A
 	// message larger than the bound is queued alone. Default 64 KiB.
@@ -55,6 +55,7 @@ const (
 	defaultMaxMessageSize = 64<<20 - 1 // bytes, the limit of Common Lisp's websocket-driver
 	defaultMaxFragments   = 128 << 10  // frames; conformance suites send 64Ki frames in a message
 	defaultMessageBuffer  = 16         // messages
+	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
 	defaultPingInterval   = 30 * time.Second
 	defaultPongTimeout    = 20 * time.Second

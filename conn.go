@@ -151,7 +151,7 @@ func messageBuffer(cfg *Config) int {
 	case cfg.MessageBuffer < 0:
 		return 0
 	}
-	return cfg.MessageBuffer
+	return min(cfg.MessageBuffer, maxMessageBuffer)
 }
 
 // Messages returns the channel on which received messages are delivered, whole and in order. It is closed after the last

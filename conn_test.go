@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"strings"
@@ -1105,6 +1106,13 @@ func (s *strange) Close() error {
 		return nil
 	}
 	return s.close()
+}
+
+func TestMessageBufferIsBounded(t *testing.T) {
+	c, p := servedConn(t, wsd.Config{MessageBuffer: math.MaxInt})
+	defer p.close()
+	defer c.CloseNow()
+	require.Equal(t, 65536, cap(c.Messages()))
 }
 
 func TestUnbufferedMessages(t *testing.T) {
