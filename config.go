@@ -26,8 +26,13 @@ type Config struct {
 	// PongTimeout is how long the peer may stay silent after a keepalive ping before the connection ends with
 	// ErrPongTimeout. Any byte from the peer counts as a sign of life. Default 20 s.
 	PongTimeout time.Duration
-	// CloseTimeout bounds the closing handshake, from the Close call or the first sign of the end until everything is
-	// released. Default 5 s.
+	// WriteTimeout is how long the peer may take nothing of what is being written before the connection ends with
+	// ErrWriteTimeout, whatever it sends meanwhile. A peer that pauses for longer, as under BlockSlow it may, is given up.
+	// Default 2 min.
+	WriteTimeout time.Duration
+	// CloseTimeout bounds the end, from the Close call or the first sign of the end until everything is released. While
+	// messages are being written, only time without progress counts, up to 12 times CloseTimeout in all; once the close
+	// frame is written, CloseTimeout runs once. Default 5 s.
 	CloseTimeout time.Duration
 	// StallTimeout is how long Messages may stay full before the CloseSlow policy closes the connection. Default 10 s.
 	StallTimeout time.Duration
@@ -59,6 +64,7 @@ const (
 	defaultSendQueue      = 64 << 10   // bytes
 	defaultPingInterval   = 30 * time.Second
 	defaultPongTimeout    = 20 * time.Second
+	defaultWriteTimeout   = 2 * time.Minute
 	defaultCloseTimeout   = 5 * time.Second
 	defaultStallTimeout   = 10 * time.Second
 )

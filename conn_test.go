@@ -79,7 +79,7 @@ func TestEchoOfEverySize(t *testing.T) {
 			event := c.CloseEvent()
 			require.True(t, event.Clean)
 			require.Equal(t, wsd.StatusNormalClosure, event.Code)
-			require.Equal(t, &wsd.CloseError{Code: event.Code, Reason: event.Reason}, event.Err)
+			require.Equal(t, &wsd.CloseError{Code: event.Code, Reason: event.Reason, Local: c == client}, event.Err)
 			_, open := <-c.Errors()
 			require.False(t, open, "a clean end is no error")
 			stats := c.Stats()
@@ -883,18 +883,19 @@ func TestSendRefusesWhatMayNotBeSent(t *testing.T) {
 	require.Equal(t, text("fine"), p.receive(), "nothing of the others was sent")
 }
 
-func TestCloseArgumentsLeaveTheConnectionUnharmed(t *testing.T) {
-	c, p := servedConn(t, wsd.Config{})
-	defer p.close()
-	defer c.CloseNow()
-	for code, reason := range map[wsd.StatusCode]string{1005: "x", 1006: "", 1015: "", 0: "", 2000: "", 65535: "",
-		1000: strings.Repeat("x", 124), 1001: "\xFF"} {
+func TestACodeThatMayNotBeSentClosesAll(t *testing.T) {
+	for code, reason := range map[wsd.StatusCode]string{1006: "", 1015: "", 0: "", 2000: "", 65535: ""} {
+		c, p := servedConn(t, wsd.Config{})
 		var argument *wsd.CloseArgumentError
-		require.ErrorAs(t, c.Close(code, reason), &argument)
+		require.ErrorAs(t, c.StartClose(code, reason), &argument)
+		require.Equal(t, code, argument.Code)
+		require.Equal(t, closeFrame(1011), p.receive())
+		p.send(closeFrame(1011))
+		<-c.Closed()
+		require.Equal(t, wsd.StatusInternalError, c.CloseEvent().SentCode)
+		require.True(t, c.CloseEvent().Clean)
+		p.close()
 	}
-	require.Equal(t, wsd.StateOpen, c.State())
-	require.NoError(t, c.Send(t.Context(), wsd.Text("unharmed")))
-	require.Equal(t, text("unharmed"), p.receive())
 }
 
 func TestCloseFromManyGoroutines(t *testing.T) {

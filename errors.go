@@ -16,6 +16,9 @@ var (
 	ErrClosed = errors.New("wsd: connection closed")
 	// ErrPongTimeout is the cause of the end when the peer stays silent for Config.PongTimeout after a ping.
 	ErrPongTimeout = errors.New("wsd: nothing came from the peer within PongTimeout of a ping")
+	// ErrWriteTimeout is the cause of the end when the peer takes nothing of what is being written for
+	// Config.WriteTimeout.
+	ErrWriteTimeout = errors.New("wsd: the peer took nothing of what was written within WriteTimeout")
 	// ErrCloseTimeout is the cause of the end when the peer does not complete the closing handshake within
 	// Config.CloseTimeout.
 	ErrCloseTimeout = errors.New("wsd: the peer did not complete the closing handshake within CloseTimeout")
@@ -38,6 +41,7 @@ var (
 type CloseError struct {
 	Code   StatusCode // what the frame carried, StatusNoStatus if it had no code
 	Reason string     // UTF-8, often empty
+	Local  bool       // this side's close frame came first: Code and Reason are the peer's answer to it
 }
 
 // Error says which code and reason ended the connection.
@@ -113,12 +117,12 @@ const maxCauseText = 1 << 10
 // Unwrap returns the cause.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// CloseArgumentError is returned by Close for a code or reason that no close frame may carry. The connection is
-// unaffected.
+// CloseArgumentError is returned by Close and StartClose for a code that no close frame may carry. The connection is closed
+// with StatusInternalError instead.
 type CloseArgumentError struct {
 	Code    StatusCode
 	Reason  string
-	Problem string // what is wrong with the code or the reason
+	Problem string // what is wrong with the code
 }
 
 // Error says what cannot be sent.

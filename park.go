@@ -6,6 +6,8 @@ package wsd
 import (
 	"errors"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +22,21 @@ const (
 // errParked is returned by a reader that ends for the time being.
 var errParked = errors.New("wsd: parked")
 
+// parking is what a connection knows of its reader's coming and going.
+type parking struct {
+	startReader func(buffered []byte) // starts the reader goroutine; buffered is what has been read before
+
+	possible bool        // the reader ends while nothing comes
+	watched  bool        // the present reader is to be roused; the reader's own
+	roused   atomic.Bool // tells the reader to end
+
+	polled   bool  // the parking lot's poller knows the descriptor; the parking lot guards this field and the next
+	parkedAs int32 // the descriptor plus 1 while the connection is parked
+
+	mu    sync.Mutex
+	watch *quietWatch // nil while the reader is not to be roused; mu guards it
+}
+
 // quietWatch rouses a reader that waits in vain.
 type quietWatch struct {
 	timer *time.Timer
@@ -30,17 +47,11 @@ type quietWatch struct {
 func (c *Conn) beginReading(buffered []byte) {
 	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
 	// anything inside it.
-	c.parks = canPark && c.transport.raw.ok() && clock() >= 0
-	c.pause = shortPause
+	c.parking.possible = canPark && c.transport.raw.ok() && clock() >= 0
+	c.reader.interval = shortPause
 	if len(buffered) > 0 || !c.park() {
-		c.startReader(buffered)
+		c.parking.startReader(buffered)
 	}
-}
-
-// startReader starts the reader of a connection, at its beginning or after it was parked. buffered is what has been read
-// before.
-func (c *Conn) startReader(buffered []byte) {
-	c.group.Go(func() error { return c.readLoop(buffered) })
 }
 
 // park arranges, if possible, for the next reader to be started when there is something to read, and reports whether it
@@ -49,22 +60,22 @@ func (c *Conn) park() bool {
 	c.stopWatch()
 	// A reader that was roused before it could look for more still has its burst buffer.
 	c.transport.release()
-	return c.parks && parked.add(c)
+	return c.parking.possible && parked.add(c)
 }
 
 // unpark starts a reader to find out that the transport is closed.
 func (c *Conn) unpark() {
 	if parked.remove(c) {
-		c.startReader(nil)
+		c.parking.startReader(nil)
 	}
 }
 
 // waits reports whether the reader should wait for what comes next rather than end. Called by the reader.
 func (c *Conn) waits() bool {
-	if !c.parks {
+	if !c.parking.possible {
 		return true
 	}
-	if c.pause >= shortPause && !c.parser.midMessage() {
+	if c.reader.interval >= shortPause && !c.reader.parser.midMessage() {
 		return false
 	}
 	c.startWatch()
@@ -73,45 +84,45 @@ func (c *Conn) waits() bool {
 
 // startWatch arranges for the reader, which now waits itself, to be roused when nothing arrives. Called by the reader.
 func (c *Conn) startWatch() {
-	if c.watched {
+	if c.parking.watched {
 		return
 	}
-	c.watched = true
+	c.parking.watched = true
 	parked.unregister(c)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := &quietWatch{seen: c.bytesRead.Load()}
+	c.parking.mu.Lock()
+	defer c.parking.mu.Unlock()
+	w := &quietWatch{seen: c.reader.bytesRead.Load()}
 	w.timer = time.AfterFunc(quietAfter, func() { c.lookForQuiet(w) })
-	c.watch = w
+	c.parking.watch = w
 }
 
 func (c *Conn) stopWatch() {
-	if !c.watched {
+	if !c.parking.watched {
 		return
 	}
-	c.watched = false
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.watch != nil {
-		c.watch.timer.Stop()
-		c.watch = nil
+	c.parking.watched = false
+	c.parking.mu.Lock()
+	defer c.parking.mu.Unlock()
+	if c.parking.watch != nil {
+		c.parking.watch.timer.Stop()
+		c.parking.watch = nil
 	}
 }
 
 // lookForQuiet runs on a watch's timer.
 func (c *Conn) lookForQuiet(w *quietWatch) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.watch != w || c.out.refused || c.event.Err != nil {
+	c.parking.mu.Lock()
+	defer c.parking.mu.Unlock()
+	if c.parking.watch != w || c.ending.state() != StateOpen {
 		return
 	}
-	if seen := c.bytesRead.Load(); seen != w.seen {
+	if seen := c.reader.bytesRead.Load(); seen != w.seen {
 		w.seen = seen
 		w.timer.Reset(quietAfter)
 		return
 	}
-	c.watch = nil
-	c.roused.Store(true)
+	c.parking.watch = nil
+	c.parking.roused.Store(true)
 	c.transport.rouse(true)
 }
 
@@ -121,11 +132,11 @@ func (c *Conn) foundQuiet(err error) bool {
 	if err == errNothingThere {
 		return true
 	}
-	if !c.roused.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if !c.parking.roused.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
-	c.roused.Store(false)
+	c.parking.roused.Store(false)
 	c.transport.rouse(false)
-	c.pause = shortPause // or the next reader would wait for more when only a ping has come
+	c.reader.interval = shortPause // or the next reader would wait for more when only a ping has come
 	return true
 }

@@ -48,13 +48,13 @@ func (l *parkingLot) add(c *Conn) bool {
 		// With EPOLLONESHOT a connection can stay registered without an event for each byte that its reader reads.
 		event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(fd)}
 		err := error(syscall.ENOENT)
-		if c.polled {
+		if c.parking.polled {
 			err = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_MOD, int(fd), &event)
 		}
 		if err == syscall.ENOENT {
 			err = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, int(fd), &event)
 		}
-		if c.polled = err == nil; !c.polled {
+		if c.parking.polled = err == nil; !c.parking.polled {
 			return
 		}
 		l.conns = append(l.conns, make([]*Conn, max(0, int(fd)+1-len(l.conns)))...)
@@ -63,13 +63,13 @@ func (l *parkingLot) add(c *Conn) bool {
 		}
 		l.conns[fd] = c
 		l.count++
-		c.parkedAs = event.Fd + 1
+		c.parking.parkedAs = event.Fd + 1
 	})
 	l.lingerIfEmpty()
 	if closed != nil {
-		closed.startReader(nil)
+		closed.parking.startReader(nil)
 	}
-	return c.parkedAs > 0
+	return c.parking.parkedAs > 0
 }
 
 func (l *parkingLot) open() bool {
@@ -118,7 +118,7 @@ func (l *parkingLot) wait(epoll syscall.RawConn) {
 		}
 		for _, event := range events[:max(n, 0)] {
 			if c := l.leave(event.Fd); c != nil {
-				c.startReader(nil)
+				c.parking.startReader(nil)
 			}
 		}
 	}
@@ -190,7 +190,7 @@ func (l *parkingLot) leave(fd int32) *Conn {
 func (l *parkingLot) remove(c *Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.parkedAs == 0 {
+	if c.parking.parkedAs == 0 {
 		return false
 	}
 	l.forget(c)
@@ -198,8 +198,8 @@ func (l *parkingLot) remove(c *Conn) bool {
 }
 
 func (l *parkingLot) forget(c *Conn) {
-	l.conns[c.parkedAs-1] = nil // it is this connection's: add makes one that it finds there leave first
-	c.parkedAs = 0
+	l.conns[c.parking.parkedAs-1] = nil // it is this connection's: add makes one that it finds there leave first
+	c.parking.parkedAs = 0
 	l.count--
 	l.lingerIfEmpty()
 }
@@ -208,10 +208,10 @@ func (l *parkingLot) forget(c *Conn) {
 func (l *parkingLot) unregister(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.polled && l.file != nil {
+	if c.parking.polled && l.file != nil {
 		_ = c.transport.raw.conn.Control(func(fd uintptr) {
 			_ = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_DEL, int(fd), nil)
 		})
 	}
-	c.polled = false
+	c.parking.polled = false
 }

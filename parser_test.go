@@ -12,7 +12,7 @@ import (
 
 // wire appends one frame as the given role sends it.
 func wire(role Role, first byte, payload string) []byte {
-	o := outgoing{masked: role == ClientRole}
+	o := backlog{masked: role == ClientRole}
 	return o.appendFrame(nil, first, []byte(payload))
 }
 

@@ -7,15 +7,19 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
-const (
-	// maxWaiting is how many bytes of pings may wait to be written, and how many of pongs.
-	maxWaiting = 64 << 10
-	// pongPatience is how long the reader waits for pongs to be written when too many wait.
-	pongPatience = 50 * time.Millisecond
-)
+// pongPatience is how long the reader waits for pongs to be written when too many wait.
+const pongPatience = 50 * time.Millisecond
+
+// pings holds the Pings that wait for their pongs, oldest first.
+type pings struct {
+	mu      sync.Mutex // the queue's lock may be taken inside it, so that the order here is that on the wire
+	waiting []*pingWait
+	made    uint64 // payloads made
+}
 
 // pingWait is a Ping that waits for its pong.
 type pingWait struct {
@@ -25,11 +29,10 @@ type pingWait struct {
 }
 
 // Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong arrived (RFC 6455, section
-// 5.5.2). If payload is nil, Ping makes one of its own. Several pings may be under way at the same time: a pong answers
-// the oldest one with its payload, and all older ones with it, because a peer need only answer the latest (section
-// 5.5.3). Ping blocks until the pong arrives, ctx is done, or the connection ends; the error matches ctx's error and its
-// cause, or ErrClosed. For a payload that is too long, Ping returns an error matching ErrMessageTooBig at once. While
-// Messages is full nothing is read, including pongs.
+// 5.5.2). If payload is nil, Ping makes one of its own. Several pings may be under way: a pong answers the oldest one with
+// its payload, and all older ones with it (section 5.5.3). Ping blocks until the pong arrives, ctx is done, or the
+// connection ends. For a payload that is too long the error matches ErrMessageTooBig. While Messages is full nothing is
+// read, including pongs.
 func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) {
 	if err := c.checkCall("ping", ctx); err != nil {
 		return 0, err
@@ -37,197 +40,207 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	if len(payload) > maxControlPayload {
 		return 0, fmt.Errorf("%w: ping of %d bytes, at most %d fit", ErrMessageTooBig, len(payload), maxControlPayload)
 	}
-	wait, err := c.queuePing(ctx, payload)
+	wait, err := c.pings.send(ctx, &c.queue, payload)
 	if err != nil {
-		return 0, err
+		return 0, c.callError(err)
 	}
 	var roundTrip time.Duration
 	var answered bool
 	select {
 	case roundTrip, answered = <-wait.answer:
 	case <-ctx.Done():
-		if c.forgetPing(wait) {
+		if c.pings.forget(wait) {
 			return 0, canceled("ping", ctx)
 		}
 		// Both were ready. ctx may be the connection's own: the answer, or how the connection ended, says more.
 		roundTrip, answered = <-wait.answer
 	}
 	if !answered {
-		return 0, c.endError()
+		return 0, c.ending.err()
 	}
 	return roundTrip, nil
 }
 
-// queuePing queues a ping once there is room for it.
-func (c *Conn) queuePing(ctx context.Context, payload []byte) (*pingWait, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o := &c.out
+// send queues a ping once there is room for it.
+func (p *pings) send(ctx context.Context, queue *sendQueue, payload []byte) (*pingWait, error) {
 	var over error
-	for ; !o.refused && o.pingBytes() > maxWaiting; over = c.awaitProgress("ping", ctx) {
-		if over != nil {
+	for {
+		wait, full, err := p.trySend(queue, payload)
+		switch {
+		case err != nil || wait != nil:
+			return wait, err
+		case over != nil:
 			return nil, over
 		}
+		over = waitFor(ctx, full, "ping")
 	}
-	if o.refused {
-		return nil, c.endErrorLocked()
-	}
-	if payload == nil {
-		payload = c.nextPing()
-	}
-	wait := &pingWait{payload: string(payload), sent: time.Now(), answer: make(chan time.Duration, 1)}
-	c.pings = append(c.pings, wait)
-	o.controls().pings = o.appendFrame(o.controls().pings, finBit|byte(OpPing), payload)
-	c.wakeWriter()
-	return wait, nil
 }
 
-// forgetPing ends the wait for a pong, and reports false if something else already has.
-func (c *Conn) forgetPing(wait *pingWait) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.Index(c.pings, wait)
+// trySend queues a ping if there is room for it. Otherwise it returns a channel that is closed when there may be.
+func (p *pings) trySend(queue *sendQueue, payload []byte) (*pingWait, <-chan struct{}, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if payload == nil {
+		payload = p.make()
+	}
+	if full, err := queue.addPing(payload); full != nil || err != nil {
+		return nil, full, err
+	}
+	wait := &pingWait{payload: string(payload), sent: time.Now(), answer: make(chan time.Duration, 1)}
+	p.waiting = append(p.waiting, wait)
+	return wait, nil, nil
+}
+
+// make returns a payload that it has not made before.
+func (p *pings) make() []byte {
+	p.made++
+	return binary.BigEndian.AppendUint64(nil, p.made)
+}
+
+// next is make for the keepalive.
+func (p *pings) next() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.make()
+}
+
+// forget ends the wait for a pong, and reports false if something else already has.
+func (p *pings) forget(wait *pingWait) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.waiting, wait)
 	if i < 0 {
 		return false
 	}
-	c.pings = slices.Delete(c.pings, i, i+1)
+	p.waiting = slices.Delete(p.waiting, i, i+1)
 	return true
 }
 
-// nextPing returns a payload that nextPing has not used on this connection. Called with mu held.
-func (c *Conn) nextPing() []byte {
-	c.pingID++
-	return binary.BigEndian.AppendUint64(nil, c.pingID)
-}
-
-// matchPong gives a pong to the Ping that waits for it. An unsolicited pong is fine (RFC 6455, section 5.5.3).
-func (c *Conn) matchPong(payload []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, wait := range c.pings {
+// match gives a pong to the Ping that waits for it. An unsolicited pong is fine (RFC 6455, section 5.5.3).
+func (p *pings) match(payload []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, wait := range p.waiting {
 		if wait.payload != string(payload) {
 			continue
 		}
-		for _, answered := range c.pings[:i+1] {
+		for _, answered := range p.waiting[:i+1] {
 			answered.answer <- time.Since(answered.sent)
 		}
-		c.pings = c.pings[i+1:]
+		p.waiting = p.waiting[i+1:]
 		return
 	}
 }
 
-// failPings tells the Pings still waiting that no pong will come. Called with mu held, at the end.
-func (c *Conn) failPings() {
-	for _, wait := range c.pings {
+// fail tells the Pings still waiting, at the end, that no pong will come.
+func (p *pings) fail() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, wait := range p.waiting {
 		close(wait.answer)
 	}
-	c.pings = nil
+	p.waiting = nil
 }
 
-// answerPing queues a pong. If so many are waiting that the peer cannot be reading them, only the newest is kept (RFC
-// 6455, section 5.5.3).
-func (c *Conn) answerPing(payload []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o := &c.out
-	if o.pongBytes() > maxWaiting && !o.refused {
-		c.relievePongs()
-	}
-	if o.refused {
-		return // a close frame may be on its way, and nothing may follow it
-	}
-	control := o.controls()
-	control.pongs = o.appendFrame(control.pongs, finBit|byte(OpPong), payload)
-	control.pongCount++
-	c.wakeWriter()
+// keepalive finds peers that are gone: it sends pings, and judges a peer that stays silent.
+type keepalive struct {
+	every  time.Duration // PingInterval, 0 for none
+	within time.Duration // PongTimeout, 0 for none
+
+	mu           sync.Mutex // guards all below; other locks of the connection may be taken inside it
+	timer        *time.Timer
+	ended        bool
+	due          time.Duration // on clock: when the timer was to run
+	unanswered   uint32        // pings that the peer has been silent after
+	pingLate     bool          // the first of them had to wait to be written
+	looked       bool          // the timer ran late when the peer was to be judged, and it was given more time
+	bytesSeen    uint64        // bytes that had come from the transport at the first of them
+	progressSeen time.Duration // when the transport had last taken bytes then
 }
 
-// relievePongs waits for the writer to take the waiting pongs. If the writer does not take them for a while, the peer is
-// not reading, and relievePongs discards them. Called with mu held, which it releases meanwhile.
-func (c *Conn) relievePongs() {
-	o := &c.out
-	if !c.pongsStuck {
-		patience := time.NewTimer(pongPatience)
-		defer patience.Stop()
-		for expired := false; !expired && !o.stopped && o.pongBytes() > maxWaiting; {
-			progress := o.progressed()
-			c.mu.Unlock()
-			select {
-			case <-progress:
-			case <-patience.C:
-				expired = true
-			}
-			c.mu.Lock()
-		}
+// startKeepalive begins to send pings.
+func (c *Conn) startKeepalive() {
+	k := &c.keepalive
+	if k.every > 0 {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.due = clock() + k.every
+		k.timer = time.AfterFunc(k.every, c.keepAlive)
 	}
-	if o.pongBytes() > maxWaiting && !o.refused {
-		c.pongsStuck = true
-		o.coalesced += o.control.pongCount
-		o.control.pongs, o.control.pongCount = o.control.pongs[:0], 0 // answerPing appends to it at once
+}
+
+// stop ends the keepalive.
+func (k *keepalive) stop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ended = true
+	if k.timer != nil {
+		k.timer.Stop()
 	}
+}
+
+// reset sets the timer.
+func (k *keepalive) reset(after time.Duration) {
+	k.due = clock() + after
+	k.timer.Reset(after)
 }
 
 // keepAlive runs on the keepalive's timer, when a ping is due or the time for an answer is up.
 func (c *Conn) keepAlive() {
-	c.mu.Lock()
-	if c.out.refused || c.event.Err != nil {
-		c.mu.Unlock()
-		return
+	if c.tendPeer() == peerGone {
+		c.abort(ErrPongTimeout)
+	}
+}
+
+// tendPeer judges the peer if it is time, sends a ping if it is time, and sets the timer.
+func (c *Conn) tendPeer() verdict {
+	k := &c.keepalive
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended || c.ending.state() != StateOpen {
+		return peerUnjudged
 	}
 	// due is how long after the first unanswered ping the next one is due. If the answer is due no later than that, the
 	// timer ran for the answer.
-	due := time.Duration(c.pinged) * c.pingEvery
-	if c.pinged > 0 && due >= c.pongWithin {
-		switch c.judgePeer() {
+	due := time.Duration(k.unanswered) * k.every
+	if k.unanswered > 0 && due >= k.within {
+		switch v := c.judgePeer(); v {
 		case peerGone:
-			c.mu.Unlock()
-			c.abort(ErrPongTimeout)
-			return
+			return v
 		case peerUnjudged:
 			c.lookAtPeer()
-			c.keepalive.Reset(c.pongWithin)
-			c.mu.Unlock()
-			return
+			k.reset(k.within)
+			return v
 		}
-		c.pinged = 0
-		if due -= c.pongWithin; due > 0 {
-			c.keepalive.Reset(due)
-			c.mu.Unlock()
-			return
+		k.unanswered = 0
+		if due -= k.within; due > 0 {
+			k.reset(due)
+			return peerAlive
 		}
 	}
-	defer c.mu.Unlock()
-	next := c.pingEvery
-	if c.pongWithin > 0 {
-		if c.pinged == 0 || c.bytesRead.Load() != c.bytesSeen {
-			// Something has arrived since the last ping. The time for which the peer may be silent starts again with this
-			// one.
-			c.pinged, due = 0, 0
-			c.lookAtPeer()
-			c.pingLate = !c.out.idle() || c.out.writing
-		}
-		c.pinged++
-		next = min(next, c.pongWithin-due)
+	next := k.every
+	first := k.within > 0 && (k.unanswered == 0 || c.reader.bytesRead.Load() != k.bytesSeen)
+	if first {
+		// Something has arrived since the last ping. The time for which the peer may be silent starts again with this one.
+		k.unanswered, due = 0, 0
+		c.lookAtPeer()
 	}
-	c.keepalive.Reset(next)
-	c.sendKeepalive()
+	if k.within > 0 {
+		k.unanswered++
+		next = min(next, k.within-due)
+	}
+	k.reset(next)
+	if late := c.queue.addKeepalivePing(c.pings.next()); first {
+		k.pingLate = late
+	}
+	return peerUnjudged
 }
 
-// lookAtPeer notes the state of the peer, so that judgePeer can see what has changed. Called with mu held.
+// lookAtPeer notes the state of the peer, so that judgePeer can see what has changed.
 func (c *Conn) lookAtPeer() {
-	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
-	c.stallSeen.Store(c.stalled.Load())
-}
-
-// sendKeepalive queues a ping, unless one is already waiting to be written. Called with mu held.
-func (c *Conn) sendKeepalive() {
-	o := &c.out
-	if o.pingBytes() == 0 {
-		o.controls().pings = o.appendFrame(nil, finBit|byte(OpPing), c.nextPing())
-	}
-	// A writer that has had no message since the last ping ends when it has written this one.
-	o.unused = true
-	c.wakeWriter()
+	k := &c.keepalive
+	k.bytesSeen, k.progressSeen = c.reader.bytesRead.Load(), c.transport.progressed()
+	c.reader.stallSeen.Store(c.reader.stalled.Load())
 }
 
 // What the keepalive concludes about the peer when the time for a pong is up.
@@ -239,22 +252,30 @@ const (
 	peerUnjudged // it has not had that much time yet
 )
 
-// judgePeer is called with mu held.
+// judgePeer runs on the keepalive's timer.
 func (c *Conn) judgePeer() verdict {
+	k := &c.keepalive
 	// A consumer that does not receive keeps pongs from being read. Pings continue while nothing is read, since only a
 	// failed write can then tell that the peer is gone.
-	stalled := c.stallSeen.Load() || c.stalled.Load()
-	if unsent := c.out.pingBytes() > 0; unsent && c.transport.progress.Load() != c.writesSeen {
+	stalled := c.reader.stallSeen.Load() || c.reader.stalled.Load()
+	unsent := c.queue.pingWaits()
+	if unsent && c.transport.progressed() != k.progressSeen {
 		// The peer is slowly reading what is ahead of the ping.
-		c.pingLate = true
+		k.pingLate = true
 		return peerUnjudged
 	}
-	if c.bytesRead.Load() != c.bytesSeen || stalled {
+	if c.reader.bytesRead.Load() != k.bytesSeen || stalled {
+		k.looked = false
 		return peerAlive
 	}
-	if c.pingLate && c.out.pingBytes() == 0 {
+	if k.pingLate && !unsent {
 		// The ping has been written since, but it is not known when.
-		c.pingLate = false
+		k.pingLate = false
+		return peerUnjudged
+	}
+	if late := clock() - k.due; late > k.within/8 && !k.looked {
+		// The process was frozen, or nearly: the pong may be there, unread.
+		k.looked = true
 		return peerUnjudged
 	}
 	return peerGone

@@ -48,10 +48,10 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	if p.err != nil {
 		return p.err
 	}
-	d, m := c.out.deflater, p.message
+	d, m := c.deflater, p.message
 	switch {
 	case d == nil || !d.wants(m):
-		return c.sendPayload(ctx, byte(m.Type), m.Data, len(m.Data))
+		return c.sendPayload(ctx, outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 	case d.history != nil:
 		return c.sendCompressed(ctx, m)
 	}
@@ -59,7 +59,7 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	if err != nil {
 		return err
 	}
-	return c.sendPayload(ctx, rsv1Bit|byte(m.Type), payload, len(m.Data))
+	return c.sendPayload(ctx, outgoing{opcode: rsv1Bit | byte(m.Type), payload: payload, size: len(m.Data)})
 }
 
 // payload returns the message as d, which has no context takeover, compresses it.

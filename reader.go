@@ -1,51 +1,47 @@
-// reader.go is the reader goroutine: from transport to parser to Messages, and the end of a connection as the reader sees
-// it.
+// reader.go is the reader goroutine: from transport to parser to Messages.
 
 package wsd
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
-// readLoop reads until the connection ends, and then returns the cause, or until it is parked. buffered is what has been
-// read before.
+// reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
+type reader struct {
+	parser     Parser
+	policy     SlowConsumerPolicy
+	stallAfter time.Duration // StallTimeout, 0 for none
+
+	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
+	interval   time.Duration // between the last messages that did not come together
+	noted      bool          // the present read has been noted in the two above
+	discarding bool          // a message was discarded, and all later ones are too
+	dropTold   bool          // Errors has been told that messages are dropped
+	big        *[]bigMessage // nil before the first
+
+	batchLeft atomic.Bool   // there are bytes that have not been parsed
+	stalled   atomic.Bool   // the reader waits for the consumer
+	stallSeen atomic.Bool   // it has waited since the keepalive looked
+	dropped   atomic.Uint64 // messages that were not delivered
+	dataRead  atomic.Uint64 // bytes of messages
+	bytesRead atomic.Uint64 // bytes that came from the transport
+}
+
+// readLoop is the reader goroutine. It reads until the connection ends, and then returns the cause, or until it is parked.
+// buffered is what has been read before.
 func (c *Conn) readLoop(buffered []byte) error {
 	err := c.readMessages(buffered)
 	if err == errParked {
 		return nil // and the connection may be another reader's already
 	}
-	// Nothing more will be delivered. A consumer that ranges over Messages now reaches the end, and its answers still
-	// leave ahead of the close frame.
-	switch failed, ok := err.(readError); {
-	case err == nil:
-		c.endOnClose()
-	case ok:
-		c.endOnReadError(failed.error)
-	default:
-		c.endOnViolation(err)
-	}
-	c.transport.release()
-	c.mu.Lock()
-	c.refuseSends()
-	c.stopWriter()
-	cause := c.event.Err
-	c.mu.Unlock()
-	c.transport.close()
-	go c.finish()
-	return cause
+	return c.end(err)
 }
 
 // readError is the error with which the transport failed. It may be anything, even another connection's violation if the
 // transport is a tunnel.
 type readError struct{ error }
-
-// isViolation reports whether the cause of an end is a violation on this connection. A violation on another connection,
-// with which a transport or a context may fail, has been wrapped with a problem.
-func isViolation(err error) bool {
-	_, violation := err.(*ProtocolError)
-	return violation || err == ErrSlowConsumer
-}
 
 // readMessages delivers what arrives. It returns nil when the peer's close frame has arrived, and errParked when nothing
 // has arrived for a while.
@@ -56,8 +52,8 @@ func (c *Conn) readMessages(buffered []byte) error {
 	found := len(buffered) > 0
 	wait := c.waits()
 	for {
-		direct := c.parser.direct()
-		c.transport.brief = c.parser.expectsLong()
+		direct := c.reader.parser.direct()
+		c.transport.brief = c.reader.parser.expectsLong()
 		b, err := c.transport.read(direct, wait)
 		if err != nil {
 			switch {
@@ -74,10 +70,10 @@ func (c *Conn) readMessages(buffered []byte) error {
 			continue
 		}
 		found = true
-		c.bytesRead.Add(uint64(len(b)))
-		c.stamped = false
+		c.reader.bytesRead.Add(uint64(len(b)))
+		c.reader.noted = false
 		if direct != nil {
-			event, err := c.parser.filled(len(b))
+			event, err := c.reader.parser.filled(len(b))
 			if err == nil {
 				_, err = c.handle(event)
 			}
@@ -94,14 +90,14 @@ func (c *Conn) readMessages(buffered []byte) error {
 // parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
 	for len(b) > 0 {
-		event, n, err := c.parser.Parse(b)
+		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
 		}
 		b = b[n:]
 		// Send looks at this to see whether more answers are about to come.
-		if left := len(b) > 0; left != c.batchLeft.Load() {
-			c.batchLeft.Store(left)
+		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
+			c.reader.batchLeft.Store(left)
 		}
 		if closed, err = c.handle(event); closed || err != nil {
 			return closed, err
@@ -116,14 +112,11 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 	case OpText, OpBinary:
 		return false, c.deliver(event.Message())
 	case OpPing:
-		c.answerPing(event.Data)
+		c.queue.addPong(event.Data)
 	case OpPong:
-		c.matchPong(event.Data)
+		c.pings.match(event.Data)
 	case OpClose:
-		c.mu.Lock()
-		c.peerClose = &CloseError{Code: event.Code, Reason: string(event.Data)}
-		c.setCause(c.peerClose, event.Code, c.peerClose.Reason)
-		c.mu.Unlock()
+		c.ending.peerClosed(event.Code, string(event.Data))
 		return true, nil
 	}
 	return false, nil
@@ -136,76 +129,71 @@ var clockStart = time.Now()
 
 // deliver puts a message into Messages.
 func (c *Conn) deliver(m Message) error {
-	c.dataRead.Add(uint64(len(m.Data)))
-	if c.discarding {
-		c.dropped.Add(1)
+	r := &c.reader
+	r.dataRead.Add(uint64(len(m.Data)))
+	if r.discarding {
+		r.dropped.Add(1)
 		return nil
 	}
-	if !c.stamped {
+	if !r.noted {
 		now := clock()
-		c.stamped, c.pause, c.deliveredAt = true, now-c.deliveredAt, now
-		if c.answered.Load() >= c.delivered.Load() {
-			c.settledAt = c.deliveredAt
-		}
+		r.noted, r.interval, r.messageAt = true, now-r.messageAt, now
 	}
 	// Count it before it is there, as the consumer may answer at once.
-	c.delivered.Add(1)
-	if len(m.Data) < heavyLeast || c.roomFor(len(m.Data)) {
+	c.answers.delivered.Add(1)
+	if len(m.Data) < bigLeast || c.roomFor(len(m.Data)) {
 		select {
 		case c.messages <- m:
-			c.noteHeavy(len(m.Data))
+			c.noteBig(len(m.Data))
 			return nil
 		default:
 		}
 	}
 	delivered, err := c.deliverSlow(m)
 	if !delivered {
-		c.delivered.Add(^uint64(0))
-		c.dropped.Add(1)
+		c.answers.delivered.Add(^uint64(0))
+		r.dropped.Add(1)
 	}
 	return err
 }
 
 // deliverSlow delivers to a consumer that already has messages waiting.
 func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
+	r := &c.reader
 	var stall <-chan time.Time
-	switch c.policy {
+	switch r.policy {
 	case DropSlow:
-		if !c.dropReport {
-			c.dropReport = true
-			c.mu.Lock()
-			c.report(ErrSlowConsumer, 1)
-			c.mu.Unlock()
+		if !r.dropTold {
+			r.dropTold = true
+			c.ending.report(ErrSlowConsumer, 1)
 		}
 		return false, nil
 	case CloseSlow:
-		if c.stallAfter > 0 {
-			timer := time.NewTimer(c.stallAfter)
+		if r.stallAfter > 0 {
+			timer := time.NewTimer(r.stallAfter)
 			defer timer.Stop()
 			stall = timer.C
 		}
 	}
-	c.mu.Lock()
-	closing := c.closes()
-	c.mu.Unlock()
-	c.stalled.Store(true)
-	defer c.stalled.Store(false)
-	c.stallSeen.Store(true)
-	for pause := heavyPause; ; pause = min(2*pause, heavyPauseMost) {
+	refusal := c.queue.refusals()
+	r.stalled.Store(true)
+	defer r.stalled.Store(false)
+	r.stallSeen.Store(true)
+	for pause := bigPause; ; pause = min(2*pause, bigPauseMost) {
 		messages := c.messages
 		var again <-chan time.Time // nothing signals that a message has been taken
-		if len(m.Data) >= heavyLeast && !c.roomFor(len(m.Data)) {
+		if len(m.Data) >= bigLeast && !c.roomFor(len(m.Data)) {
 			messages, again = nil, time.After(pause)
 		}
 		select {
 		case messages <- m:
-			c.noteHeavy(len(m.Data))
-			c.deliveredAt = clock()
+			c.noteBig(len(m.Data))
+			r.messageAt = clock()
 			return true, nil
 		case <-again:
-		case <-closing:
+		case <-refusal:
 			// This side closes. A gap would be worse than an end: nothing after this message is delivered either.
-			c.discarding = true
+			r.discarding = true
 			return false, nil
 		case <-stall:
 			return false, ErrSlowConsumer
@@ -214,169 +202,40 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 }
 
 const (
-	// heavyMost is how many bytes of heavy messages may wait in Messages, if there are more than one: a peer that
+	// bigMost is how many bytes of big messages may wait in Messages, if there are more than one: a peer that
 	// compresses sends a thousandth of that.
-	heavyMost = 64 << 20
-	// heavyLeast is the size in bytes from which a message is heavy.
-	heavyLeast = 1 << 20
-	// heavyPause is how long the reader waits at first before it checks again whether there is room for one more, and
-	// heavyPauseMost is the maximum.
-	heavyPause     = time.Millisecond
-	heavyPauseMost = 100 * time.Millisecond
+	bigMost = 64 << 20
+	// bigLeast is the size in bytes from which a message is big.
+	bigLeast = 1 << 20
+	// bigPause is how long the reader waits at first before it checks again whether there is room for one more, and
+	// bigPauseMost is the maximum.
+	bigPause     = time.Millisecond
+	bigPauseMost = 100 * time.Millisecond
 )
 
-// heavyMessage is one that went into Messages and may still wait there.
-type heavyMessage struct {
+// bigMessage is one that went into Messages and may still wait there.
+type bigMessage struct {
 	number uint64 // the value of delivered that counted it
 	size   int
 }
 
-// roomFor reports whether a heavy message, which delivered already counts, may go into Messages.
+// roomFor reports whether a big message, which delivered already counts, may go into Messages.
 func (c *Conn) roomFor(size int) bool {
-	if c.heavy == nil {
-		c.heavy = new([]heavyMessage)
+	if c.reader.big == nil {
+		c.reader.big = new([]bigMessage)
 	}
-	taken := c.delivered.Load() - 1 - uint64(len(c.messages))
-	waiting := slices.DeleteFunc(*c.heavy, func(message heavyMessage) bool { return message.number <= taken })
-	*c.heavy = waiting
+	taken := c.answers.delivered.Load() - 1 - uint64(len(c.messages))
+	waiting := slices.DeleteFunc(*c.reader.big, func(message bigMessage) bool { return message.number <= taken })
+	*c.reader.big = waiting
 	for _, message := range waiting {
 		size += message.size
 	}
-	return len(waiting) == 0 || size <= heavyMost
+	return len(waiting) == 0 || size <= bigMost
 }
 
-// noteHeavy records the message that has gone into Messages as waiting there, if it is heavy.
-func (c *Conn) noteHeavy(size int) {
-	if size >= heavyLeast {
-		*c.heavy = append(*c.heavy, heavyMessage{c.delivered.Load(), size})
-	}
-}
-
-// endOnClose answers the peer's close frame, unless that is itself the answer, and waits for the peer to end the
-// transport if it is up to the peer to do so (RFC 6455, sections 5.5.1 and 7.1.1).
-func (c *Conn) endOnClose() {
-	close(c.messages)
-	c.awaitAnswers()
-	c.mu.Lock()
-	c.queueClose(StatusNoStatus, "")
-	c.mu.Unlock()
-	switch written := c.awaitCloseWritten(); {
-	case written && c.role == ClientRole:
-		c.drain(func() {})
-	case written:
-		c.transport.discard()
-	}
-}
-
-// endOnViolation fails the connection (RFC 6455, section 7.1.7) with a close frame that says why, and sends nothing after
-// it.
-func (c *Conn) endOnViolation(err error) {
-	code, reason := StatusPolicyViolation, "messages are not being received"
-	if violation, ok := err.(*ProtocolError); ok {
-		code, reason = violation.Code, violation.Problem
-	}
-	reason = reason[:min(len(reason), maxCloseReason)]
-	c.mu.Lock()
-	c.setCause(err, code, reason)
-	if c.event.Err == err {
-		c.report(err, 0)
-	}
-	c.mu.Unlock()
-	close(c.messages)
-	c.awaitAnswers()
-	c.mu.Lock()
-	c.queueClose(code, reason)
-	c.mu.Unlock()
-	if c.awaitCloseWritten() && c.transport.halfCloses() {
-		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame.
-		// Half-closing waits for a pause: proxies take it for the end of both directions, and reset a peer that keeps
-		// sending.
-		quiet := failQuiet
-		if c.parser.frame.opcode == OpClose {
-			quiet = 0 // nothing follows a close frame, not even one that breaks the rules
-		}
-		pause := time.AfterFunc(quiet, func() {
-			if !c.transport.closeWrite() {
-				c.transport.abort()
-			}
-		})
-		defer pause.Stop()
-		c.drain(func() { pause.Reset(failPause) })
-	}
-}
-
-// endOnReadError ends a connection whose transport can no longer be read.
-func (c *Conn) endOnReadError(err error) {
-	c.mu.Lock()
-	switch {
-	case c.out.failed != nil:
-		err = c.out.failed
-	case c.out.closeFrame != nil:
-		err = &causeError{"the connection ended before the peer's close frame", err}
-	default:
-		err = &causeError{"the connection ended without a close frame", err}
-	}
-	c.setCause(err, StatusAbnormalClosure, "")
-	c.mu.Unlock()
-	close(c.messages)
-}
-
-// awaitAnswers gives the consumer a moment to answer what has just been delivered.
-func (c *Conn) awaitAnswers() {
-	c.mu.Lock()
-	if c.out.refused || c.answered.Load() >= c.delivered.Load() {
-		c.mu.Unlock()
-		return
-	}
-	over := make(chan struct{}, 1)
-	c.graceOver = over
-	closing := c.closes()
-	c.mu.Unlock()
-	until := max(c.deliveredAt+silentGrace, c.settledAt+answerGrace)
-	timer := time.NewTimer(until - clock())
-	defer timer.Stop()
-	select {
-	case <-over:
-	case <-closing:
-	case <-timer.C:
-	}
-	c.mu.Lock()
-	c.graceOver = nil
-	c.mu.Unlock()
-}
-
-// answersGiven ends awaitAnswers. Called with mu held.
-func (c *Conn) answersGiven() {
-	if c.graceOver != nil {
-		select {
-		case c.graceOver <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// awaitCloseWritten waits until the close frame has been written, and reports whether it was.
-func (c *Conn) awaitCloseWritten() bool {
-	c.mu.Lock()
-	for !c.out.closeWritten && !c.out.stopped && c.out.failed == nil {
-		progress := c.out.progressed()
-		c.mu.Unlock()
-		<-progress
-		c.mu.Lock()
-	}
-	defer c.mu.Unlock()
-	return c.out.closeWritten
-}
-
-// drain reads and discards until the peer ends its bytes, for at most lingerTime. It calls more whenever some have come.
-func (c *Conn) drain(more func()) {
-	timer := time.AfterFunc(lingerTime, c.transport.abort)
-	defer timer.Stop()
-	for {
-		if _, err := c.transport.read(nil, true); err == nil {
-			more()
-		} else if !c.foundQuiet(err) {
-			return
-		}
+// noteBig records the message that has gone into Messages as waiting there, if it is big.
+func (c *Conn) noteBig(size int) {
+	if size >= bigLeast {
+		*c.reader.big = append(*c.reader.big, bigMessage{c.answers.delivered.Load(), size})
 	}
 }

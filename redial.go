@@ -146,10 +146,10 @@ func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Con
 
 // lend gives a connection to the body of the loop for one iteration, and reports whether the loop continues.
 func lend(ctx context.Context, conn *Conn, yield func(*Conn, error) bool) bool {
-	stop := context.AfterFunc(ctx, func() { conn.startClose(StatusGoingAway, "") })
+	stop := context.AfterFunc(ctx, func() { conn.StartClose(StatusGoingAway, "") })
 	defer func() {
 		stop()
-		conn.startClose(StatusNormalClosure, "")
+		conn.StartClose(StatusNormalClosure, "")
 		<-conn.Closed()
 	}()
 	return yield(conn, nil)

@@ -78,7 +78,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case over:
 		conn.abort(errAborted)
 	case down:
-		conn.startClose(StatusGoingAway, "")
+		conn.StartClose(StatusGoingAway, "")
 	}
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
 	go s.serve(conn)
@@ -153,7 +153,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ended := s.ended
 	s.mu.Unlock()
 	for _, conn := range s.open() {
-		conn.startClose(StatusGoingAway, "")
+		conn.StartClose(StatusGoingAway, "")
 	}
 	select {
 	case <-ended:

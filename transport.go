@@ -58,8 +58,8 @@ func (l *lender) release() {
 // transport wraps the io.ReadWriteCloser of one connection. One goroutine reads, one at a time writes, any may close.
 type transport struct {
 	rwc      io.ReadWriteCloser
-	raw      rawConn       // not ok if the transport is not a socket of the operating system
-	progress atomic.Uint64 // counts the writes that have ended, for the keepalive
+	raw      rawConn      // not ok if the transport is not a socket of the operating system
+	progress atomic.Int64 // on clock: when a write that waits last ended
 
 	closeOnce sync.Once
 	lender
@@ -70,6 +70,7 @@ type transport struct {
 
 func (t *transport) init(rwc io.ReadWriteCloser) {
 	t.rwc = rwc
+	t.noteProgress()
 	switch socket := rwc.(type) {
 	case *net.TCPConn:
 		t.initRaw(socket)
@@ -171,10 +172,14 @@ func (t *transport) writeAll(b []byte) error {
 			return io.ErrShortWrite
 		}
 		b = b[n:]
-		t.progress.Add(1)
+		t.noteProgress()
 	}
 	return nil
 }
+
+func (t *transport) noteProgress() { t.progress.Store(int64(clock())) }
+
+func (t *transport) progressed() time.Duration { return time.Duration(t.progress.Load()) }
 
 // rouse makes a read that waits on a socket return, or allows reads to wait again.
 func (t *transport) rouse(on bool) {

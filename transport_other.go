@@ -17,5 +17,5 @@ func (*transport) initRaw(syscall.Conn) {}
 
 func (*rawConn) ok() bool { return false }
 
-func (*rawConn) read([]byte, bool) ([]byte, error)                 { return nil, errors.ErrUnsupported }
-func (*rawConn) write([]byte, []byte, *atomic.Uint64) (int, error) { return 0, errors.ErrUnsupported }
+func (*rawConn) read([]byte, bool) ([]byte, error)                { return nil, errors.ErrUnsupported }
+func (*rawConn) write([]byte, []byte, *atomic.Int64) (int, error) { return 0, errors.ErrUnsupported }

@@ -44,9 +44,9 @@ func (r *rawConn) noteRead() {
 
 // writing is the state of a write. It comes from a pool, as most connections are not writing at any moment.
 type writing struct {
-	head, body []byte         // what is to be written
-	progress   *atomic.Uint64 // counts the calls that wrote; nil for a single attempt, without waiting
-	alone      bool           // as for writeNow
+	head, body []byte        // what is to be written
+	progress   *atomic.Int64 // when a call last wrote; nil for a single attempt, without waiting
+	alone      bool          // as for writeNow
 	wrote      int
 	err        error
 	step       func(fd uintptr) bool
@@ -70,7 +70,7 @@ var writings = sync.Pool{New: func() any {
 			if w.progress == nil {
 				return true
 			}
-			w.progress.Add(1)
+			w.progress.Store(int64(clock()))
 			if w.advance(n); len(w.head)+len(w.body) == 0 {
 				return true
 			}
@@ -145,7 +145,7 @@ func (r *rawConn) read(direct []byte, wait bool) ([]byte, error) {
 // write writes head and then body, and returns how many bytes it wrote. If progress is nil, that is what the socket takes
 // in one call, without waiting; otherwise it is everything, however long that takes, and progress counts the calls that
 // wrote something.
-func (r *rawConn) write(head, body []byte, progress *atomic.Uint64) (int, error) {
+func (r *rawConn) write(head, body []byte, progress *atomic.Int64) (int, error) {
 	if len(head)+len(body) == 0 {
 		return 0, nil
 	}

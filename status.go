@@ -1,9 +1,10 @@
-// close.go is the closing handshake without its timers: status codes, close payloads, the states of a connection.
+// status.go is how a connection's state and end are told: status codes, close payloads, states, close events.
 
 package wsd
 
 import (
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -102,20 +103,28 @@ func reasonNotUTF8() error {
 	return &ProtocolError{Code: StatusInvalidPayload, Section: "5.5.1", Problem: "close reason is not UTF-8"}
 }
 
-// validateClose checks what a caller wants to send in a close frame.
-func validateClose(code StatusCode, reason string) error {
+// checkCloseCode checks what a caller wants to send in a close frame.
+func checkCloseCode(code StatusCode, reason string) *CloseArgumentError {
 	switch {
 	case code == StatusNoStatus && reason != "":
 		return &CloseArgumentError{code, reason, "a reason needs a code"}
 	case code != StatusNoStatus && !code.sendable():
 		return &CloseArgumentError{code, reason, "this code may not be sent"}
-	case len(reason) > maxCloseReason:
-		return &CloseArgumentError{code, reason, "reason of " + strconv.Itoa(len(reason)) + " bytes, at most " +
-			strconv.Itoa(maxCloseReason) + " fit"}
-	case !utf8.ValidString(reason):
-		return &CloseArgumentError{code, reason, "reason is not UTF-8"}
 	}
 	return nil
+}
+
+// cutReason returns as much of reason as fits into a close frame, in UTF-8.
+func cutReason(reason string) string {
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
+	if len(reason) <= maxCloseReason {
+		return reason
+	}
+	end := maxCloseReason
+	for !utf8.RuneStart(reason[end]) {
+		end--
+	}
+	return reason[:end]
 }
 
 // State is the state of a connection, like readyState in browsers.
@@ -153,6 +162,13 @@ type CloseEvent struct {
 	Code StatusCode
 	// Reason is the text that came with Code, UTF-8, at most 123 bytes, often empty.
 	Reason string
+	// Local reports whether this side began the end: by Close, CloseNow, a violation that it found or a time that ran out.
+	// Otherwise the peer's close frame or the transport's end came first.
+	Local bool
+	// SentCode and SentReason are what this side's close frame carried, StatusNoStatus if that had no code; 0 if none was
+	// sent.
+	SentCode   StatusCode
+	SentReason string
 	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
 	// Err is the cause of the end: what went wrong, if anything did, or else a *CloseError for the closing handshake,

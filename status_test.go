@@ -72,16 +72,30 @@ func TestCloseArguments(t *testing.T) {
 		{5000, "", "may not be sent"},
 		{0, "", "may not be sent"},
 		{StatusNoStatus, "why", "needs a code"},
-		{1000, strings.Repeat("x", 124), "at most 123"},
-		{1000, "\xFF", "not UTF-8"},
 	} {
-		err := validateClose(row.code, row.reason)
-		var argument *CloseArgumentError
-		require.ErrorAs(t, err, &argument, "%d %q", row.code, row.reason)
+		err := checkCloseCode(row.code, row.reason)
+		require.NotNil(t, err, "%d %q", row.code, row.reason)
 		require.Contains(t, err.Error(), row.says)
 	}
-	require.NoError(t, validateClose(StatusNoStatus, ""))
-	require.NoError(t, validateClose(4999, strings.Repeat("x", 123)))
+	require.Nil(t, checkCloseCode(StatusNoStatus, ""))
+	require.Nil(t, checkCloseCode(4999, "x"))
+}
+
+func TestReasonsAreCutAndMended(t *testing.T) {
+	x := strings.Repeat("x", 121)
+	for _, row := range []struct{ reason, want string }{
+		{"", ""},
+		{"bye", "bye"},
+		{x + "yz", x + "yz"},
+		{x + "yz!", x + "yz"},
+		{x + "zé", x + "z"},
+		{x + "é", x + "é"},
+		{x + "\U0001F600", x},
+		{"a\xFFb", "a\uFFFDb"},
+		{x + "\xFF", x},
+	} {
+		require.Equal(t, row.want, cutReason(row.reason), "%q", row.reason)
+	}
 }
 
 func FuzzClosePayload(f *testing.F) {
@@ -97,7 +111,8 @@ func FuzzClosePayload(f *testing.F) {
 			return
 		}
 		if len(payload) <= maxControlPayload {
-			require.NoError(t, validateClose(code, reason), "what may come may be sent")
+			require.Nil(t, checkCloseCode(code, reason), "what may come may be sent")
+			require.Equal(t, reason, cutReason(reason), "what may come may be sent")
 		}
 		require.Equal(t, append([]byte{}, payload...), appendClosePayload([]byte{}, code, reason))
 	})

@@ -1,0 +1,688 @@
+// sendqueue.go is the queue between senders and whoever writes: who may add to it, who waits for whom, and who writes next.
+
+package wsd
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/seed62836080/wsd/internal/done"
+)
+
+// errRefused is returned by a queue that takes nothing more, since the connection ends. The connection knows why.
+var errRefused = errors.New("wsd: the queue is closed")
+
+// sendQueue is everything that one connection has to send. Its methods are safe for concurrent use: each takes the lock
+// and releases it, and none holds it while anything waits.
+type sendQueue struct {
+	limit       int    // of the backlog's data, in bytes
+	senderTries bool   // the transport can be written to without waiting, so senders may do it
+	startWriter func() // starts the writer goroutine
+
+	mu        sync.Mutex // guards all below; taken inside the ending's, if both are
+	backlog   backlog
+	admission admission
+
+	refused  bool          // nothing more is taken
+	refusal  chan struct{} // made when somebody waits for it, closed when refused is set
+	stopped  bool          // nothing more is written
+	closed   bool          // the close frame has been written
+	failed   error         // of the write that failed, nil if none has
+	writing  bool          // somebody writes what was taken
+	since    time.Duration // on clock: when the oldest bytes of that began to wait
+	unspent  int           // bytes of that
+	running  bool          // the writer goroutine exists
+	asleep   bool          // it waits for wake
+	unused   bool          // no message was added since the keepalive looked: the writer need not stay
+	wake     chan struct{} // has room for the one value that wakes a sleeping writer
+	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
+
+	written     uint64        // every frame and message with a number up to this one has been written
+	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
+	awaitedDone chan struct{} // has room for the one value that this sender waits for
+	pongsStuck  bool          // the reader has waited for pongs to be written, in vain
+
+	counts sendCounts
+}
+
+// sendCounts holds what Stats tells of sending.
+type sendCounts struct {
+	messages, bytes uint64 // taken
+	writes          uint64
+	coalesced       uint64 // pongs that were not sent
+}
+
+func (q *sendQueue) init(role Role, cfg *Config, senderTries bool) {
+	q.backlog.masked = role == ClientRole
+	q.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))
+	q.senderTries = senderTries
+}
+
+// admission decides which sender may add to the queue.
+type admission struct {
+	turn    bool       // a sender has the queue for itself: its message takes several steps
+	waiting *list.List // of *sender, first come, first served; nil before the first
+	granted int        // senders that have been admitted but have not added since
+	size    int        // the bytes that these will add
+}
+
+// sender is a goroutine that waits for admission.
+type sender struct {
+	admitted chan struct{} // closed with granted set
+	granted  bool
+	turn     bool
+	size     int
+}
+
+// first returns the sender that has waited longest, nil if none waits.
+func (a *admission) first() *list.Element {
+	if a.waiting == nil {
+		return nil
+	}
+	return a.waiting.Front()
+}
+
+// admits reports whether a sender may be admitted.
+func (a *admission) admits(size int, turn bool, used, limit int) bool {
+	if a.turn || turn && a.granted > 0 {
+		return false
+	}
+	used += a.size
+	return used == 0 || used+size <= limit
+}
+
+// next admits the waiting senders that may now add.
+func (a *admission) next(used, limit int) {
+	for first := a.first(); first != nil; first = a.first() {
+		s := first.Value.(*sender)
+		if !a.admits(s.size, s.turn, used, limit) {
+			return
+		}
+		a.waiting.Remove(first)
+		a.reserve(s.size, s.turn)
+		s.granted = true
+		close(s.admitted)
+	}
+}
+
+// reserve keeps for a sender what it is admitted for, and giveBack undoes that.
+func (a *admission) reserve(size int, turn bool) {
+	if turn {
+		a.turn = true
+	} else {
+		a.granted++
+		a.size += size
+	}
+}
+
+func (a *admission) giveBack(size int, turn bool) {
+	if turn {
+		a.turn = false
+	} else {
+		a.granted--
+		a.size -= size
+	}
+}
+
+// admitMore admits those who wait, if there is room.
+func (q *sendQueue) admitMore() { q.admission.next(q.backlog.size, q.limit) }
+
+// outgoing is one message or fragment on its way into the queue.
+type outgoing struct {
+	opcode  byte   // as on the wire, with RSV1 if payload is compressed, without FIN
+	payload []byte // as on the wire, not masked
+	size    int    // of the message, in bytes, uncompressed
+	share   bool   // payload never changes: it may be kept instead of copied
+	prompt  bool   // nothing more is about to be added: the sender may write
+}
+
+// shareLeast is the size in bytes from which a payload that may be kept is not copied. Writing a shorter one by itself
+// takes longer than copying it.
+const shareLeast = 8 << 10
+
+// add adds a message once there is room for it. If its sender is to write (Conn.write), it returns up to which number.
+func (q *sendQueue) add(ctx context.Context, o outgoing) (writeTo uint64, err error) {
+	room := len(o.payload) + maxFrameHeader
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.admission.first() != nil || !q.admission.admits(room, false, q.backlog.size, q.limit) {
+		q.mu.Unlock()
+		err := q.enter(ctx, room, false)
+		q.mu.Lock()
+		if err != nil {
+			return 0, err
+		}
+		q.admission.giveBack(room, false)
+	}
+	if q.refused {
+		return 0, errRefused
+	}
+	if o.share && len(o.payload) >= shareLeast {
+		q.backlog.addMessage(o.opcode, o.payload)
+	} else {
+		q.backlog.addFrame(finBit|o.opcode, o.payload)
+	}
+	q.count(o.size)
+	q.admitMore()
+	return q.kick(o.prompt), nil
+}
+
+// enter waits until a sender may add size bytes and, with turn, until no other sender's message is under way. What it
+// reserves is used up by add, or ends with leave.
+func (q *sendQueue) enter(ctx context.Context, size int, turn bool) error {
+	q.mu.Lock()
+	a := &q.admission
+	if q.refused {
+		q.mu.Unlock()
+		return errRefused
+	}
+	if a.first() == nil && a.admits(size, turn, q.backlog.size, q.limit) {
+		a.reserve(size, turn)
+		q.mu.Unlock()
+		return nil
+	}
+	self := &sender{admitted: make(chan struct{}), turn: turn, size: size}
+	if a.waiting == nil {
+		a.waiting = list.New()
+	}
+	place := a.waiting.PushBack(self)
+	refusal := q.refusing()
+	q.mu.Unlock()
+	select {
+	case <-self.admitted:
+	case <-ctx.Done():
+	case <-refusal:
+	}
+	// If several are ready, an ended context counts. It is asked without the lock, as it is foreign code.
+	var over error
+	if ctx.Err() != nil {
+		over = canceled("send", ctx)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		over = errRefused
+	}
+	if over == nil {
+		return nil
+	}
+	if self.granted {
+		a.giveBack(size, turn)
+	} else {
+		a.waiting.Remove(place)
+	}
+	q.admitMore()
+	return over
+}
+
+// leave ends a turn.
+func (q *sendQueue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.admission.turn = false
+	q.admitMore()
+}
+
+// addInTurn is add for the sender whose turn it is.
+func (q *sendQueue) addInTurn(o outgoing) (writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		return 0, errRefused
+	}
+	q.backlog.addFrame(finBit|o.opcode, o.payload)
+	q.count(o.size)
+	return q.kick(o.prompt), nil
+}
+
+// addAwaited adds a message that is written from its sender's slice. The sender, whose turn it is, must call awaitWritten
+// before it lets go of the slice. It returns the message's number and, as add does, up to which number to write.
+func (q *sendQueue) addAwaited(o outgoing) (number, writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		return 0, 0, errRefused
+	}
+	if q.awaitedDone == nil {
+		q.awaitedDone = make(chan struct{}, 1)
+	}
+	q.awaited = q.backlog.addMessage(o.opcode, o.payload)
+	q.count(o.size)
+	return q.awaited, q.kick(true), nil // the sender has to wait for the write anyway
+}
+
+// awaitWritten waits until the message with a number is written, or its slice is no longer needed. size is what addAwaited
+// counted. If ctx is done before any of the message was taken, it is taken back; if later, cut is called, which must stop
+// the queue.
+func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, cut func()) error {
+	select {
+	case <-q.awaitedDone:
+	case <-ctx.Done():
+		unsent := canceled("send", ctx)
+		switch withdrawn, begun := q.withdraw(number, size); {
+		case withdrawn:
+			return unsent
+		case begun:
+			// The frame cannot be completed without the slice, which belongs to the caller again now.
+			cut()
+		}
+		<-q.awaitedDone
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.written < number {
+		return errRefused
+	}
+	return nil
+}
+
+// withdraw takes back the awaited message, if none of it has been taken yet. begun reports that some has been, and not all
+// is written.
+func (q *sendQueue) withdraw(number uint64, size int) (withdrawn, begun bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.awaited != number {
+		return false, false
+	}
+	if !q.backlog.withdraw(number) {
+		return false, true
+	}
+	q.awaited = 0
+	q.counts.messages--
+	q.counts.bytes -= uint64(size)
+	q.signalProgress() // a Flush may wait for this message
+	return true, false
+}
+
+// addFragment adds a frame of the message of the sender whose turn it is, once there is room for it. The last frame, with
+// the FIN bit in first, is not added to a message that has been abandoned; it counts the message, of size bytes, and ends
+// the turn.
+func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *messageFate) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.limit {
+		progress := q.progressed()
+		q.mu.Unlock()
+		<-progress // the end counts as progress
+		q.mu.Lock()
+	}
+	last := first&finBit != 0
+	if q.refused || last && !fate.complete() {
+		return errRefused
+	}
+	q.backlog.addFrame(first, payload)
+	if last {
+		q.count(size)
+		q.admission.turn = false
+		q.admitMore()
+	}
+	q.kick(false)
+	return nil
+}
+
+// count counts a message that was added.
+func (q *sendQueue) count(size int) {
+	q.counts.messages++
+	q.counts.bytes += uint64(size)
+	q.unused = false
+}
+
+// addPing adds a ping if there is room for it. Otherwise it returns a channel that is closed when there may be.
+func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.refused:
+		return nil, errRefused
+	case q.backlog.pingBytes() > maxControlBacklog:
+		return q.progressed(), nil
+	}
+	control := q.backlog.addControl()
+	control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
+	q.kick(false)
+	return nil, nil
+}
+
+// addKeepalivePing adds a ping unless one already waits, and lets a writer end that has had no message since the last
+// time. It reports whether something else was still to be written.
+func (q *sendQueue) addKeepalivePing(payload []byte) (late bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		return false
+	}
+	late = q.writing || !q.backlog.empty()
+	if q.backlog.pingBytes() == 0 {
+		control := q.backlog.addControl()
+		control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
+	}
+	q.unused = true
+	q.kick(false)
+	return late
+}
+
+// pingWaits reports whether a ping has not been taken to be written.
+func (q *sendQueue) pingWaits() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.backlog.pingBytes() > 0
+}
+
+// addPong adds the answer to a ping. If so many are waiting that the peer cannot be reading them, only the newest is kept
+// (RFC 6455, section 5.5.3).
+func (q *sendQueue) addPong(payload []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.backlog.pongBytes() > maxControlBacklog && !q.pongsStuck {
+		q.mu.Unlock()
+		q.awaitPongs()
+		q.mu.Lock()
+	}
+	if q.refused {
+		return // a close frame may be on its way, and nothing may follow it
+	}
+	control := q.backlog.addControl()
+	if len(control.pongs) > maxControlBacklog {
+		q.pongsStuck = true
+		q.counts.coalesced += control.pongCount
+		control.pongs, control.pongCount = control.pongs[:0], 0
+	}
+	control.pongs = q.backlog.appendFrame(control.pongs, finBit|byte(OpPong), payload)
+	control.pongCount++
+	q.kick(false)
+}
+
+// awaitPongs waits a moment for the waiting pongs to be taken.
+func (q *sendQueue) awaitPongs() {
+	patience := time.NewTimer(pongPatience)
+	defer patience.Stop()
+	for {
+		q.mu.Lock()
+		if q.stopped || q.backlog.pongBytes() <= maxControlBacklog {
+			q.mu.Unlock()
+			return
+		}
+		progress := q.progressed()
+		q.mu.Unlock()
+		select {
+		case <-progress:
+		case <-patience.C:
+			return
+		}
+	}
+}
+
+// kick gets what was added written. If prompt allows that the sender does it, since waking the writer takes longer than
+// writing, it may return up to which number.
+func (q *sendQueue) kick(prompt bool) (writeTo uint64) {
+	switch {
+	case q.stopped, q.writing:
+		// Whoever is writing will look again.
+	case prompt && q.senderTries && (q.asleep || !q.running) && !q.backlog.behind():
+		return q.backlog.added
+	case !q.running:
+		if q.wake == nil {
+			q.wake = make(chan struct{}, 1)
+		}
+		q.running = true
+		q.startWriter()
+	case q.asleep:
+		q.asleep = false
+		q.wake <- struct{}{}
+	}
+	return 0
+}
+
+// sleep is called by the writer goroutine when nothing is left. It returns once there may be something to write, or false
+// if the goroutine is to end.
+func (q *sendQueue) sleep() bool {
+	q.mu.Lock()
+	switch {
+	case q.stopped, q.unused && !q.writing && q.backlog.empty():
+		q.running = false
+		q.mu.Unlock()
+		return false
+	case !q.writing && !q.backlog.empty():
+		q.mu.Unlock()
+		return true
+	}
+	q.asleep = true
+	q.mu.Unlock()
+	<-q.wake
+	return true
+}
+
+// take takes what to write next into b, and reports false if there is nothing, or another writes. wrote must follow.
+func (q *sendQueue) take(b *batch) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopped || q.writing || q.backlog.empty() {
+		return false
+	}
+	*b = q.backlog.take()
+	q.writing, q.since, q.unspent = true, b.since, b.len()
+	q.admitMore()
+	q.signalProgress() // what was taken has left room
+	return true
+}
+
+// writeResult is what came of a write.
+type writeResult struct {
+	more   bool // whoever wrote is to go on
+	closed bool // the close frame has been written
+	failed bool // the write failed, as the first one
+}
+
+// wrote records that n bytes of b were written, and err, with which the write failed if it is not nil. It releases b. upTo
+// is the number up to which the caller writes.
+func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result writeResult) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.writing, q.unspent = false, 0
+	q.counts.writes++
+	q.pongsStuck = false
+	switch {
+	case err != nil:
+		if result.failed = !q.stopped; result.failed {
+			q.failed = &causeError{"write", err}
+		}
+		q.halt()
+	case n < b.len():
+		b.advance(n)
+		q.backlog.putBack(b)
+	default:
+		q.written = max(q.written, b.last)
+		q.closed = q.closed || b.closing
+		result.closed = b.closing
+		result.more = q.written < upTo && !q.stopped
+	}
+	b.release()
+	q.settle()
+	if !result.more && !q.stopped && !q.backlog.empty() {
+		q.kick(false)
+	}
+	return result
+}
+
+// settle lets go of what nobody will write, and of the awaited slice once it is not needed.
+func (q *sendQueue) settle() {
+	if q.stopped && !q.writing {
+		q.backlog.clear()
+	}
+	if q.awaited != 0 && !q.writing && (q.stopped || q.written >= q.awaited) {
+		q.awaited = 0
+		q.awaitedDone <- struct{}{}
+	}
+	q.signalProgress()
+}
+
+// close adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
+func (q *sendQueue) close(payload []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.refused {
+		q.backlog.closeFrame = q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
+		q.shut()
+		q.kick(false)
+	}
+}
+
+// refuse makes the queue take nothing more. What waits is still written.
+func (q *sendQueue) refuse() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.shut()
+}
+
+func (q *sendQueue) shut() {
+	if q.refused {
+		return
+	}
+	q.refused = true
+	if q.refusal != nil {
+		close(q.refusal)
+	}
+	q.signalProgress() // for senders that wait to add more
+}
+
+// stop ends the writing, and lets go of what waits.
+func (q *sendQueue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.halt()
+	q.settle()
+}
+
+func (q *sendQueue) halt() {
+	q.shut()
+	q.stopped = true
+	if q.asleep {
+		q.asleep = false
+		q.wake <- struct{}{}
+	}
+}
+
+// isRefused reports whether nothing more is taken.
+func (q *sendQueue) isRefused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.refused
+}
+
+// failure returns the error of the write that failed, nil if none has.
+func (q *sendQueue) failure() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failed
+}
+
+// busy reports whether a sender waits to add, or has the turn.
+func (q *sendQueue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.admission.turn || q.admission.granted > 0 || q.admission.first() != nil
+}
+
+// sendCounts returns what has been counted so far.
+func (q *sendQueue) sendCounts() sendCounts {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.counts
+}
+
+// refusals returns a channel that is closed when nothing more is taken.
+func (q *sendQueue) refusals() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.refusing()
+}
+
+func (q *sendQueue) refusing() <-chan struct{} {
+	if q.refusal == nil {
+		q.refusal = make(chan struct{})
+		if q.refused {
+			close(q.refusal)
+		}
+	}
+	return q.refusal
+}
+
+// progressed returns a channel that is closed the next time something is taken or written, or at the end.
+func (q *sendQueue) progressed() <-chan struct{} {
+	if q.progress == nil {
+		q.progress = make(chan struct{})
+	}
+	return q.progress
+}
+
+func (q *sendQueue) signalProgress() {
+	if q.progress != nil {
+		close(q.progress)
+		q.progress = nil
+	}
+}
+
+// flush waits until everything that was added before the call is written. An end of ctx counts only if that, or the end
+// of the queue, has not happened at the same time: ctx may be the connection's own.
+func (q *sendQueue) flush(ctx context.Context) error {
+	var over error
+	for upTo, first := uint64(0), true; ; first = false {
+		q.mu.Lock()
+		if first {
+			upTo = q.backlog.added
+		}
+		upTo = min(upTo, q.backlog.added) // the last one may have been withdrawn
+		done, stopped := q.written >= upTo, q.stopped
+		progress := q.progressed()
+		q.mu.Unlock()
+		switch {
+		case done:
+			return nil
+		case stopped:
+			return errRefused
+		case over != nil:
+			return over
+		}
+		over = waitFor(ctx, progress, "flush")
+	}
+}
+
+// awaitClosed waits until the close frame is written, and reports whether it was.
+func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closed }) }
+
+// awaitEmpty waits until nothing is left to write.
+func (q *sendQueue) awaitEmpty() {
+	q.awaitState(func() bool { return !q.writing && q.backlog.empty() })
+}
+
+// awaitState waits until reached reports true, and reports that, or until nothing more is written.
+func (q *sendQueue) awaitState(reached func() bool) bool {
+	for {
+		q.mu.Lock()
+		ok, stopped := reached(), q.stopped
+		progress := q.progressed()
+		q.mu.Unlock()
+		if ok || stopped {
+			return ok
+		}
+		<-progress
+	}
+}
+
+// waitFor waits for progress, or returns the error of a call whose ctx is done.
+func waitFor(ctx context.Context, progress <-chan struct{}, call string) error {
+	select {
+	case <-progress:
+		return nil
+	case <-ctx.Done():
+		return canceled(call, ctx)
+	}
+}
+
+// canceled returns the error of a call whose ctx is done. A context is foreign code, which may ask for the connection's
+// state: no lock may be held.
+func canceled(call string, ctx context.Context) error { return &causeError{call, done.Why(ctx)} }
