@@ -4,18 +4,39 @@ package wsd_test
 
 import (
 	"io"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed62836080/wsd"
 )
 
-// ends ends a connection and its peer when the test ends, so that a test that fails leaves no goroutine in its bubble.
-func ends(t testing.TB, c *wsd.Conn, p *peer) {
+// ends ends a connection and its peer when the test ends, and then waits for the goroutines that are started with what it
+// returns, so that a test that fails leaves none in its bubble.
+func ends(t testing.TB, c *wsd.Conn, p *peer) *sync.WaitGroup {
+	background := new(sync.WaitGroup)
 	t.Cleanup(func() {
 		p.close()
 		c.CloseNow()
+		background.Wait()
 	})
+	return background
+}
+
+type newPair func(testing.TB, wsd.Config) (*wsd.Conn, *peer)
+
+// eachRole runs a test in a bubble for a server's connection and in one for a client's.
+func eachRole(t *testing.T, test func(t *testing.T, pair newPair)) {
+	for _, pair := range []newPair{servedConn, clientConn} {
+		synctest.Test(t, func(t *testing.T) { test(t, pair) })
+	}
+}
+
+// swallow is a consumer that answers nothing.
+func swallow(c *wsd.Conn) {
+	for range c.Messages() {
+	}
 }
 
 // throttled reads no more than rate bytes a second, of the bubble's time.
