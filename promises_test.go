@@ -3,6 +3,7 @@
 package wsd_test
 
 import (
+	"crypto/rand"
 	"io"
 	"sync"
 	"testing"
@@ -63,3 +64,12 @@ func (p *peer) reads(until byte) (f frame, before int, err error) {
 		}
 	}
 }
+
+// noise returns bytes that do not compress.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	_, _ = rand.Read(b)
+	return b
+}
+
+func prepared(m wsd.Message) *wsd.Prepared { return wsd.Prepare(m) }
