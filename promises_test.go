@@ -65,6 +65,19 @@ func (p *peer) reads(until byte) (f frame, before int, err error) {
 	}
 }
 
+// sendsEvery sends a frame now and then until the connection ends.
+func (p *peer) sendsEvery(pause time.Duration, f frame) {
+	for {
+		if _, err := p.rwc.Write(p.encode(f)); err != nil {
+			return
+		}
+		if f.first == 0x01 {
+			f.first = 0x00 // further fragments
+		}
+		time.Sleep(pause)
+	}
+}
+
 // noise returns bytes that do not compress.
 func noise(size int) []byte {
 	b := make([]byte, size)
