@@ -26,7 +26,8 @@ import (
 const (
 	frozenVariable = "WSD_TEST_FROZEN"
 	frozenConns    = 8
-	frozenTimeout  = 150 * time.Millisecond
+	freezes        = 12
+	frozenTimeout  = 300 * time.Millisecond
 )
 
 // init makes the test binary the process that is stopped, if it has been asked to be that.
@@ -120,7 +121,7 @@ func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 			ended <- line
 		}
 	})
-	for freeze := range 21 {
+	for freeze := range freezes + 1 {
 		for range frozenConns {
 			select {
 			case <-pinged:
@@ -128,7 +129,7 @@ func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 				require.FailNow(t, "a healthy peer was given up", "after %d freezes, %s", freeze, why)
 			}
 		}
-		if freeze == 20 {
+		if freeze == freezes {
 			break // all pinged after the last freeze, too
 		}
 		require.NoError(t, process.Process.Signal(syscall.SIGSTOP))
