@@ -153,7 +153,7 @@ type keepalive struct {
 	due          time.Duration // on clock: when the timer was to run
 	unanswered   uint32        // pings that the peer has been silent after
 	pingLate     bool          // the first of them had to wait to be written
-	looked       bool          // the timer ran late when the peer was to be judged, and it was given more time
+	lookedAgain  bool          // the timer ran late when the peer was to be judged, and it was given more time
 	bytesSeen    uint64        // bytes that had come from the transport at the first of them
 	progressSeen time.Duration // when the transport had last taken bytes then
 }
@@ -211,8 +211,12 @@ func (c *Conn) tendPeer() verdict {
 			c.lookAtPeer()
 			k.reset(k.within)
 			return v
+		case peerUnread:
+			k.lookedAgain = true
+			k.reset(k.within) // the ping, too, may have left late
+			return v
 		}
-		k.unanswered = 0
+		k.unanswered, k.lookedAgain = 0, false
 		if due -= k.within; due > 0 {
 			k.reset(due)
 			return peerAlive
@@ -250,7 +254,11 @@ const (
 	peerAlive verdict = iota
 	peerGone
 	peerUnjudged // it has not had that much time yet
+	peerUnread   // this side may not have had the time to read what it sent
 )
+
+// onTime is how late a timer may run on a machine that is not busy.
+const onTime = time.Millisecond
 
 // judgePeer runs on the keepalive's timer.
 func (c *Conn) judgePeer() verdict {
@@ -265,7 +273,6 @@ func (c *Conn) judgePeer() verdict {
 		return peerUnjudged
 	}
 	if c.reader.bytesRead.Load() != k.bytesSeen || stalled {
-		k.looked = false
 		return peerAlive
 	}
 	if k.pingLate && !unsent {
@@ -273,10 +280,9 @@ func (c *Conn) judgePeer() verdict {
 		k.pingLate = false
 		return peerUnjudged
 	}
-	if late := clock() - k.due; late > k.within/8 && !k.looked {
-		// The process was frozen, or nearly: the pong may be there, unread.
-		k.looked = true
-		return peerUnjudged
+	if clock()-k.due > onTime && !k.lookedAgain {
+		// The process was stopped, or had no processor: what the peer has sent may be there, unread.
+		return peerUnread
 	}
 	return peerGone
 }

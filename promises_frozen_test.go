@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -74,9 +75,13 @@ func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 	port, err := strconv.Atoi(strings.TrimSpace(line))
 	require.NoError(t, err)
 
-	// Each peer answers its ping once the process is stopped, so that the answer waits in the socket.
+	// Each peer answers its pings well within the timeout, but holds an answer back for a while, so that there is one on its
+	// way when the process is stopped: it then waits in the socket.
 	var answering sync.WaitGroup
-	pinged, stopped, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	pinged := make(chan struct{}, frozenConns)
+	var stopped atomic.Pointer[chan struct{}]
+	running := make(chan struct{})
+	stopped.Store(&running)
 	for range frozenConns {
 		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		require.NoError(t, err)
@@ -93,10 +98,12 @@ func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 				}
 				select {
 				case pinged <- struct{}{}:
-				case <-over:
-					return
+				default:
 				}
-				<-stopped
+				select {
+				case <-*stopped.Load():
+				case <-time.After(frozenTimeout / 4):
+				}
 				if _, err := conn.Write(p.encode(frame{0x8A, f.payload})); err != nil {
 					return
 				}
@@ -104,8 +111,6 @@ func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 		})
 	}
 	defer func() {
-		close(over)
-		close(stopped)
 		_ = process.Process.Signal(syscall.SIGCONT)
 		_ = stdin.Close() // which ends the process, and with it the connections
 		answering.Wait()
@@ -121,26 +126,31 @@ func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 			ended <- line
 		}
 	})
-	for freeze := range freezes + 1 {
-		for range frozenConns {
-			select {
-			case <-pinged:
-			case why := <-ended:
-				require.FailNow(t, "a healthy peer was given up", "after %d freezes, %s", freeze, why)
-			}
+	for freeze := range freezes {
+		time.Sleep(2 * frozenTimeout) // an answer that was due during the last freeze gets its time
+		for len(pinged) > 0 {
+			<-pinged
 		}
-		if freeze == freezes {
-			break // all pinged after the last freeze, too
+		select {
+		case <-pinged:
+		case why := <-ended:
+			require.FailNow(t, "a healthy peer was given up", "after %d freezes, %s", freeze, why)
 		}
 		require.NoError(t, process.Process.Signal(syscall.SIGSTOP))
 		var status syscall.WaitStatus
 		_, err := syscall.Wait4(process.Process.Pid, &status, syscall.WUNTRACED, nil)
 		require.NoError(t, err)
 		require.True(t, status.Stopped())
-		for range frozenConns {
-			stopped <- struct{}{}
-		}
+		next := make(chan struct{})
+		close(*stopped.Swap(&next))
 		time.Sleep(frozenTimeout + frozenTimeout/10) // in the real world, which the process sleeps through
 		require.NoError(t, process.Process.Signal(syscall.SIGCONT))
+	}
+	for range 2 * frozenConns { // all live on after the last one
+		select {
+		case <-pinged:
+		case why := <-ended:
+			require.FailNow(t, "a healthy peer was given up", "after the last freeze, %s", why)
+		}
 	}
 }

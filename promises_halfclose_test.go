@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +47,8 @@ func TestPeerThatEndsItsDirectionGetsEveryAnswer(t *testing.T) {
 	for i := range 30 {
 		short = append(short, text(fmt.Sprint(i)))
 	}
-	for name, want := range map[string][]frame{"30 messages": short, "4 MB": {binaryFrame(make([]byte, 4<<20))}} {
+	megabytes := slices.Repeat([]frame{binaryFrame(make([]byte, 1<<20))}, 4) // in frames as they are sent
+	for name, want := range map[string][]frame{"30 messages": short, "4 MB": megabytes} {
 		t.Run(name+" in memory", func(t *testing.T) {
 			eachRole(t, func(t *testing.T, pair newPair) {
 				c, p := pair(t, wsd.Config{})
