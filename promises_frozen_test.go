@@ -26,9 +26,9 @@ import (
 
 const (
 	frozenVariable = "WSD_TEST_FROZEN"
-	frozenConns    = 8
-	freezes        = 12
-	frozenTimeout  = 300 * time.Millisecond
+	frozenConns    = 20
+	freezes        = 3
+	frozenTimeout  = 200 * time.Millisecond
 )
 
 // init makes the test binary the process that is stopped, if it has been asked to be that.

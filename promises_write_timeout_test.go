@@ -225,7 +225,7 @@ func TestWriteTimeoutSparesAPeerThatReadsSlowly(t *testing.T) {
 
 // What a socket accepts is progress, even where a write that is under way needs longer than WriteTimeout as a whole.
 func TestWriteTimeoutCountsWhatASocketTakes(t *testing.T) {
-	for name, row := range map[string]struct{ size, count int }{"one large message": {100 << 10, 1}, "small ones": {4 << 10, 25}} {
+	for name, row := range map[string]struct{ size, count int }{"one large message": {240 << 10, 1}, "small ones": {4 << 10, 60}} {
 		t.Run(name, func(t *testing.T) {
 			far, near := tcpPair(t)
 			require.NoError(t, far.SetReadBuffer(4<<10))
@@ -243,8 +243,8 @@ func TestWriteTimeoutCountsWhatASocketTakes(t *testing.T) {
 				}
 				sent <- c.Flush(context.Background())
 			})
-			// 100 KiB a second.
-			pace := time.NewTicker(10 * time.Millisecond)
+			// 160 KiB a second: a socket with buffers as small as these takes more in steps of some 40 KiB.
+			pace := time.NewTicker(6 * time.Millisecond)
 			defer pace.Stop()
 			for left := row.size * row.count; left > 0; left -= 1 << 10 {
 				<-pace.C
