@@ -4,11 +4,12 @@ package wsd
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/flate"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
 )
 
 // Compression holds the parameters for negotiating permessage-deflate (RFC 7692). A nil *Compression leaves the extension
@@ -107,45 +108,6 @@ func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
 	return message, err
 }
 
-// scratch holds the bytes of a compressed message until it is inflated.
-type scratch struct{ data []byte }
-
-const (
-	minScratch = 9  // 512 bytes, as powers of two
-	maxScratch = 16 // 64 KiB
-)
-
-// scratches holds scratches that can be reused, by size.
-var scratches [maxScratch - minScratch + 1]sync.Pool
-
-// newScratch returns a scratch with room for size bytes, and at most twice that many. Large ones are reused only if the
-// program releases memory.
-func newScratch(size int) *scratch {
-	class := max(bits.Len(uint(max(size, 1)-1)), minScratch)
-	if class > maxScratch {
-		return &scratch{data: newPayload(size)}
-	}
-	if s, ok := scratches[class-minScratch].Get().(*scratch); ok {
-		return s
-	}
-	return &scratch{data: make([]byte, 0, 1<<class)}
-}
-
-// free makes s, which may be nil, available for reuse.
-func (s *scratch) free() {
-	if s == nil {
-		return
-	}
-	class := bits.Len(uint(cap(s.data))) - 1
-	switch {
-	case class > maxScratch:
-		releasePayload(s.data)
-	case class >= minScratch && cap(s.data) == 1<<class:
-		s.data = s.data[:0]
-		scratches[class-minScratch].Put(s)
-	}
-}
-
 // deflater compresses the messages of one connection. With context takeover, only the sender whose turn it is uses it;
 // without, any number may use it at a time, as it does not change.
 type deflater struct {
@@ -209,9 +171,9 @@ type compressor struct {
 	out   []byte
 }
 
-// Write appends flate's output to out.
+// Write appends flate's output to out, which is on loan from bufpool.
 func (c *compressor) Write(b []byte) (int, error) {
-	c.out = append(c.out, b...)
+	c.out = append(bufpool.Grow(c.out, len(b)), b...)
 	return len(b), nil
 }
 
@@ -283,7 +245,8 @@ func (d *deflater) compressor(size int) *compressor {
 	return c
 }
 
-// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and records it as sent.
+// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and records it as sent. dst is on loan from bufpool,
+// as is what is returned in its place.
 func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
 	dst, err := d.compress(dst, data)
 	if err == nil {

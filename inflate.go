@@ -11,6 +11,8 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
 )
 
 const (
@@ -238,7 +240,7 @@ func (d *decoder) result() []byte {
 		d.out = nil
 		return data
 	}
-	data := newPayload(d.n)[:d.n]
+	data := bufpool.Give(d.n)[:d.n]
 	copy(data, d.out)
 	return data
 }
@@ -246,7 +248,7 @@ func (d *decoder) result() []byte {
 // dropOut releases the output.
 func (d *decoder) dropOut() {
 	if len(d.out) > 0 && &d.out[0] != &d.outSpace[0] {
-		releasePayload(d.out)
+		bufpool.Put(d.out)
 	}
 	d.out = nil
 }
@@ -383,7 +385,7 @@ func (d *decoder) grow(n int) {
 	size := uint64(d.n) * uint64(len(d.in)) / done
 	size = min(size+size/16, 4*uint64(d.n), d.limit) + outSlack
 	size = max(size, uint64(d.n)+uint64(n))
-	out := newPayload(int(size))
+	out := bufpool.Give(int(size))
 	out = out[:cap(out)]
 	copy(out, d.out[:d.n])
 	d.dropOut()

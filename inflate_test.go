@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -89,71 +88,6 @@ func TestInflateWhatOthersDeflate(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// Released memory serves long compressed messages as well, and its old contents are not visible.
-func TestReleasedMemoryServesInflating(t *testing.T) {
-	nobodyReleases(t)
-	// The first is inflated into memory that is too large to be handed out, the second is not.
-	for _, size := range []int{200_000, 240_000} {
-		data := sample("text", size)
-		compressed := deflateStd(t, 6, data)[0]
-		allocated := func() uint64 {
-			const rounds = 10
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			for range rounds {
-				b, err := inflate(compressed, uint64(size), nil, 1<<maxWindowBits)
-				require.NoError(t, err)
-				require.True(t, bytes.Equal(data, b))
-				b = b[:cap(b)]
-				for i := range b {
-					b[i] = 0xAA
-				}
-				Message{Data: b}.Release()
-				_, err = inflate(compressed, uint64(size-1), nil, 1<<maxWindowBits)
-				requireCode(t, err, StatusMessageTooBig)
-			}
-			runtime.ReadMemStats(&after)
-			return (after.TotalAlloc - before.TotalAlloc) / (2 * rounds)
-		}
-		allocated()
-		if mean := allocated(); !RaceEnabled { // under the race detector a sync.Pool forgets
-			require.Less(t, mean, uint64(size/2), "bytes a message")
-		}
-	}
-}
-
-// Released memory also serves to gather a long compressed message that compression hardly shortened.
-func TestReleasedMemoryServesCompressedBytes(t *testing.T) {
-	nobodyReleases(t)
-	const size = 300_000
-	compressed := deflateStd(t, flate.HuffmanOnly, sample("random", size))[0]
-	require.Greater(t, len(compressed), size*3/4)
-	frame := appendFrameHeader(nil, finBit|rsv1Bit|byte(OpBinary), len(compressed), false, 0)
-	frame = append(frame, compressed...)
-	parser := NewParser(ClientRole, Config{Compression: &Compression{ServerNoContextTakeover: true}})
-	allocated := func() uint64 {
-		const rounds = 10
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		for range rounds {
-			for rest := frame; len(rest) > 0; {
-				event, n, err := parser.Parse(rest[:min(len(rest), 10_000)])
-				require.NoError(t, err)
-				if rest = rest[n:]; len(rest) == 0 {
-					require.Len(t, event.Data, size)
-					event.Message().Release()
-				}
-			}
-		}
-		runtime.ReadMemStats(&after)
-		return (after.TotalAlloc - before.TotalAlloc) / rounds
-	}
-	allocated()
-	if mean := allocated(); !RaceEnabled {
-		require.Less(t, mean, uint64(size/2), "bytes a message")
 	}
 }
 

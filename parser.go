@@ -2,7 +2,11 @@
 
 package wsd
 
-import "math"
+import (
+	"math"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+)
 
 // Event is what a Parser found in its input.
 type Event struct {
@@ -184,11 +188,10 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 	if !p.frame.masked {
 		return p.inflated(src)
 	}
-	unmasked := newScratch(len(src))
-	data := unmasked.data[:len(src)]
-	maskBytes(data, src, p.key)
-	event, err := p.inflated(data)
-	unmasked.free()
+	unmasked := bufpool.Get(len(src))[:len(src)]
+	maskBytes(unmasked, src, p.key)
+	event, err := p.inflated(unmasked)
+	bufpool.Put(unmasked)
 	return event, err
 }
 
@@ -209,7 +212,7 @@ func (p *Parser) inflated(compressed []byte) (Event, error) {
 // allocate returns size bytes for a message. Small messages in the same rest of the input share an allocation.
 func (p *Parser) allocate(size, rest int) []byte {
 	if size > maxShared {
-		return newPayload(size)[:size]
+		return bufpool.Give(size)[:size]
 	}
 	if len(p.shared) < size {
 		p.shared = make([]byte, max(size, min(rest, sharedChunk)))
@@ -319,7 +322,7 @@ func (p *Parser) endMessage() (Event, error) {
 	p.proven = max(p.proven, len(message.data))
 	if message.compressed {
 		event, err := p.inflated(message.data)
-		message.scratch.free()
+		bufpool.Put(message.data)
 		return event, err
 	}
 	p.message = assembly{}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/seed62836080/wsd/internal/bufpool"
 	"github.com/seed62836080/wsd/internal/done"
 )
 
@@ -281,15 +282,15 @@ func (c *Conn) writeLarge(ctx context.Context, opcode byte, data []byte, size in
 func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	d := c.out.deflater
 	opcode := rsv1Bit | byte(m.Type)
-	compressed := getBuffer()
-	defer putBuffer(compressed)
+	compressed := bufpool.Get(firstBuffer)
+	defer func() { bufpool.Put(compressed) }()
 	var err error
 	if d.history == nil {
 		// The message does not refer to others, so senders need not wait for each other while they compress.
-		if compressed.b, err = d.deflate(compressed.b, m.Data); err != nil {
+		if compressed, err = d.deflate(compressed, m.Data); err != nil {
 			return notCompressed(err)
 		}
-		return c.sendPayload(ctx, opcode, compressed.b, len(m.Data))
+		return c.sendPayload(ctx, opcode, compressed, len(m.Data))
 	}
 	// The message refers to those before it: taking a turn makes the order of compressing that of sending. A payload that
 	// is not copied into the queue needs no room there.
@@ -297,7 +298,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 		return err
 	}
 	c.mu.Unlock()
-	compressed.b, err = d.compress(compressed.b, m.Data)
+	compressed, err = d.compress(compressed, m.Data)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.leave()
@@ -306,10 +307,10 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 		err = notCompressed(err)
 	case c.out.refused:
 		err = c.endErrorLocked()
-	case len(compressed.b) >= largePayload:
-		err = c.writeLarge(ctx, opcode, compressed.b, len(m.Data))
+	case len(compressed) >= largePayload:
+		err = c.writeLarge(ctx, opcode, compressed, len(m.Data))
 	default:
-		c.out.enqueue(finBit|opcode, compressed.b)
+		c.out.enqueue(finBit|opcode, compressed)
 		c.sent(len(m.Data))
 	}
 	if err != nil {

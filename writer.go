@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
 )
 
 const (
@@ -18,34 +20,22 @@ const (
 	// slowly. It fits in two of the largest segments that a kernel makes, of not quite 64 KiB: chunks of 128 KiB would
 	// each need a third with a few bytes, which would cost a third of the rate.
 	largeChunk = 127 << 10
-	// firstBuffer is the initial size of buffers in bytes, and keepBuffer the largest size that goes back to the pool.
-	firstBuffer = 2 << 10
-	keepBuffer  = 256 << 10
+	// firstBuffer is the size in bytes of the buffers in which output begins to gather. The queue begins with more, up to
+	// largestFirst, if more was written the last time.
+	firstBuffer  = 2 << 10
+	largestFirst = 64 << 10
 )
-
-// buffer is a growing slice on loan from the pool.
-type buffer struct{ b []byte }
-
-var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, firstBuffer)} }}
-
-func getBuffer() *buffer { return buffers.Get().(*buffer) }
-
-func putBuffer(b *buffer) {
-	if b != nil && cap(b.b) <= keepBuffer {
-		b.b = b.b[:0]
-		buffers.Put(b)
-	}
-}
 
 // outgoing is everything that waits to be written, and who writes it. Conn.mu guards it.
 type outgoing struct {
-	limit    int // of queue, in bytes
-	deflater *deflater
+	limit     int // of queue, in bytes
+	lastTaken int // how many bytes the queue had when it was last taken
+	deflater  *deflater
 
 	// These are in the order in which they are written. Control frames go between frames, ahead of the data that waits.
 	rest       *leftover      // nil if there is none
 	control    *controlFrames // nil if there are none
-	queue      *buffer        // data frames, nil if there are none
+	queue      []byte         // data frames, on loan from bufpool, nil if there are none
 	large      *largeMessage  // the one message that is written from its sender's slice, nil if there is none
 	closeFrame []byte         // nil until this side closes; nothing follows it
 
@@ -73,8 +63,8 @@ type outgoing struct {
 // leftover is what a non-blocking write left unwritten, in the middle of a frame.
 type leftover struct {
 	bytes []byte
-	of    *buffer // the buffer that bytes is part of
-	upTo  uint64  // the value of outgoing.written once it is written
+	of    []byte // the loan that bytes is part of
+	upTo  uint64 // the value of outgoing.written once it is written
 }
 
 // controlFrames holds the pings and pongs that wait.
@@ -125,17 +115,19 @@ func (o *outgoing) appendFrame(dst []byte, first byte, payload []byte) []byte {
 // enqueue appends a data frame to the queue.
 func (o *outgoing) enqueue(first byte, payload []byte) {
 	if o.queue == nil {
-		o.queue = getBuffer()
+		o.queue = bufpool.Get(min(max(o.lastTaken, firstBuffer), largestFirst))
 	}
-	o.queue.b = o.appendFrame(o.queue.b, first, payload)
+	o.queue = o.appendFrame(bufpool.Grow(o.queue, maxFrameHeader+len(payload)), first, payload)
 }
 
-func (o *outgoing) queued() int {
-	if o.queue == nil {
-		return 0
-	}
-	return len(o.queue.b)
+// takeQueue empties the queue. What it returns goes back to bufpool.
+func (o *outgoing) takeQueue() []byte {
+	taken := o.queue
+	o.queue, o.lastTaken = nil, len(taken)
+	return taken
 }
+
+func (o *outgoing) queued() int { return len(o.queue) }
 
 // controls returns the control frames that wait, so that more can be added.
 func (o *outgoing) controls() *controlFrames {
@@ -242,9 +234,9 @@ func (c *Conn) writeLoop() error {
 // batch is what goes with one write: head followed by body.
 type batch struct {
 	head, body []byte
-	lent       [2]*buffer // the buffers they are part of, nil for the slice of a large message's sender
-	upTo       uint64     // the value of outgoing.written once it is written
-	closing    bool       // the close frame is in it
+	lent       [2][]byte // the loans they are part of, nil for the slice of a large message's sender
+	upTo       uint64    // the value of outgoing.written once it is written
+	closing    bool      // the close frame is in it
 }
 
 // next takes what to write next. Something must be waiting.
@@ -261,35 +253,36 @@ func (o *outgoing) next() batch {
 		o.rest = nil
 		return b
 	case o.queue != nil && !control:
-		b.head, b.lent[0] = o.queue.b, o.queue
-		o.queue = nil
+		b.head = o.takeQueue()
+		b.lent[0] = b.head
 		return b
 	}
-	head := getBuffer()
+	head := bufpool.Get(firstBuffer)
 	if control {
-		head.b = append(append(head.b, o.control.pings...), o.control.pongs...)
+		head = bufpool.Grow(head, len(o.control.pings)+len(o.control.pongs))
+		head = append(append(head, o.control.pings...), o.control.pongs...)
 		o.control = nil
 	}
 	switch {
 	case o.queue != nil:
-		b.body, b.lent[1] = o.queue.b, o.queue
-		o.queue = nil
+		b.body = o.takeQueue()
+		b.lent[1] = b.body
 	case o.large != nil:
-		b.body = o.takeLarge(head)
+		head, b.body = o.takeLarge(head)
 		if len(o.large.data) == 0 {
 			b.upTo = o.messages
 		}
 	case o.closeFrame != nil && !o.closeWritten:
-		head.b = append(head.b, o.closeFrame...)
+		head = append(head, o.closeFrame...)
 		b.closing = true
 	}
-	b.head, b.lent[0] = head.b, head
+	b.head, b.lent[0] = head, head
 	return b
 }
 
 // takeLarge takes the next piece of the large message. If a frame begins, its header is appended to head. If this side
-// masks, the bytes are appended to head too; otherwise they are returned.
-func (o *outgoing) takeLarge(head *buffer) []byte {
+// masks, the bytes are appended to head too; otherwise they are the body.
+func (o *outgoing) takeLarge(head []byte) (extended, body []byte) {
 	l := o.large
 	l.begun = true
 	if l.frame == 0 {
@@ -302,19 +295,19 @@ func (o *outgoing) takeLarge(head *buffer) []byte {
 		if o.masked {
 			l.key = newMaskingKey()
 		}
-		head.b = appendFrameHeader(head.b, first, l.frame, o.masked, l.key)
+		head = appendFrameHeader(head, first, l.frame, o.masked, l.key)
 	}
 	size := min(l.frame, largeChunk)
 	payload := l.data[:size]
 	l.data = l.data[size:]
 	l.frame -= size
 	if !o.masked {
-		return payload
+		return head, payload
 	}
-	start := len(head.b)
-	head.b = slices.Grow(head.b, size)[:start+size]
-	l.key = maskBytes(head.b[start:], payload, l.key)
-	return nil
+	start := len(head)
+	head = bufpool.Grow(head, size)[:start+size]
+	l.key = maskBytes(head[start:], payload, l.key)
+	return head, nil
 }
 
 // putBack takes back what is left of a batch from the queue or the large message, n bytes of which were written.
@@ -342,8 +335,8 @@ func (c *Conn) writeNext() {
 	c.mu.Unlock()
 	err := c.transport.write(b.head, b.body)
 	c.mu.Lock()
-	putBuffer(b.lent[0])
-	putBuffer(b.lent[1])
+	bufpool.Put(b.lent[0])
+	bufpool.Put(b.lent[1])
 	c.out.closeWritten = c.out.closeWritten || b.closing && err == nil
 	c.wrote(b.upTo, err)
 }
@@ -353,16 +346,16 @@ func (c *Conn) writeNext() {
 // which is small.
 func (c *Conn) writeQueueNow() {
 	o := &c.out
-	taken, upTo := o.queue, o.messages
-	o.queue, o.writing = nil, true
+	taken, upTo := o.takeQueue(), o.messages
+	o.writing = true
 	c.mu.Unlock()
-	n, err := c.transport.raw.write(taken.b, nil, nil)
+	n, err := c.transport.raw.write(taken, nil, nil)
 	c.mu.Lock()
-	if err == nil && n < len(taken.b) {
-		o.rest = &leftover{taken.b[n:], taken, upTo}
+	if err == nil && n < len(taken) {
+		o.rest = &leftover{taken[n:], taken, upTo}
 		upTo = o.written
 	} else {
-		putBuffer(taken)
+		bufpool.Put(taken)
 	}
 	c.wrote(upTo, err)
 	c.leaveToWriter()
@@ -382,7 +375,7 @@ func (c *Conn) writeLargeNow() {
 			o.putBack(&b, n)
 			b.upTo = o.written
 		}
-		putBuffer(b.lent[0])
+		bufpool.Put(b.lent[0])
 		c.wrote(b.upTo, err)
 		if partial {
 			break
