@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/deflatetest"
 )
 
 // nobodyReleases makes messages be allocated as before the first Release, which another test may have called.
@@ -89,7 +90,7 @@ func TestReleasedMemoryServesLaterMessages(t *testing.T) {
 	for _, size := range []int{513, 1 << 10, 8<<10 + 1, 100_000, 1 << 20} {
 		for _, piece := range []int{size + maxFrameHeader, size/3 + 1} {
 			p := NewParser(ClientRole, Config{})
-			data := sample("text", size)
+			data := deflatetest.Sample("text", size)
 			frame := frameBytes(finBit|byte(OpBinary), data, ServerRole)
 			reused := false
 			for range 100 { // a sync.Pool may forget, most of all under the race detector
@@ -121,8 +122,8 @@ func TestReleasedMemoryServesCompressedMessages(t *testing.T) {
 		{"inflated in place", "text", 6, 240_000},
 		{"hardly compressed", "random", flate.HuffmanOnly, 300_000},
 	} {
-		data := sample(test.kind, test.size)
-		compressed := deflateStd(t, test.level, data)[0]
+		data := deflatetest.Sample(test.kind, test.size)
+		compressed := deflatetest.Compress(t, test.level, data)[0]
 		frame := frameBytes(finBit|rsv1Bit|byte(OpBinary), compressed, ServerRole)
 		cfg := Config{MaxMessageSize: int64(test.size), Compression: &Compression{ServerNoContextTakeover: true}}
 		const rounds = 10
