@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed62836080/wsd/internal/deflatetest"
 	"github.com/seed62836080/wsd/internal/inflate"
+	"github.com/seed62836080/wsd/internal/mask"
 )
 
 const noLimit = uint64(unlimited)
@@ -36,7 +37,7 @@ func frameBytes(first byte, payload []byte, role Role) []byte {
 	at := len(b)
 	b = append(b, payload...)
 	if masked {
-		maskBytes(b[at:], b[at:], key)
+		mask.XOR(b[at:], b[at:], key)
 	}
 	return b
 }

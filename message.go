@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // MessageType says how to interpret a message's bytes (RFC 6455, section 5.6).
@@ -92,20 +93,20 @@ type assembly struct {
 	fragments  int64
 	opcode     Opcode
 	compressed bool
-	utf8       utf8State
+	utf8       textcheck.State
 }
 
 // reserve makes room for n more bytes. expected is the message's length in bytes at the end of the present frame, and
 // last says that this is its full length. What a header declares is not allocated until a good part of it has arrived,
 // or the peer has already sent a message of that length.
-func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
+func (a *assembly) reserve(n int, expected uint64, last bool, longestSoFar int) {
 	need := len(a.data) + n
 	if need <= cap(a.data) {
 		return
 	}
 	size := max(growth*uint64(need), minGrown)
 	if last {
-		size = max(size, uint64(proven))
+		size = max(size, uint64(longestSoFar))
 	} else {
 		// More fragments follow. Doubling keeps the cost of copying linear in the message's length.
 		expected = max(expected, 2*uint64(need))

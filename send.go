@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed62836080/wsd/internal/bufpool"
 	"github.com/seed62836080/wsd/internal/done"
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // largePayload is the size in bytes from which a message is written from its sender's slice instead of a copy in the
@@ -186,7 +187,7 @@ func checkMessage(m Message) error {
 		return nil
 	case m.Type != TextMessage:
 		return fmt.Errorf("%w: type %d, expected text or binary", ErrInvalidMessage, m.Type)
-	case !validUTF8(m.Data):
+	case !textcheck.Valid(m.Data):
 		return fmt.Errorf("%w: text is not UTF-8", ErrInvalidMessage)
 	}
 	return nil
@@ -391,7 +392,7 @@ type messageWriter struct {
 	unwatch  func() bool // ends the watch over ctx, nil before the first frame
 	err      error       // returned by every further call
 	opcode   byte        // of the next frame
-	utf8     utf8State
+	utf8     textcheck.State
 	size     int
 	text     bool
 	complete bool // the last frame has been queued; conn.mu guards it
@@ -403,8 +404,8 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		return 0, w.err
 	}
 	if w.text {
-		state := w.utf8.check(p)
-		if state == utf8Reject {
+		state := w.utf8.Check(p)
+		if state == textcheck.Reject {
 			return 0, fmt.Errorf("%w: text is not UTF-8 at byte %d or later", ErrInvalidMessage, w.size)
 		}
 		w.utf8 = state
@@ -427,7 +428,7 @@ func (w *messageWriter) Close() error {
 		return w.err
 	}
 	defer w.release()
-	if w.utf8 != utf8Accept {
+	if w.utf8 != textcheck.Accept {
 		w.err = fmt.Errorf("%w: text ends inside a character", ErrInvalidMessage)
 		w.abandon(w.err)
 		return w.err

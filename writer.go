@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/mask"
 )
 
 const (
@@ -100,7 +101,7 @@ func (o *outgoing) init(role Role, cfg *Config) {
 func (o *outgoing) appendFrame(dst []byte, first byte, payload []byte) []byte {
 	var key uint32
 	if o.masked {
-		key = newMaskingKey()
+		key = mask.NewKey()
 	}
 	dst = appendFrameHeader(dst, first, len(payload), o.masked, key)
 	if !o.masked {
@@ -108,7 +109,7 @@ func (o *outgoing) appendFrame(dst []byte, first byte, payload []byte) []byte {
 	}
 	start := len(dst)
 	dst = slices.Grow(dst, len(payload))[:start+len(payload)]
-	maskBytes(dst[start:], payload, key)
+	mask.XOR(dst[start:], payload, key)
 	return dst
 }
 
@@ -293,7 +294,7 @@ func (o *outgoing) takeLarge(head []byte) (extended, body []byte) {
 		}
 		l.opcode = byte(OpContinuation)
 		if o.masked {
-			l.key = newMaskingKey()
+			l.key = mask.NewKey()
 		}
 		head = appendFrameHeader(head, first, l.frame, o.masked, l.key)
 	}
@@ -306,7 +307,7 @@ func (o *outgoing) takeLarge(head []byte) (extended, body []byte) {
 	}
 	start := len(head)
 	head = bufpool.Grow(head, size)[:start+size]
-	l.key = maskBytes(head[start:], payload, l.key)
+	l.key = mask.XOR(head[start:], payload, l.key)
 	return head, nil
 }
 

@@ -1,10 +1,12 @@
-// close.go is the closing handshake without its timers: status codes, close payloads, the states of a connection.
+// status.go is the closing handshake without its timers: status codes, close payloads, the states of a connection.
 
 package wsd
 
 import (
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // StatusCode says why a connection was closed (RFC 6455, section 7.4).
@@ -92,7 +94,7 @@ func checkCloseStart(payload []byte) error {
 	if code := StatusCode(payload[0])<<8 | StatusCode(payload[1]); !code.sendable() {
 		return violation("7.4", "close code "+strconv.Itoa(int(code))+" may not be sent")
 	}
-	if utf8Accept.check(payload[2:]) == utf8Reject {
+	if textcheck.Accept.Check(payload[2:]) == textcheck.Reject {
 		return reasonNotUTF8()
 	}
 	return nil
