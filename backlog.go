@@ -5,12 +5,19 @@ package wsd
 import (
 	"slices"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/mask"
 )
 
 const (
 	// maxFramePayload is the maximum payload of a data frame, in bytes, so that control frames never wait behind
 	// megabytes.
 	maxFramePayload = 1 << 20
+	// firstBuffer is the size in bytes of the buffers in which output begins to gather. Frames begin with more, up to
+	// largestFirst, if more was written the last time.
+	firstBuffer  = 2 << 10
+	largestFirst = 64 << 10
 	// maxControlBacklog is how many bytes of pings may wait to be written, and how many of pongs.
 	maxControlBacklog = 64 << 10
 )
@@ -24,6 +31,7 @@ type backlog struct {
 	segments   []segment      // the data; those before next have been taken
 	next       int
 	size       int    // of segments, in bytes
+	lastTaken  int    // the length in bytes of the frames that were taken last: the next ones begin with as much room
 	closeFrame []byte // nil until this side closes, and again once it has been taken
 
 	added uint64 // frames and messages that were added: each has its number
@@ -31,12 +39,12 @@ type backlog struct {
 
 // segment is a part of the data that waits: finished frames, or one message whose frames are made as it is written.
 type segment struct {
-	frames  *buffer // nil for a message
-	message []byte  // what has not been taken of it; the slice is another's, and only read
-	frame   int     // how many bytes of it belong to a frame whose header has been taken
-	key     uint32  // the masking key of that frame, rotated
-	opcode  byte    // of its next frame, with RSV1 if it is set
-	last    uint64  // the number of the last frame in it, or of the message
+	frames  []byte // on loan, nil for a message
+	message []byte // what has not been taken of it; the slice is another's, and only read
+	frame   int    // how many bytes of it belong to a frame whose header has been taken
+	key     uint32 // the masking key of that frame, rotated
+	opcode  byte   // of its next frame, with RSV1 if it is set
+	last    uint64 // the number of the last frame in it, or of the message
 	since   time.Duration
 }
 
@@ -49,7 +57,7 @@ type controlFrames struct {
 // batch is what goes with one write: head followed by body.
 type batch struct {
 	head, body []byte
-	lent       [2]*buffer    // the buffers that they are part of, nil for what is another's
+	lent       [2][]byte     // the loans that they are part of, nil for what is another's
 	last       uint64        // the number up to which everything is written once this is
 	since      time.Duration // on clock: when its oldest bytes began to wait
 	closing    bool          // the close frame is in it
@@ -65,8 +73,8 @@ func (b *batch) advance(n int) {
 
 // release gives back the buffers.
 func (b *batch) release() {
-	putBuffer(b.lent[0])
-	putBuffer(b.lent[1])
+	bufpool.Put(b.lent[0])
+	bufpool.Put(b.lent[1])
 	*b = batch{}
 }
 
@@ -82,7 +90,7 @@ func (l *backlog) behind() bool {
 func (l *backlog) appendFrame(dst []byte, first byte, payload []byte) []byte {
 	var key uint32
 	if l.masked {
-		key = newMaskingKey()
+		key = mask.NewKey()
 	}
 	dst = appendFrameHeader(dst, first, len(payload), l.masked, key)
 	if !l.masked {
@@ -96,18 +104,18 @@ func (l *backlog) appendFrame(dst []byte, first byte, payload []byte) []byte {
 func appendMasked(dst, payload []byte, key uint32) ([]byte, uint32) {
 	start := len(dst)
 	dst = slices.Grow(dst, len(payload))[:start+len(payload)]
-	return dst, maskBytes(dst[start:], payload, key)
+	return dst, mask.XOR(dst[start:], payload, key)
 }
 
 // addFrame adds a data frame, and copies its payload.
 func (l *backlog) addFrame(first byte, payload []byte) {
 	if l.next == len(l.segments) || l.segments[len(l.segments)-1].frames == nil {
-		l.addSegment(segment{frames: getBuffer()})
+		l.addSegment(segment{frames: bufpool.Get(min(max(l.lastTaken, firstBuffer), largestFirst))})
 	}
 	s := &l.segments[len(l.segments)-1]
-	before := len(s.frames.b)
-	s.frames.b = l.appendFrame(s.frames.b, first, payload)
-	l.size += len(s.frames.b) - before
+	before := len(s.frames)
+	s.frames = l.appendFrame(bufpool.Grow(s.frames, maxFrameHeader+len(payload)), first, payload)
+	l.size += len(s.frames) - before
 	l.added++
 	s.last = l.added
 }
@@ -196,35 +204,37 @@ func (l *backlog) take() batch {
 	}
 	switch control := l.control != nil && !inFrame; {
 	case first != nil && first.frames != nil && !control:
-		b.head, b.lent[0] = first.frames.b, first.frames
+		b.head, b.lent[0] = first.frames, first.frames
 		l.takeFrames(&b, first)
 		return b
 	default:
-		head := getBuffer()
+		head := bufpool.Get(firstBuffer)
 		if control {
-			head.b = append(append(head.b, l.control.pings...), l.control.pongs...)
+			head = bufpool.Grow(head, len(l.control.pings)+len(l.control.pongs))
+			head = append(append(head, l.control.pings...), l.control.pongs...)
 			l.control = nil
 		}
 		switch {
 		case first == nil:
 			if l.closeFrame != nil {
-				head.b = append(head.b, l.closeFrame...)
+				head = append(head, l.closeFrame...)
 				l.closeFrame, b.closing = nil, true
 			}
 		case first.frames != nil:
-			b.body, b.lent[1] = first.frames.b, first.frames
+			b.body, b.lent[1] = first.frames, first.frames
 			l.takeFrames(&b, first)
 		default:
-			b.body = l.takeMessage(&b, first, head)
+			head, b.body = l.takeMessage(&b, first, head)
 		}
-		b.head, b.lent[0] = head.b, head
+		b.head, b.lent[0] = head, head
 		return b
 	}
 }
 
 // takeFrames counts a segment of finished frames as taken.
 func (l *backlog) takeFrames(b *batch, s *segment) {
-	l.size -= len(s.frames.b)
+	l.size -= len(s.frames)
+	l.lastTaken = len(s.frames)
 	l.taken(b, s)
 }
 
@@ -237,8 +247,8 @@ func (l *backlog) taken(b *batch, s *segment) {
 }
 
 // takeMessage takes the next piece of a message. If a frame begins, its header is appended to head. If this side masks,
-// the bytes are appended to head too; otherwise they are returned.
-func (l *backlog) takeMessage(b *batch, s *segment, head *buffer) []byte {
+// the bytes are appended to head too; otherwise they are returned apart.
+func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte) {
 	if s.frame == 0 {
 		s.frame = min(len(s.message), maxFramePayload)
 		first := s.opcode
@@ -247,22 +257,22 @@ func (l *backlog) takeMessage(b *batch, s *segment, head *buffer) []byte {
 		}
 		s.opcode = byte(OpContinuation)
 		if l.masked {
-			s.key = newMaskingKey()
+			s.key = mask.NewKey()
 		}
-		head.b = appendFrameHeader(head.b, first, s.frame, l.masked, s.key)
+		head = appendFrameHeader(head, first, s.frame, l.masked, s.key)
 	}
-	payload := s.message[:min(s.frame, largeChunk)]
-	s.message = s.message[len(payload):]
-	s.frame -= len(payload)
-	l.size -= len(payload)
+	body = s.message[:min(s.frame, largeChunk)]
+	s.message = s.message[len(body):]
+	s.frame -= len(body)
+	l.size -= len(body)
 	if l.masked {
-		head.b, s.key = appendMasked(head.b, payload, s.key)
-		payload = nil
+		head, s.key = appendMasked(bufpool.Grow(head, len(body)), body, s.key)
+		body = nil
 	}
 	if len(s.message) == 0 {
 		l.taken(b, s)
 	}
-	return payload
+	return head, body
 }
 
 // putBack takes back what a write left of b.
@@ -282,7 +292,7 @@ func (l *backlog) clear() {
 		l.rest.release()
 	}
 	for i := l.next; i < len(l.segments); i++ {
-		putBuffer(l.segments[i].frames)
+		bufpool.Put(l.segments[i].frames)
 	}
 	l.rest, l.control, l.closeFrame, l.segments, l.next, l.size = nil, nil, nil, nil, 0, 0
 }

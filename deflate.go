@@ -4,22 +4,22 @@ package wsd
 
 import (
 	"encoding/binary"
-	"math/bits"
+	"errors"
 	"sync"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/flate"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/inflate"
 )
 
-// Compression holds the parameters for negotiating permessage-deflate (RFC 7692). A nil *Compression leaves the extension
-// off. The zero value asks for it with context takeover and 32 KiB windows in both directions, at the fastest level.
-// Takeover makes a feed of 1 KiB messages a quarter smaller than no takeover does, and takes no longer. A connection
-// keeps no compressor for it. It keeps the end of what it received, up to 32 KiB, and the end of what it sent: 4 KiB,
-// plus a quarter of the longest message if messages are longer, up to 32 KiB. Smaller windows keep less, and no takeover
-// keeps nothing; docs/compression.md has figures.
+// Compression holds the parameters for negotiating permessage-deflate (RFC 7692); nil leaves it off. The zero value asks
+// for context takeover and 32 KiB windows in both directions, at the fastest level. With takeover, a connection keeps up
+// to 32 KiB of what it received, and 4 to 32 KiB of what it sent; docs/compression.md has figures.
 //
-// In a Config for NewConn or NewParser, it holds what has already been negotiated. Messages sent through a Conn.Writer
-// are not compressed.
+// In a Config for NewConn or NewParser, it holds what has already been negotiated. What a Conn.Writer sends is not
+// compressed.
 //
 // The size of compressed data tells an observer how alike its parts are: do not compress secrets together with text that
 // others choose (CompressNever).
@@ -51,10 +51,6 @@ const (
 	defaultThreshold = 512
 )
 
-// deflateTail ends the compressed form of each message and is not sent (RFC 7692, section 7.2.1): the length of an empty
-// stored block.
-const deflateTail = "\x00\x00\xff\xff"
-
 // maxBits returns the number of window bits that an option means.
 func maxBits(bits int) int {
 	if bits == 0 {
@@ -65,8 +61,8 @@ func maxBits(bits int) int {
 
 // inflater decompresses the messages of one connection. It belongs to the connection's reader.
 type inflater struct {
-	reach   int     // the longest distance that the peer may use, in bytes
-	history *window // nil without context takeover
+	maxDistance int             // that the peer may use, in bytes
+	history     *inflate.Window // nil without context takeover
 }
 
 // newInflater returns what decompresses the messages that a connection of the given role receives, or nil if agreed is
@@ -79,9 +75,9 @@ func newInflater(role Role, agreed *Compression) *inflater {
 	if role == ClientRole {
 		alone, bits = agreed.ServerNoContextTakeover, agreed.ServerMaxWindowBits
 	}
-	i := &inflater{reach: 1 << maxBits(bits)}
+	i := &inflater{maxDistance: 1 << maxBits(bits)}
 	if !alone {
-		i.history = &window{size: i.reach}
+		i.history = inflate.NewWindow(i.maxDistance)
 	}
 	return i
 }
@@ -100,68 +96,42 @@ func (i *inflater) compressedLimit(limit uint64) uint64 {
 // inflate decompresses data and returns the message in a slice of its own. A message longer than limit bytes is a
 // *ProtocolError with StatusMessageTooBig, found while it is inflated; one that is not DEFLATE has StatusInvalidPayload.
 func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
-	message, err := inflate(data, limit, i.history, i.reach)
-	if err == nil && i.history != nil {
-		i.history.add(message)
+	message, err := inflate.Message(data, limit, i.history, i.maxDistance)
+	if err != nil {
+		return nil, notInflated(err)
 	}
-	return message, err
+	if i.history != nil {
+		i.history.Add(message)
+	}
+	return message, nil
 }
 
-// scratch holds the bytes of a compressed message until it is inflated.
-type scratch struct{ data []byte }
-
-const (
-	minScratch = 9  // 512 bytes, as powers of two
-	maxScratch = 16 // 64 KiB
-)
-
-// scratches holds scratches that can be reused, by size.
-var scratches [maxScratch - minScratch + 1]sync.Pool
-
-// newScratch returns a scratch with room for size bytes, and at most twice that many. Large ones are reused only if the
-// program releases memory.
-func newScratch(size int) *scratch {
-	class := max(bits.Len(uint(max(size, 1)-1)), minScratch)
-	if class > maxScratch {
-		return &scratch{data: newPayload(size)}
+// notInflated is the violation that an error of the decoder means. RFC 7692 says to fail the connection without naming a
+// code; 1007 is for "data within a message that was not consistent with the type of the message" (RFC 6455, section
+// 7.4.1), while the frames, which are what 1002 is about, are in order.
+func notInflated(err error) error {
+	var corrupt inflate.CorruptError
+	if !errors.As(err, &corrupt) {
+		return tooBig()
 	}
-	if s, ok := scratches[class-minScratch].Get().(*scratch); ok {
-		return s
-	}
-	return &scratch{data: make([]byte, 0, 1<<class)}
-}
-
-// free makes s, which may be nil, available for reuse.
-func (s *scratch) free() {
-	if s == nil {
-		return
-	}
-	class := bits.Len(uint(cap(s.data))) - 1
-	switch {
-	case class > maxScratch:
-		releasePayload(s.data)
-	case class >= minScratch && cap(s.data) == 1<<class:
-		s.data = s.data[:0]
-		scratches[class-minScratch].Put(s)
+	return &ProtocolError{
+		Code: StatusInvalidPayload, Section: "RFC 7692, section 7.2.2", Problem: "compressed message is not DEFLATE: " + string(corrupt),
 	}
 }
 
 // deflater compresses the messages of one connection. With context takeover, only the sender whose turn it is uses it;
 // without, any number may use it at a time, as it does not change.
 type deflater struct {
-	pool      *sync.Pool
-	level     int // as newCompressor takes it
-	threshold int
-	reach     int     // the longest distance that was agreed on, in bytes
-	history   *window // as much of what was sent as a dictionary may take; nil without context takeover
-	// lease identifies the compressor that the last messages went through, so that it can be found again; 0 without
-	// context takeover. Each time a different compressor is taken, the lease is a new one: earlier compressors have
-	// missed messages.
-	lease uint64
+	pool        *sync.Pool
+	level       int // as newCompressor takes it
+	threshold   int
+	maxDistance int             // that was agreed on, in bytes
+	history     *inflate.Window // as much of what was sent as a dictionary may take; nil without context takeover
+	// following is the mark of the compressor that has seen everything sent so far and can go on from there, if it is
+	// found again; 0 for none. Each time a different compressor takes over, the mark is a new one: earlier compressors
+	// have missed messages.
+	following uint64
 }
-
-// leases counts the leases given out.
-var leases atomic.Uint64
 
 // newDeflater returns what compresses the messages that a connection of the given role sends, or nil if agreed is nil, as
 // nothing was negotiated.
@@ -178,14 +148,14 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 		d.threshold = defaultThreshold
 	}
 	bits = maxBits(bits)
-	d.reach = 1 << bits
+	d.maxDistance = 1 << bits
 	d.pool = &compressors[d.level-1]
 	if bits < maxWindowBits {
-		d.level = -d.reach
+		d.level = -d.maxDistance
 		d.pool = &compressors[flate.BestCompression+bits-minWindowBits]
 	}
 	if !alone {
-		d.history = &window{size: min(d.reach, leastDict)}
+		d.history = inflate.NewWindow(min(d.maxDistance, leastDict))
 	}
 	return d
 }
@@ -201,22 +171,120 @@ func (d *deflater) wants(m Message) bool {
 	return len(m.Data) >= d.threshold
 }
 
+// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and records it as sent. dst is on loan from bufpool,
+// as is what is returned in its place.
+func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
+	dst, err := d.compress(dst, data)
+	if err == nil {
+		d.remember(data)
+	}
+	return dst, err
+}
+
+// compress appends data, compressed, to dst. With context takeover either remember or forget must follow.
+func (d *deflater) compress(dst, data []byte) ([]byte, error) {
+	c := d.takeCompressor(len(data))
+	c.out = dst
+	_, err := c.flate.Write(data)
+	if err == nil {
+		err = c.flate.Flush()
+	}
+	dst, c.out = c.out, nil
+	if err != nil {
+		return dst, err
+	}
+	d.pool.Put(c)
+	if n := len(dst) - len(inflate.Tail); n >= 0 && binary.BigEndian.Uint32(dst[n:]) == 0x0000FFFF {
+		dst = dst[:n]
+	}
+	return dst, nil
+}
+
+// remember records the message that was compressed last as sent: the next one may refer to it.
+func (d *deflater) remember(data []byte) {
+	if d.history != nil {
+		// More is kept only if messages are long enough to use it.
+		d.history.Widen(min(d.maxDistance, dictionary(len(data))/leastDict*leastDict))
+		d.history.Add(data)
+	}
+}
+
+// forget records the message that was compressed last as not sent. The compressor that has seen it is not used again.
+func (d *deflater) forget() { d.following = 0 }
+
+// takeCompressor takes a compressor that nobody uses, or makes one, and sets it up for a message of the given size.
+func (d *deflater) takeCompressor(size int) *compressor {
+	c := d.idleCompressor()
+	if c == nil {
+		c = newCompressor(d.level)
+	}
+	switch {
+	case d.history == nil:
+		c.mark = 0
+		c.flate.ResetDict(c, nil)
+	case c.mark != d.following || d.following == 0:
+		d.following = marks.Add(1)
+		c.mark = d.following
+		c.dict = d.history.AppendLast(c.dict[:0], dictionary(size))
+		c.flate.ResetDict(c, c.dict)
+	}
+	return c
+}
+
+// idleCompressor takes the compressor that d used last if it is among the first that are found. Otherwise it takes one of
+// these, or returns nil if there are fewer than it may look at.
+func (d *deflater) idleCompressor() *compressor {
+	var others [warmSearch]*compressor
+	found := 0
+	defer func() {
+		for _, other := range others[:found] {
+			d.pool.Put(other)
+		}
+	}()
+	for found < len(others) {
+		c, _ := d.pool.Get().(*compressor)
+		if c == nil || c.mark == d.following || d.history == nil {
+			return c
+		}
+		others[found] = c
+		found++
+	}
+	found--
+	return others[found] // the one that was idle for longest
+}
+
+// dictionary returns how many bytes of what was sent help to compress a message of the given size.
+func dictionary(size int) int { return leastDict + size/4 }
+
+const (
+	// warmSearch is the number of idle compressors among which a deflater looks for the one that it used last. It bounds
+	// how many there are for each processor while connections take turns.
+	warmSearch = 4
+	// leastDict is how much of what was sent, in bytes, a deflater gives a compressor that it did not use last, in
+	// addition to a quarter of the message's size. Reading in all 32 KiB would take eight times as long as compressing a
+	// message of 1 KiB, and makes it no smaller if messages are alike.
+	leastDict = 4 << 10
+)
+
 // compressor is the state for compressing a message, some 0.8 MB. Connections share compressors.
 type compressor struct {
 	flate *flate.Writer
-	lease uint64 // of the deflater whose messages went through last, 0 for none
+	mark  uint64 // that the deflater whose messages went through last follows, 0 for none
 	dict  []byte // the dictionary in use: flate keeps a reference to it
 	out   []byte
 }
 
-// Write appends flate's output to out.
+// Write appends flate's output to out, which is on loan from bufpool.
 func (c *compressor) Write(b []byte) (int, error) {
-	c.out = append(c.out, b...)
+	c.out = append(bufpool.Grow(c.out, len(b)), b...)
 	return len(b), nil
 }
 
-// compressors holds the idle ones, by level and then, for smaller windows, by window.
-var compressors [flate.BestCompression + maxWindowBits - minWindowBits]sync.Pool
+// compressors holds the idle ones, by level and then, for smaller windows, by window. marks counts the marks given out.
+var (
+	compressors [flate.BestCompression + maxWindowBits - minWindowBits]sync.Pool
+	marks       atomic.Uint64
+)
 
 // newCompressor returns a compressor for a level, or for a window's size in bytes as a negative number.
 func newCompressor(level int) *compressor {
@@ -232,93 +300,3 @@ func newCompressor(level int) *compressor {
 	}
 	return c
 }
-
-const (
-	// warmSearch is the number of idle compressors among which a deflater looks for the one that it used last. It bounds
-	// how many there are for each processor while connections take turns.
-	warmSearch = 4
-	// leastDict is how much of what was sent, in bytes, a deflater gives a compressor that it did not use last, in
-	// addition to a quarter of the message's size. Reading in all 32 KiB would take eight times as long as compressing a
-	// message of 1 KiB, and makes it no smaller if messages are alike.
-	leastDict = 4 << 10
-)
-
-// dictionary returns how many bytes of what was sent help to compress a message of the given size.
-func dictionary(size int) int { return leastDict + size/4 }
-
-// compressor takes an idle compressor, preferring the one that d used last if it is among the first found, or makes one,
-// and sets it up for a message of the given size.
-func (d *deflater) compressor(size int) *compressor {
-	var c *compressor
-	var others [warmSearch]*compressor
-	found := 0
-	for found < len(others) {
-		c, _ = d.pool.Get().(*compressor)
-		if c == nil || c.lease == d.lease || d.history == nil {
-			break
-		}
-		others[found] = c
-		found++
-		c = nil
-	}
-	if found == len(others) {
-		found--
-		c = others[found] // the one that was idle for longest
-	}
-	for _, other := range others[:found] {
-		d.pool.Put(other)
-	}
-	if c == nil {
-		c = newCompressor(d.level)
-	}
-	if d.history == nil {
-		c.lease = 0
-		c.flate.ResetDict(c, nil)
-	} else if c.lease != d.lease || d.lease == 0 {
-		d.lease = leases.Add(1)
-		c.lease = d.lease
-		c.dict = d.history.appendLast(c.dict[:0], dictionary(size))
-		c.flate.ResetDict(c, c.dict)
-	}
-	return c
-}
-
-// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and records it as sent.
-func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
-	dst, err := d.compress(dst, data)
-	if err == nil {
-		d.remember(data)
-	}
-	return dst, err
-}
-
-// compress appends data, compressed, to dst. With context takeover either remember or forget must follow.
-func (d *deflater) compress(dst, data []byte) ([]byte, error) {
-	c := d.compressor(len(data))
-	c.out = dst
-	_, err := c.flate.Write(data)
-	if err == nil {
-		err = c.flate.Flush()
-	}
-	dst, c.out = c.out, nil
-	if err != nil {
-		return dst, err
-	}
-	d.pool.Put(c)
-	if n := len(dst) - len(deflateTail); n >= 0 && binary.BigEndian.Uint32(dst[n:]) == 0x0000FFFF {
-		dst = dst[:n]
-	}
-	return dst, nil
-}
-
-// remember records the message that was compressed last as sent: the next one may refer to it.
-func (d *deflater) remember(data []byte) {
-	if d.history != nil {
-		// More is kept only if messages are long enough to use it.
-		d.history.widen(min(d.reach, dictionary(len(data))/leastDict*leastDict))
-		d.history.add(data)
-	}
-}
-
-// forget records the message that was compressed last as not sent. The compressor that has seen it is not used again.
-func (d *deflater) forget() { d.lease = 0 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/deflatetest"
 )
 
 func TestDeflateAllocations(t *testing.T) {
@@ -24,7 +26,7 @@ func TestDeflateAllocations(t *testing.T) {
 		})
 		require.Zero(t, perMessage, "deflate, alone %v", alone)
 	}
-	first := deflateStd(t, 6, trades(1, 1<<10))[0]
+	first := deflatetest.Compress(t, 6, trades(1, 1<<10))[0]
 	for _, alone := range []bool{false, true} {
 		i := newInflater(ClientRole, &Compression{ServerNoContextTakeover: alone})
 		perMessage := testing.AllocsPerRun(1000, func() {
@@ -37,7 +39,7 @@ func TestDeflateAllocations(t *testing.T) {
 
 	// A message in two frames: the bytes received before it was inflated do not become garbage.
 	p := NewParser(ServerRole, Config{Compression: &Compression{ClientNoContextTakeover: true}})
-	compressed := deflateStd(t, 6, trades(2, 20<<10))[0]
+	compressed := deflatetest.Compress(t, 6, trades(2, 20<<10))[0]
 	wire := frameBytes(byte(OpText)|rsv1Bit, compressed[:1000], ClientRole)
 	wire = append(wire, frameBytes(finBit, compressed[1000:], ClientRole)...)
 	perMessage := testing.AllocsPerRun(200, func() {

@@ -14,7 +14,20 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/deflatetest"
+	"github.com/seed62836080/wsd/internal/inflate"
+	"github.com/seed62836080/wsd/internal/mask"
 )
+
+const noLimit = uint64(unlimited)
+
+func requireCode(t testing.TB, err error, code StatusCode) {
+	t.Helper()
+	var violated *ProtocolError
+	require.ErrorAs(t, err, &violated)
+	require.Equal(t, code, violated.Code, "%v", err)
+}
 
 // frameBytes is one frame as a server sends it, or a client's with a masking key.
 func frameBytes(first byte, payload []byte, role Role) []byte {
@@ -24,7 +37,7 @@ func frameBytes(first byte, payload []byte, role Role) []byte {
 	at := len(b)
 	b = append(b, payload...)
 	if masked {
-		maskBytes(b[at:], b[at:], key)
+		mask.XOR(b[at:], b[at:], key)
 	}
 	return b
 }
@@ -177,13 +190,13 @@ func talk(seed uint64) [][]byte {
 		if random.IntN(5) == 0 {
 			size = random.IntN(100000)
 		}
-		message := sample(sampleKinds[random.IntN(len(sampleKinds))], size)
+		message := deflatetest.Sample(deflatetest.Kinds[random.IntN(len(deflatetest.Kinds))], size)
 		messages = append(messages, message)
 		if random.IntN(2) == 0 {
 			messages = append(messages, message)
 		}
 	}
-	return append(messages, nil, []byte("x"), sample("text", 50))
+	return append(messages, nil, []byte("x"), deflatetest.Sample("text", 50))
 }
 
 // TestDeflateReadByOthers checks that the standard library reads what is compressed here, given no more of the earlier
@@ -205,13 +218,13 @@ func TestDeflateReadByOthers(t *testing.T) {
 					compressed = compressed[5:]
 
 					dict := before[max(0, len(before)-1<<bits):]
-					inflated, err := inflateStd(compressed, dict)
+					inflated, err := deflatetest.Decompress(compressed, dict)
 					require.NoError(t, err, "%+v, message %d", agreed, n)
 					require.True(t, bytes.Equal(message, inflated), "%+v, message %d", agreed, n)
 
-					history := &window{size: 1 << bits}
-					history.add(dict)
-					_, err = inflate(compressed, noLimit, history, 1<<bits)
+					history := inflate.NewWindow(1 << bits)
+					history.Add(dict)
+					_, err = inflate.Message(compressed, noLimit, history, 1<<bits)
 					require.NoError(t, err, "%+v, message %d: distances", agreed, n)
 					if !alone {
 						before = append(before, message...)
@@ -245,7 +258,7 @@ func TestDeflateReadsOthers(t *testing.T) {
 					_, err = w.Write(message)
 					require.NoError(t, err)
 					require.NoError(t, w.Flush())
-					inflated, err := i.inflate(bytes.TrimSuffix(out.Bytes(), []byte(deflateTail)), uint64(len(message)))
+					inflated, err := i.inflate(bytes.TrimSuffix(out.Bytes(), []byte(inflate.Tail)), uint64(len(message)))
 					require.NoError(t, err, "%d bits, level %d, alone %v, message %d", bits, level, alone, n)
 					require.True(t, bytes.Equal(message, inflated), "%d bits, level %d, alone %v, message %d", bits, level, alone, n)
 					if !alone {
@@ -260,8 +273,8 @@ func TestDeflateReadsOthers(t *testing.T) {
 // TestDeflateKeepsTheWindow checks that a distance beyond the negotiated window is refused even within the same message,
 // and that without takeover one message does not refer to the previous one.
 func TestDeflateKeepsTheWindow(t *testing.T) {
-	far := append(append(sample("random", 300), make([]byte, 300)...), sample("random", 300)...)
-	compressed := deflateStd(t, 9, far)[0]
+	far := append(append(deflatetest.Sample("random", 300), make([]byte, 300)...), deflatetest.Sample("random", 300)...)
+	compressed := deflatetest.Compress(t, 9, far)[0]
 	for bits, code := range map[int]StatusCode{8: StatusInvalidPayload, 9: StatusInvalidPayload, 10: 0, 15: 0} {
 		i := newInflater(ServerRole, &Compression{ClientMaxWindowBits: bits})
 		_, err := i.inflate(compressed, noLimit)
@@ -271,8 +284,8 @@ func TestDeflateKeepsTheWindow(t *testing.T) {
 			requireCode(t, err, code)
 		}
 	}
-	message := sample("random", 1000)
-	twice := deflateStd(t, 9, message, message)
+	message := deflatetest.Sample("random", 1000)
+	twice := deflatetest.Compress(t, 9, message, message)
 	require.Less(t, len(twice[1]), 100)
 	alone := newInflater(ServerRole, &Compression{ClientNoContextTakeover: true})
 	_, err := alone.inflate(twice[0], noLimit)
@@ -285,14 +298,14 @@ func TestDeflateKeepsTheWindow(t *testing.T) {
 // it compresses, is cut, and refers to the one before.
 func TestDeflateLimit(t *testing.T) {
 	const limit = 100_000
-	for _, kind := range sampleKinds {
+	for _, kind := range deflatetest.Kinds {
 		for _, frames := range []int{1, 7} {
 			for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, 9} {
 				for excess, code := range []StatusCode{0, StatusMessageTooBig} {
-					data := sample(kind, limit+excess)
+					data := deflatetest.Sample(kind, limit+excess)
 					p := NewParser(ServerRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
 					var wire []byte
-					for n, compressed := range deflateStd(t, level, data[:limit], data) {
+					for n, compressed := range deflatetest.Compress(t, level, data[:limit], data) {
 						if n == 0 && excess == 0 {
 							continue // the same message twice says no more than once
 						}
@@ -308,7 +321,7 @@ func TestDeflateLimit(t *testing.T) {
 						if excess == 0 {
 							// The window is not there: compress on its own.
 							wire = nil
-							compressed = deflateStd(t, level, data)[0]
+							compressed = deflatetest.Compress(t, level, data)[0]
 							wire = append(wire, frameBytes(byte(OpBinary)|rsv1Bit|finBit, compressed, ClientRole)...)
 						}
 					}
@@ -338,7 +351,7 @@ func allocated(f func()) uint64 {
 // zeroBomb inflates to count MiB of zeros. A flushed MiB of zeros refers to nothing before it, so it can be repeated.
 func zeroBomb(t testing.TB, count int) []byte {
 	t.Helper()
-	return bytes.Repeat(append(deflateStd(t, flate.BestCompression, make([]byte, 1<<20))[0], deflateTail...), count)
+	return bytes.Repeat(append(deflatetest.Compress(t, flate.BestCompression, make([]byte, 1<<20))[0], inflate.Tail...), count)
 }
 
 func TestDeflateBomb(t *testing.T) {
@@ -397,7 +410,7 @@ func TestDeflateCompressedLimit(t *testing.T) {
 		require.LessOrEqual(t, i.compressedLimit(limit), uint64(unlimited))
 	}
 	p := NewParser(ServerRole, Config{MaxMessageSize: -1, Compression: &Compression{}})
-	messages, err := feed(p, frameBytes(byte(OpText)|rsv1Bit|finBit, deflateStd(t, 9, []byte("Hello"))[0], ClientRole), 3)
+	messages, err := feed(p, frameBytes(byte(OpText)|rsv1Bit|finBit, deflatetest.Compress(t, 9, []byte("Hello"))[0], ClientRole), 3)
 	require.NoError(t, err)
 	require.Equal(t, []string{"Hello"}, texts(messages))
 }
@@ -418,7 +431,7 @@ func TestDeflateConnectionsShare(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(g), 2))
 			for round := range 200 {
 				n := random.IntN(connections)
-				message := fmt.Appendf(nil, "%d of %d: %s", round, g, sample("text", random.IntN(2000)))
+				message := fmt.Appendf(nil, "%d of %d: %s", round, g, deflatetest.Sample("text", random.IntN(2000)))
 				compressed, err := deflaters[n].deflate(nil, message)
 				if err != nil {
 					t.Error(err)
@@ -457,7 +470,7 @@ func TestDeflateCompressorLeftBehind(t *testing.T) {
 			}
 			hidden = append(hidden, c)
 		}
-		say(sample("random", 100+n))
+		say(deflatetest.Sample("random", 100+n))
 		for d.pool.Get() != nil {
 			// The one that took over is gone, and those that it took over from are back.
 		}
@@ -468,30 +481,100 @@ func TestDeflateCompressorLeftBehind(t *testing.T) {
 	}
 }
 
-// FuzzDeflate checks that inflating undoes deflating, over many messages, at any settings.
+// FuzzDeflate checks that inflating undoes deflating, over some messages, at any settings, and that the standard library
+// agrees. Each message is what a stream that the fuzzer made up inflates to, as far as it does: random bytes repeat little.
 func FuzzDeflate(f *testing.F) {
 	for level := range 10 {
-		f.Add(uint8(level), uint8(level), level%2 == 0, uint16(500), []byte(strings.Join(texts([]Message{{Data: sample("text", 5000)}, {Data: sample("runs", 5000)}}), "")))
+		f.Add(uint8(level), uint8(level), level%2 == 0, deflatetest.Sample("random", 100+10*level))
 	}
-	f.Fuzz(func(t *testing.T, level, bits uint8, alone bool, cut uint16, data []byte) {
+	f.Fuzz(func(t *testing.T, level, bits uint8, alone bool, choices []byte) {
 		agreed := &Compression{Level: int(level) % 10, ClientNoContextTakeover: alone, ClientMaxWindowBits: minWindowBits + int(bits)%8}
 		d, i := newDeflater(ClientRole, agreed), newInflater(ServerRole, agreed)
-		for len(data) > 0 {
-			message := data[:min(len(data), int(cut)+1)]
-			data = data[len(message):]
+		var before []byte
+		for range 3 {
+			part := choices[:len(choices)/2]
+			choices = choices[len(part):]
+			message, _, _ := deflatetest.Judge(deflatetest.Generate(part), before)
+			message = message[:min(len(message), 8<<10)]
 			compressed, err := d.deflate(nil, message)
 			require.NoError(t, err)
 			inflated, err := i.inflate(compressed, uint64(len(message)))
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(message, inflated))
+			judged, final, err := deflatetest.Judge(compressed, before[max(0, len(before)-1<<maxBits(agreed.ClientMaxWindowBits)):])
+			require.NoError(t, err)
+			require.False(t, final)
+			require.True(t, bytes.Equal(message, judged))
+			if !alone {
+				before = append(before, message...)
+			}
+		}
+	})
+}
+
+// FuzzParserInflates checks that compressed messages that a fuzzer made up arrive as the standard library inflates them,
+// however they are cut into frames and reads, up to the first that it rejects or that is too long.
+func FuzzParserInflates(f *testing.F) {
+	for seed := range 10 {
+		f.Add(deflatetest.Sample("random", 100+40*seed), uint8(seed), uint16(100*seed))
+	}
+	f.Fuzz(func(t *testing.T, choices []byte, frames uint8, piece uint16) {
+		const limit = 10_000
+		var wire, before []byte
+		want := []string{}
+		var code StatusCode // with which it ends, 0 if it need not
+		for range 4 {
+			part := choices[:len(choices)/2]
+			choices = choices[len(part):]
+			compressed := deflatetest.Generate(part)
+			first := byte(OpBinary) | rsv1Bit
+			pieces := 1 + int(frames)%5
+			for n := range pieces {
+				from, to := len(compressed)*n/pieces, len(compressed)*(n+1)/pieces
+				if n == pieces-1 {
+					first |= finBit
+				}
+				wire = append(wire, frameBytes(first, compressed[from:to], ServerRole)...)
+				first = 0
+			}
+			message, final, err := deflatetest.Judge(compressed, before[max(0, len(before)-32<<10):])
+			if final {
+				break // what follows a final block is only known to this decoder
+			}
+			if err != nil {
+				code = StatusInvalidPayload
+				break
+			}
+			if len(message) > limit || len(compressed) > limit {
+				code = StatusMessageTooBig
+				break
+			}
+			want = append(want, string(message))
+			before = append(before, message...)
+		}
+		p := NewParser(ClientRole, Config{MaxMessageSize: limit, Compression: &Compression{}})
+		messages, err := feed(p, wire, int(piece)+1)
+		got := texts(messages)
+		require.GreaterOrEqual(t, len(got), len(want), "%v", err)
+		require.Equal(t, want, got[:len(want)])
+		switch {
+		case code == StatusInvalidPayload:
+			var violated *ProtocolError
+			require.ErrorAs(t, err, &violated)
+			require.Contains(t, []StatusCode{StatusInvalidPayload, StatusMessageTooBig}, violated.Code, "both may be wrong with it")
+		case code == StatusMessageTooBig && len(got) == len(want):
+			requireCode(t, err, code)
+		}
+		for _, m := range messages {
+			require.LessOrEqual(t, len(m.Data), limit)
 		}
 	})
 }
 
 // FuzzParserCompressed checks that whatever frames come, messages are within the limit and errors are typed.
 func FuzzParserCompressed(f *testing.F) {
-	for _, kind := range sampleKinds {
-		f.Add(frameBytes(byte(OpBinary)|rsv1Bit|finBit, deflateStd(f, 9, sample(kind, 3000))[0], ServerRole), uint16(100))
+	for _, kind := range deflatetest.Kinds {
+		f.Add(frameBytes(byte(OpBinary)|rsv1Bit|finBit, deflatetest.Compress(f, 9, deflatetest.Sample(kind, 3000))[0], ServerRole), uint16(100))
 	}
 	f.Fuzz(func(t *testing.T, wire []byte, piece uint16) {
 		const limit = 10_000
@@ -751,7 +834,7 @@ func trades(seed uint64, size int) []byte {
 func BenchmarkDeflate(b *testing.B) {
 	var feed, prose [64][]byte
 	for n := range feed {
-		feed[n], prose[n] = trades(uint64(n), 1<<10), sample("text", 32<<10+n)
+		feed[n], prose[n] = trades(uint64(n), 1<<10), deflatetest.Sample("text", 32<<10+n)
 	}
 	for _, load := range []struct {
 		name     string

@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // MessageType says how to interpret a message's bytes (RFC 6455, section 5.6).
@@ -68,6 +71,11 @@ func JSON(v any) (Message, error) {
 // Decode decodes the message as JSON into v. The error is that of encoding/json.
 func (m Message) Decode(v any) error { return json.Unmarshal(m.Data, v) }
 
+// Release gives back the memory of a received message for reuse by later messages. Calling it is optional: it saves
+// garbage if there are many messages of more than 512 bytes, and does nothing for smaller ones. m.Data, and anything
+// that shares its memory, must not be used or released again afterwards.
+func (m Message) Release() { bufpool.TakeBack(m.Data) }
+
 const (
 	// maxShared is the size in bytes up to which messages of one read share an allocation. sharedChunk is the maximum
 	// size of that allocation: it bounds what a kept message can keep in memory with it.
@@ -81,25 +89,24 @@ const (
 
 // assembly is the message that is being received.
 type assembly struct {
-	data       []byte
-	scratch    *scratch // holds data while it is compressed, else nil
+	data       []byte // on loan from bufpool while it is compressed
 	fragments  int64
 	opcode     Opcode
 	compressed bool
-	utf8       utf8State
+	utf8       textcheck.State
 }
 
 // reserve makes room for n more bytes. expected is the message's length in bytes at the end of the present frame, and
 // last says that this is its full length. What a header declares is not allocated until a good part of it has arrived,
 // or the peer has already sent a message of that length.
-func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
+func (a *assembly) reserve(n int, expected uint64, last bool, longestSoFar int) {
 	need := len(a.data) + n
 	if need <= cap(a.data) {
 		return
 	}
 	size := max(growth*uint64(need), minGrown)
 	if last {
-		size = max(size, uint64(proven))
+		size = max(size, uint64(longestSoFar))
 	} else {
 		// More fragments follow. Doubling keeps the cost of copying linear in the message's length.
 		expected = max(expected, 2*uint64(need))
@@ -107,14 +114,11 @@ func (a *assembly) reserve(n int, expected uint64, last bool, proven int) {
 	size = min(size, expected, math.MaxInt)
 	var grown []byte
 	if a.compressed {
-		// The compressed bytes are not what the receiver gets, and their memory serves the next message.
-		previous := a.scratch
-		a.scratch = newScratch(int(size))
-		grown = append(a.scratch.data, a.data...)
-		previous.free()
+		grown = bufpool.Get(int(size)) // the receiver does not get these bytes
 	} else {
-		grown = append(newPayload(int(size)), a.data...)
-		releasePayload(a.data)
+		grown = bufpool.Give(int(size))
 	}
+	grown = append(grown, a.data...)
+	bufpool.Put(a.data)
 	a.data = grown
 }

@@ -2,7 +2,13 @@
 
 package wsd
 
-import "math"
+import (
+	"math"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/mask"
+	"github.com/seed62836080/wsd/internal/textcheck"
+)
 
 // Event is what a Parser found in its input.
 type Event struct {
@@ -36,9 +42,9 @@ type Parser struct {
 	inPayload bool
 	ended     bool // a close frame came: whatever follows it is ignored (RFC 6455, section 5.5.1)
 
-	message assembly
-	shared  []byte // what is left of the allocation that small messages share
-	proven  int    // the length of the longest message that has come in pieces: that much is allocated at once for the next
+	message      assembly
+	shared       []byte // what is left of the allocation that small messages share
+	longestSoFar int    // the length of the longest message that has come in pieces: that much is allocated at once for the next
 
 	control    []byte               // what has arrived of the payload of a control frame
 	headerSize uint8                // how much of header has arrived
@@ -166,12 +172,12 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 func (p *Parser) wholeMessage(src []byte, rest int) (Event, error) {
 	data := p.allocate(len(src), rest)
 	if p.frame.masked {
-		maskBytes(data, src, p.key)
+		mask.XOR(data, src, p.key)
 	} else {
 		copy(data, src)
 	}
 	p.inPayload = false
-	if p.frame.opcode == OpText && !validUTF8(data) {
+	if p.frame.opcode == OpText && !textcheck.Valid(data) {
 		p.err = notUTF8()
 		return Event{}, p.err
 	}
@@ -184,18 +190,17 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 	if !p.frame.masked {
 		return p.inflated(src)
 	}
-	unmasked := newScratch(len(src))
-	data := unmasked.data[:len(src)]
-	maskBytes(data, src, p.key)
-	event, err := p.inflated(data)
-	unmasked.free()
+	unmasked := bufpool.Get(len(src))[:len(src)]
+	mask.XOR(unmasked, src, p.key)
+	event, err := p.inflated(unmasked)
+	bufpool.Put(unmasked)
 	return event, err
 }
 
 // inflated completes a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
 	data, err := p.inflater.inflate(compressed, p.limit)
-	if err == nil && p.message.opcode == OpText && !validUTF8(data) {
+	if err == nil && p.message.opcode == OpText && !textcheck.Valid(data) {
 		err = notUTF8()
 	}
 	if err != nil {
@@ -209,7 +214,7 @@ func (p *Parser) inflated(compressed []byte) (Event, error) {
 // allocate returns size bytes for a message. Small messages in the same rest of the input share an allocation.
 func (p *Parser) allocate(size, rest int) []byte {
 	if size > maxShared {
-		return newPayload(size)[:size]
+		return bufpool.Give(size)[:size]
 	}
 	if len(p.shared) < size {
 		p.shared = make([]byte, max(size, min(rest, sharedChunk)))
@@ -225,7 +230,7 @@ func (p *Parser) allocate(size, rest int) []byte {
 func (p *Parser) extend(size int) []byte {
 	m := &p.message
 	have := len(m.data)
-	m.reserve(size, uint64(have)+p.remaining, p.frame.fin, p.proven)
+	m.reserve(size, uint64(have)+p.remaining, p.frame.fin, p.longestSoFar)
 	m.data = m.data[:have+size]
 	return m.data[have:]
 }
@@ -242,7 +247,7 @@ func (p *Parser) direct() []byte {
 	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || len(m.data) < least {
 		return nil
 	}
-	m.reserve(1, uint64(len(m.data))+p.remaining, p.frame.fin, p.proven)
+	m.reserve(1, uint64(len(m.data))+p.remaining, p.frame.fin, p.longestSoFar)
 	space := m.data[len(m.data):cap(m.data)]
 	if uint64(len(space)) > p.remaining {
 		space = space[:p.remaining]
@@ -269,7 +274,7 @@ func (p *Parser) filled(n int) (Event, error) {
 // accept moves the next bytes of the current payload, src, to their place, dst, which may be src itself.
 func (p *Parser) accept(dst, src []byte) (Event, error) {
 	if p.frame.masked {
-		p.key = maskBytes(dst, src, p.key)
+		p.key = mask.XOR(dst, src, p.key)
 	} else if len(src) > 0 && &dst[0] != &src[0] {
 		copy(dst, src)
 	}
@@ -277,7 +282,7 @@ func (p *Parser) accept(dst, src []byte) (Event, error) {
 	m := &p.message
 	control := p.frame.opcode.control()
 	if !control && m.opcode == OpText && !m.compressed {
-		if m.utf8 = m.utf8.check(dst); m.utf8 == utf8Reject {
+		if m.utf8 = m.utf8.Check(dst); m.utf8 == textcheck.Reject {
 			return p.fail(notUTF8())
 		}
 	}
@@ -316,14 +321,14 @@ func (p *Parser) endControl() (Event, error) {
 
 func (p *Parser) endMessage() (Event, error) {
 	message := p.message
-	p.proven = max(p.proven, len(message.data))
+	p.longestSoFar = max(p.longestSoFar, len(message.data))
 	if message.compressed {
 		event, err := p.inflated(message.data)
-		message.scratch.free()
+		bufpool.Put(message.data)
 		return event, err
 	}
 	p.message = assembly{}
-	if message.utf8 != utf8Accept {
+	if message.utf8 != textcheck.Accept {
 		return p.fail(notUTF8())
 	}
 	return Event{Opcode: message.opcode, Data: message.data}, nil

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
 )
 
 // Prepared is a message for many connections. It is safe for concurrent use by any number of connections.
@@ -71,13 +73,12 @@ func (p *Prepared) payload(d *deflater) ([]byte, error) {
 			return done.payload, nil
 		}
 	}
-	buffer := getBuffer()
-	defer putBuffer(buffer)
-	var err error
-	if buffer.b, err = d.deflate(buffer.b, p.message.Data); err != nil {
+	compressed, err := d.deflate(bufpool.Get(firstBuffer), p.message.Data)
+	defer func() { bufpool.Put(compressed) }()
+	if err != nil {
 		return nil, notCompressed(err)
 	}
-	payload := slices.Clone(buffer.b)
+	payload := slices.Clone(compressed)
 	p.compressed = append(p.compressed, preparedPayload{d.level, payload})
 	return payload, nil
 }

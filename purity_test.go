@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 // pureFiles are the sans-I/O core.
-var pureFiles = []string{"frames.go", "mask.go", "message.go", "utf8.go", "close.go", "parser.go"}
+var pureFiles = []string{"frames.go", "message.go", "status.go", "parser.go"}
 
 // impureImports are what the core must do without.
 var impureImports = map[string]bool{
@@ -23,8 +24,12 @@ var impureImports = map[string]bool{
 	"sync/atomic": true, "syscall": true, "time": true, "golang.org/x/sync/errgroup": true,
 }
 
-// neutralFiles may be used by the core: their code only computes, and lends memory and compressors from pools.
-var neutralFiles = []string{"config.go", "errors.go", "payload.go", "deflate*.go", "inflate*.go"}
+// neutralFiles may be used by the core: their code only computes, and lends compressors from pools.
+var neutralFiles = []string{"config.go", "errors.go", "deflate*.go"}
+
+// purePackages are what the core and the neutral files use of this module. They may synchronize, since they share what
+// they lend.
+var purePackages = []string{"internal/bufpool", "internal/inflate", "internal/mask", "internal/textcheck"}
 
 func parseFile(t *testing.T, path string) *ast.File {
 	t.Helper()
@@ -34,12 +39,41 @@ func parseFile(t *testing.T, path string) *ast.File {
 	return file
 }
 
+// requirePureImports checks that a file does without I/O, but for what is allowed, and that what it uses of this module
+// is among purePackages.
+func requirePureImports(t *testing.T, path string, allowed ...string) {
+	t.Helper()
+	for _, spec := range parseFile(t, path).Imports {
+		name, err := strconv.Unquote(spec.Path.Value)
+		require.NoError(t, err)
+		require.False(t, impureImports[name] && !slices.Contains(allowed, name), "%s imports %s", path, name)
+		if inside, ok := strings.CutPrefix(name, "github.com/seed62836080/wsd/"); ok {
+			require.Contains(t, purePackages, inside, "%s imports %s", path, name)
+		}
+	}
+}
+
 func TestSansIOCoreImportsNoIO(t *testing.T) {
 	for _, path := range pureFiles {
-		for _, spec := range parseFile(t, path).Imports {
-			name, err := strconv.Unquote(spec.Path.Value)
-			require.NoError(t, err)
-			require.False(t, impureImports[name], "%s imports %s", path, name)
+		requirePureImports(t, path)
+	}
+	for _, pattern := range neutralFiles {
+		paths, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				requirePureImports(t, path, "sync", "sync/atomic", "time", "net/http") // durations, headers
+			}
+		}
+	}
+	for _, name := range purePackages {
+		paths, err := filepath.Glob(name + "/*.go")
+		require.NoError(t, err)
+		require.NotEmpty(t, paths, name)
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				requirePureImports(t, path, "sync", "sync/atomic")
+			}
 		}
 	}
 	// The handshake's rules know http.Header and nothing else of HTTP, and no transport.

@@ -5,6 +5,9 @@ package wsd
 import (
 	"context"
 	"fmt"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // largePayload is the size in bytes from which a message is written from its sender's slice instead of a copy in the
@@ -61,7 +64,7 @@ func checkMessage(m Message) error {
 		return nil
 	case m.Type != TextMessage:
 		return fmt.Errorf("%w: type %d, expected text or binary", ErrInvalidMessage, m.Type)
-	case !validUTF8(m.Data):
+	case !textcheck.Valid(m.Data):
 		return fmt.Errorf("%w: text is not UTF-8", ErrInvalidMessage)
 	}
 	return nil
@@ -123,15 +126,15 @@ func (c *Conn) sendInTurn(ctx context.Context, o outgoing) error {
 func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	d := c.deflater
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
-	compressed := getBuffer()
-	defer putBuffer(compressed)
+	compressed := bufpool.Get(firstBuffer)
+	defer func() { bufpool.Put(compressed) }()
 	var err error
 	if d.history == nil {
 		// The message does not refer to others, so senders need not wait for each other while they compress.
-		if compressed.b, err = d.deflate(compressed.b, m.Data); err != nil {
+		if compressed, err = d.deflate(compressed, m.Data); err != nil {
 			return notCompressed(err)
 		}
-		o.payload = compressed.b
+		o.payload = compressed
 		return c.sendPayload(ctx, o)
 	}
 	// The message refers to those before it: taking a turn makes the order of compressing that of sending. A payload that
@@ -140,10 +143,10 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 		return c.callError(err)
 	}
 	defer c.queue.leave()
-	if compressed.b, err = d.compress(compressed.b, m.Data); err != nil {
+	if compressed, err = d.compress(compressed, m.Data); err != nil {
 		err = notCompressed(err)
 	} else {
-		o.payload = compressed.b
+		o.payload = compressed
 		err = c.sendInTurn(ctx, o)
 	}
 	if err != nil {

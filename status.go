@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // StatusCode says why a connection was closed (RFC 6455, section 7.4).
@@ -93,7 +95,7 @@ func checkCloseStart(payload []byte) error {
 	if code := StatusCode(payload[0])<<8 | StatusCode(payload[1]); !code.sendable() {
 		return violation("7.4", "close code "+strconv.Itoa(int(code))+" may not be sent")
 	}
-	if utf8Accept.check(payload[2:]) == utf8Reject {
+	if textcheck.Accept.Check(payload[2:]) == textcheck.Reject {
 		return reasonNotUTF8()
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed62836080/wsd/internal/done"
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB, uncompressed, and Close
@@ -35,7 +36,7 @@ type messageWriter struct {
 	unwatch func() bool // ends the watch over ctx, nil before the first frame
 	err     error       // returned by every further call
 	opcode  byte        // of the next frame
-	utf8    utf8State
+	utf8    textcheck.State
 	size    int
 	text    bool
 	fate    messageFate
@@ -54,8 +55,8 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		return 0, w.err
 	}
 	if w.text {
-		state := w.utf8.check(p)
-		if state == utf8Reject {
+		state := w.utf8.Check(p)
+		if state == textcheck.Reject {
 			return 0, fmt.Errorf("%w: text is not UTF-8 at byte %d or later", ErrInvalidMessage, w.size)
 		}
 		w.utf8 = state
@@ -78,7 +79,7 @@ func (w *messageWriter) Close() error {
 		return w.err
 	}
 	defer w.release()
-	if w.utf8 != utf8Accept {
+	if w.utf8 != textcheck.Accept {
 		w.err = fmt.Errorf("%w: text ends inside a character", ErrInvalidMessage)
 		w.abandon(w.err)
 		return w.err

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
 )
 
 const (
@@ -34,15 +36,13 @@ var errNothingThere = errors.New("wsd: nothing to read")
 
 var errInvalidRead = errors.New("wsd: the transport's Read returned an impossible count")
 
-var readBuffers = sync.Pool{New: func() any { return new([readBurst]byte) }}
-
 // lender holds the burst buffer that a reader has on loan.
 type lender struct{ burst *[readBurst]byte }
 
 // lend returns the burst buffer, taking one from the pool if there is none on loan.
 func (l *lender) lend() []byte {
 	if l.burst == nil {
-		l.burst = readBuffers.Get().(*[readBurst]byte)
+		l.burst = (*[readBurst]byte)(bufpool.Get(readBurst)[:readBurst])
 	}
 	return l.burst[:]
 }
@@ -50,7 +50,7 @@ func (l *lender) lend() []byte {
 // release gives the burst buffer back. What was read into it is then gone.
 func (l *lender) release() {
 	if l.burst != nil {
-		readBuffers.Put(l.burst)
+		bufpool.Put(l.burst[:])
 		l.burst = nil
 	}
 }

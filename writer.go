@@ -6,7 +6,6 @@ package wsd
 import (
 	"math"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,24 +15,7 @@ const (
 	// two of the largest segments that a kernel makes, of not quite 64 KiB: chunks of 128 KiB would each need a third with
 	// a few bytes, which would cost a third of the rate.
 	largeChunk = 127 << 10
-	// firstBuffer is the initial size of buffers in bytes, and keepBuffer the largest size that goes back to the pool.
-	firstBuffer = 2 << 10
-	keepBuffer  = 256 << 10
 )
-
-// buffer is a growing slice on loan from the pool.
-type buffer struct{ b []byte }
-
-var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, firstBuffer)} }}
-
-func getBuffer() *buffer { return buffers.Get().(*buffer) }
-
-func putBuffer(b *buffer) {
-	if b != nil && cap(b.b) <= keepBuffer {
-		b.b = b.b[:0]
-		buffers.Put(b)
-	}
-}
 
 // writeLoop is the writer goroutine. It lives until the connection ends, or until nothing has been sent for a while; the
 // next message then starts it again. It never fails the group, as it is for the reader to say what ended the connection.

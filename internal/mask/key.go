@@ -1,6 +1,6 @@
-// maskkey.go makes masking keys, which must not be predictable (RFC 6455, section 10.3).
+// key.go makes masking keys, which must not be predictable (RFC 6455, section 10.3).
 
-package wsd
+package mask
 
 import (
 	"crypto/rand"
@@ -16,8 +16,8 @@ type keySource struct {
 
 var keySources = sync.Pool{New: func() any { return &keySource{used: len(keySource{}.random)} }}
 
-// newMaskingKey returns an unpredictable key, to be used for one frame only.
-func newMaskingKey() uint32 {
+// NewKey returns an unpredictable key, to be used for one frame only.
+func NewKey() uint32 {
 	source := keySources.Get().(*keySource)
 	if source.used == len(source.random) {
 		rand.Read(source.random[:]) // never fails: it ends the program if the system has no randomness

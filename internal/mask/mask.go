@@ -1,6 +1,6 @@
-// mask.go masks and unmasks payloads (RFC 6455, section 5.3), by words, and long ones by the standard library's vectors.
-
-package wsd
+// Package mask masks and unmasks payloads (RFC 6455, section 5.3), by words, and long ones by the standard library's
+// vectors, and makes the keys for that.
+package mask
 
 import (
 	"crypto/subtle"
@@ -8,16 +8,16 @@ import (
 	"math/bits"
 )
 
-// longMask is the size in bytes from which vectors beat words although the key must first be laid out for them.
-const longMask = 4 << 10
+// long is the size in bytes from which vectors beat words although the key must first be laid out for them.
+const long = 4 << 10
 
-// maskBytes writes src XORed with the masking key to dst, which is at least as long and may be src itself. key is the
-// four bytes on the wire read little-endian. maskBytes returns the key rotated to fit the byte that follows src.
-func maskBytes(dst, src []byte, key uint32) uint32 {
+// XOR writes src XORed with the masking key to dst, which is at least as long and may be src itself. key is the
+// four bytes on the wire read little-endian. XOR returns the key rotated to fit the byte that follows src.
+func XOR(dst, src []byte, key uint32) uint32 {
 	n := len(src)
 	dst = dst[:n]
-	if n >= longMask {
-		maskLong(dst, src, key)
+	if n >= long {
+		xorLong(dst, src, key)
 		return bits.RotateLeft32(key, -8*(n&3))
 	}
 	wide := uint64(key)<<32 | uint64(key)
@@ -45,11 +45,11 @@ func maskBytes(dst, src []byte, key uint32) uint32 {
 	return bits.RotateLeft32(key, -8*(n&3))
 }
 
-// maskLong is maskBytes for long payloads. It is a separate function because of its stack frame, which other calls do not
+// xorLong is XOR for long payloads. It is a separate function because of its stack frame, which other calls do not
 // need.
 //
 //go:noinline
-func maskLong(dst, src []byte, key uint32) {
+func xorLong(dst, src []byte, key uint32) {
 	var repeated [512]byte
 	for i := 0; i < len(repeated); i += 4 {
 		binary.LittleEndian.PutUint32(repeated[i:], key)

@@ -1,4 +1,4 @@
-package wsd
+package mask
 
 import (
 	"bytes"
@@ -21,14 +21,14 @@ func checkMask(t testing.TB, src []byte, key [4]byte, cut int) {
 	want := maskByByte(src, key, 0)
 	word := binary.LittleEndian.Uint32(key[:])
 	got := make([]byte, len(src)+3)
-	next := maskBytes(got, src[:cut], word)
-	maskBytes(got[cut:], src[cut:], next)
+	next := XOR(got, src[:cut], word)
+	XOR(got[cut:], src[cut:], next)
 	require.Equal(t, want, got[:len(src)])
 	require.Zero(t, [3]byte(got[len(src):]), "nothing behind the payload is touched")
 	inPlace := bytes.Clone(src)
-	maskBytes(inPlace, inPlace, word)
+	XOR(inPlace, inPlace, word)
 	require.Equal(t, want, inPlace)
-	maskBytes(inPlace, inPlace, word)
+	XOR(inPlace, inPlace, word)
 	require.Equal(t, append([]byte{}, src...), append([]byte{}, inPlace...), "masking twice is no masking")
 }
 
@@ -45,11 +45,11 @@ func TestMask(t *testing.T) {
 }
 
 func TestMaskOfLongPayloads(t *testing.T) {
-	src := make([]byte, 3*longMask)
+	src := make([]byte, 3*long)
 	for i := range src {
 		src[i] = byte(i * 11)
 	}
-	for _, size := range []int{longMask - 1, longMask, longMask + 1, longMask + 3, longMask + 513, 2*longMask + 255} {
+	for _, size := range []int{long - 1, long, long + 1, long + 3, long + 513, 2*long + 255} {
 		for start := range 4 {
 			for cut := range 6 {
 				checkMask(t, src[start:start+size], [4]byte{0x37, 0xFA, 0x21, 0x3D}, cut)
@@ -61,7 +61,7 @@ func TestMaskOfLongPayloads(t *testing.T) {
 // RFC 6455, section 5.7: "Hello" under the key 37 fa 21 3d.
 func TestMaskExampleOfTheRFC(t *testing.T) {
 	got := make([]byte, 5)
-	maskBytes(got, []byte("Hello"), binary.LittleEndian.Uint32([]byte{0x37, 0xFA, 0x21, 0x3D}))
+	XOR(got, []byte("Hello"), binary.LittleEndian.Uint32([]byte{0x37, 0xFA, 0x21, 0x3D}))
 	require.Equal(t, []byte{0x7F, 0x9F, 0x4D, 0x51, 0x58}, got)
 }
 
@@ -80,7 +80,7 @@ func BenchmarkMask(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				maskBytes(data, data, 0x01020304)
+				XOR(data, data, 0x01020304)
 			}
 		})
 	}

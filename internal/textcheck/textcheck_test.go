@@ -1,4 +1,4 @@
-package wsd
+package textcheck
 
 import (
 	"bytes"
@@ -46,17 +46,17 @@ func TestUTF8FailsAtTheFirstBadByte(t *testing.T) {
 		for _, before := range []string{"", "plain ", "κόσμε", "\U0010FFFF", "a long run of letters, more than eight bytes"} {
 			whole := before + row.bytes
 			bad := len(before) + row.known
-			require.Equal(t, utf8Reject, utf8Accept.check([]byte(whole[:bad])), "%s after %q", row.class, before)
-			require.NotEqual(t, utf8Reject, utf8Accept.check([]byte(whole[:bad-1])), "%s after %q", row.class, before)
+			require.Equal(t, Reject, Accept.Check([]byte(whole[:bad])), "%s after %q", row.class, before)
+			require.NotEqual(t, Reject, Accept.Check([]byte(whole[:bad-1])), "%s after %q", row.class, before)
 			for cut := range bad {
-				state := utf8Accept.check([]byte(whole[:cut]))
-				require.NotEqual(t, utf8Reject, state)
-				require.Equal(t, utf8Reject, state.check([]byte(whole[cut:bad])), "%s cut at %d", row.class, cut)
+				state := Accept.Check([]byte(whole[:cut]))
+				require.NotEqual(t, Reject, state)
+				require.Equal(t, Reject, state.Check([]byte(whole[cut:bad])), "%s cut at %d", row.class, cut)
 			}
 		}
 	}
-	require.Equal(t, utf8Reject, utf8Reject.check([]byte("nothing mends it")))
-	require.Equal(t, utf8Reject, utf8Reject.check([]byte("a")))
+	require.Equal(t, Reject, Reject.Check([]byte("nothing mends it")))
+	require.Equal(t, Reject, Reject.Check([]byte("a")))
 }
 
 func TestUTF8TakesEveryCharacter(t *testing.T) {
@@ -65,10 +65,10 @@ func TestUTF8TakesEveryCharacter(t *testing.T) {
 			continue
 		}
 		encoded := utf8.AppendRune(nil, r)
-		state := utf8Accept
+		state := Accept
 		for i, b := range encoded {
-			state = state.check([]byte{b})
-			if accepted := state == utf8Accept; accepted != (i == len(encoded)-1) || state == utf8Reject {
+			state = state.Check([]byte{b})
+			if accepted := state == Accept; accepted != (i == len(encoded)-1) || state == Reject {
 				t.Fatalf("%U: state %d after byte %d", r, state, i)
 			}
 		}
@@ -86,11 +86,11 @@ func TestUTF8AsTheStandardLibraryHasIt(t *testing.T) {
 			for range random.IntN(150) {
 				text = utf8.AppendRune(text, characters[random.IntN(len(characters))])
 			}
-			require.True(t, validUTF8(text), "%q", text)
-			require.Equal(t, utf8.Valid(text[:len(text)/2]), validUTF8(text[:len(text)/2]), "%q", text[:len(text)/2])
+			require.True(t, Valid(text), "%q", text)
+			require.Equal(t, utf8.Valid(text[:len(text)/2]), Valid(text[:len(text)/2]), "%q", text[:len(text)/2])
 			for i, was := range text {
 				text[i] = byte(random.Uint32())
-				require.Equal(t, utf8.Valid(text), validUTF8(text), "%q", text)
+				require.Equal(t, utf8.Valid(text), Valid(text), "%q", text)
 				text[i] = was
 			}
 		}
@@ -111,7 +111,7 @@ func BenchmarkUTF8(b *testing.B) {
 				b.SetBytes(int64(len(text)))
 				b.ReportAllocs()
 				for b.Loop() {
-					if !validUTF8(text) {
+					if !Valid(text) {
 						b.Fatal("valid text was refused")
 					}
 				}
@@ -126,13 +126,13 @@ func FuzzUTF8(f *testing.F) {
 	}
 	f.Add([]byte("κόσμε \U0001F600"), uint16(3))
 	f.Fuzz(func(t *testing.T, text []byte, size uint16) {
-		state := utf8Accept
+		state := Accept
 		for rest := text; len(rest) > 0; {
 			n := min(len(rest), int(size)%16+1)
-			state = state.check(rest[:n])
+			state = state.Check(rest[:n])
 			rest = rest[n:]
 		}
-		require.Equal(t, utf8.Valid(text), state == utf8Accept)
-		require.Equal(t, state, utf8Accept.check(text), "cuts make no difference")
+		require.Equal(t, utf8.Valid(text), state == Accept)
+		require.Equal(t, state, Accept.Check(text), "cuts make no difference")
 	})
 }

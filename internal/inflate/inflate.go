@@ -1,16 +1,18 @@
-// inflate.go decodes DEFLATE (RFC 1951) from memory to memory, and never far past a limit.
+// Package inflate decodes DEFLATE (RFC 1951) from memory to memory, and never far past a limit: messages that a compressor
+// flushed one by one, in the form that RFC 7692 gives them.
 //
 // It exists because of what it need not do: call a reader for each byte, copy a window in before a message, copy output
-// out of a window, or make more than one pass however a peer cuts its blocks. All connections share its tables; a
-// connection keeps nothing but its window.
-
-package wsd
+// out of a window, or make more than one pass however a sender cuts its blocks. All streams share its tables; a stream
+// keeps nothing but its Window.
+package inflate
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/bits"
-	"slices"
 	"sync"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
 )
 
 const (
@@ -34,6 +36,26 @@ const (
 
 	// keptOutput is the size in bytes of the output buffer that is kept with the tables. Longer messages get their own.
 	keptOutput = 64 << 10
+)
+
+// Tail ends the compressed form of each message and is not sent (RFC 7692, section 7.2.1): the length of an empty stored
+// block.
+const Tail = "\x00\x00\xff\xff"
+
+// ErrTooLong is the error for a message that inflates to more than its limit.
+var ErrTooLong = errors.New("inflate: the message is longer than the limit")
+
+// CorruptError is the error for what is not DEFLATE. It says why, in words that continue "is not DEFLATE: ".
+type CorruptError string
+
+// Error returns what is wrong with the message.
+func (e CorruptError) Error() string { return "inflate: the message is not DEFLATE: " + string(e) }
+
+const (
+	errTruncated CorruptError = "it ends inside a block"
+	errNoCode    CorruptError = "bits that are no code"
+	errNoTree    CorruptError = "code lengths that make no tree"
+	errTooFar    CorruptError = "distance that reaches beyond the window"
 )
 
 // An entry of a table is, from the low bits up: 4 bits for how many bits of input it takes, 4 for its kind, 8 for how
@@ -189,7 +211,7 @@ var fixedLiterals, fixedDistances = sync.OnceValue(func() *huffman {
 // decoder is the state for decoding one message.
 type decoder struct {
 	in   []byte // the message as it came
-	next int    // the next byte to take from it, or from deflateTail behind it
+	next int    // the next byte to take from it, or from Tail behind it
 	buf  uint64 // bits taken but not yet used, the next one lowest
 	have uint   // how many bits buf holds
 
@@ -197,8 +219,8 @@ type decoder struct {
 	n     int
 	limit uint64
 
-	history *window // what came before the message, nil if there is none
-	reach   int     // the longest distance that is allowed, in bytes
+	history     *Window // what came before the message, nil if there is none
+	maxDistance int     // in bytes
 
 	literals, distances huffman
 	literalSpace        [literalTable]uint32
@@ -213,13 +235,14 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// inflate decodes a message that deflateTail was cut from, into a slice of its own. Distances may reach back reach bytes,
-// into history if that is not nil. Output of more than limit bytes is an error, whatever follows.
-func inflate(in []byte, limit uint64, history *window, reach int) ([]byte, error) {
+// Message decodes a message that Tail was cut from, into a slice that the caller owns, which is memory given away by
+// bufpool. Distances may reach back maxDistance bytes, into history if that is not nil. The error is ErrTooLong once there
+// are more than limit bytes, whatever follows, or a CorruptError.
+func Message(in []byte, limit uint64, history *Window, maxDistance int) ([]byte, error) {
 	d := decoders.Get().(*decoder)
 	d.in, d.next, d.buf, d.have = in, 0, 0, 0
 	d.out, d.n, d.limit = d.outSpace[:], 0, limit
-	d.history, d.reach = history, reach
+	d.history, d.maxDistance = history, maxDistance
 	err := d.message()
 	var data []byte
 	if err == nil {
@@ -238,7 +261,7 @@ func (d *decoder) result() []byte {
 		d.out = nil
 		return data
 	}
-	data := newPayload(d.n)[:d.n]
+	data := bufpool.Give(d.n)[:d.n]
 	copy(data, d.out)
 	return data
 }
@@ -246,21 +269,21 @@ func (d *decoder) result() []byte {
 // dropOut releases the output.
 func (d *decoder) dropOut() {
 	if len(d.out) > 0 && &d.out[0] != &d.outSpace[0] {
-		releasePayload(d.out)
+		bufpool.Put(d.out)
 	}
 	d.out = nil
 }
 
 // message decodes blocks to the end of the input.
 func (d *decoder) message() error {
-	total := len(d.in) + len(deflateTail)
+	total := len(d.in) + len(Tail)
 	for {
 		d.refill()
 		if d.have == 0 && d.next == total {
 			return nil
 		}
 		if d.have < 3 {
-			return errTruncated()
+			return errTruncated
 		}
 		final, kind := d.buf&1 != 0, d.buf>>1&3
 		d.take(3)
@@ -275,13 +298,13 @@ func (d *decoder) message() error {
 				err = d.compressed(&d.literals, &d.distances)
 			}
 		default:
-			err = notDeflate("block of the reserved type")
+			err = CorruptError("block of the reserved type")
 		}
 		if err != nil {
 			return err
 		}
 		if uint64(d.n) > d.limit {
-			return tooBig()
+			return ErrTooLong
 		}
 		if final {
 			// A sender may flush with final blocks (RFC 7692, section 7.2.3.4). What follows one begins with a new byte,
@@ -313,8 +336,8 @@ func (d *decoder) refillSlowly() {
 		switch at := d.next - len(d.in); {
 		case at < 0:
 			b = d.in[d.next]
-		case at < len(deflateTail):
-			b = deflateTail[at]
+		case at < len(Tail):
+			b = Tail[at]
 		default:
 			return
 		}
@@ -335,12 +358,12 @@ func (d *decoder) stored() error {
 	d.take(d.have & 7)
 	d.refill()
 	if d.have < 32 {
-		return errTruncated()
+		return errTruncated
 	}
 	size, check := int(d.buf&0xFFFF), int(d.buf>>16&0xFFFF)
 	d.take(32)
 	if size != check^0xFFFF {
-		return notDeflate("stored block whose length and its complement differ")
+		return CorruptError("stored block whose length and its complement differ")
 	}
 	d.next -= int(d.have >> 3)
 	d.buf, d.have = 0, 0
@@ -353,11 +376,11 @@ func (d *decoder) stored() error {
 	}
 	if size > 0 {
 		// A block that was cut with the tail has the tail's bytes as its last ones.
-		n := copy(d.out[d.n:d.n+size], deflateTail[d.next-len(d.in):])
+		n := copy(d.out[d.n:d.n+size], Tail[d.next-len(d.in):])
 		d.n, d.next, size = d.n+n, d.next+n, size-n
 	}
 	if size > 0 {
-		return errTruncated()
+		return errTruncated
 	}
 	return nil
 }
@@ -366,7 +389,7 @@ func (d *decoder) stored() error {
 // that many would exceed the limit.
 func (d *decoder) room(n int) error {
 	if uint64(d.n)+uint64(n) > d.limit {
-		return tooBig()
+		return ErrTooLong
 	}
 	d.grow(n + outSlack)
 	return nil
@@ -383,7 +406,7 @@ func (d *decoder) grow(n int) {
 	size := uint64(d.n) * uint64(len(d.in)) / done
 	size = min(size+size/16, 4*uint64(d.n), d.limit) + outSlack
 	size = max(size, uint64(d.n)+uint64(n))
-	out := newPayload(int(size))
+	out := bufpool.Give(int(size))
 	out = out[:cap(out)]
 	copy(out, d.out[:d.n])
 	d.dropOut()
@@ -405,18 +428,18 @@ var lengthEntries = func() (entries [len(codeOrder)]uint32) {
 func (d *decoder) readTables() error {
 	d.refill()
 	if d.have < 14 {
-		return errTruncated()
+		return errTruncated
 	}
 	literals, distances, codes := int(d.buf&31)+257, int(d.buf>>5&31)+1, int(d.buf>>10&15)+4
 	d.take(14)
 	if literals > maxLiterals || distances > maxDistances {
-		return notDeflate("block with too many codes")
+		return CorruptError("block with too many codes")
 	}
 	var lengths [len(codeOrder)]uint8
 	for _, symbol := range codeOrder[:codes] {
 		if d.have < 3 {
 			if d.refill(); d.have < 3 {
-				return errTruncated()
+				return errTruncated
 			}
 		}
 		lengths[symbol] = uint8(d.buf & 7)
@@ -425,7 +448,7 @@ func (d *decoder) readTables() error {
 	// The distances' table is not in use yet.
 	table := huffman{entries: d.distanceSpace[:]}
 	if !table.build(lengths[:], lengthEntries[:], 7) {
-		return errNoTree()
+		return errNoTree
 	}
 	all := d.lengths[:literals+distances]
 	for i := 0; i < len(all); {
@@ -434,14 +457,14 @@ func (d *decoder) readTables() error {
 		n := uint(entry & entryTakes)
 		symbol := entry >> 16
 		if entry == 0 {
-			return errNoCode()
+			return errNoCode
 		}
 		var extra uint
 		repeat, value := 1, uint8(symbol)
 		switch symbol {
 		case 16:
 			if i == 0 {
-				return notDeflate("repetition of a code length with none before it")
+				return CorruptError("repetition of a code length with none before it")
 			}
 			repeat, extra, value = 3, 2, all[i-1]
 		case 17:
@@ -450,12 +473,12 @@ func (d *decoder) readTables() error {
 			repeat, extra, value = 11, 7, 0
 		}
 		if d.have < n+extra {
-			return errTruncated()
+			return errTruncated
 		}
 		repeat += int(d.buf >> n & (1<<extra - 1))
 		d.take(n + extra)
 		if repeat > len(all)-i {
-			return notDeflate("more code lengths than codes")
+			return CorruptError("more code lengths than codes")
 		}
 		for range repeat {
 			all[i] = value
@@ -463,11 +486,11 @@ func (d *decoder) readTables() error {
 		}
 	}
 	if all[endOfBlock] == 0 {
-		return notDeflate("block without a code for its end")
+		return CorruptError("block without a code for its end")
 	}
 	if !d.literals.build(all[:literals], literalEntries[:], literalBits) ||
 		!d.distances.build(all[literals:], distanceEntries[:], distanceBits) {
-		return errNoTree()
+		return errNoTree
 	}
 	return nil
 }
@@ -494,7 +517,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		if len(out)-n < outSlack {
 			if uint64(n) > d.limit {
-				err = tooBig()
+				err = ErrTooLong
 				break
 			}
 			d.n, d.next = n, next
@@ -505,7 +528,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		if entry&entrySecond != 0 {
 			first := uint(entry & entryTakes)
 			if have < first {
-				err = errTruncated()
+				err = errTruncated
 				break
 			}
 			buf >>= first
@@ -514,11 +537,11 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		takes := uint(entry & entryTakes)
 		if takes == 0 {
-			err = errNoCode()
+			err = errNoCode
 			break
 		}
 		if have < takes {
-			err = errTruncated()
+			err = errTruncated
 			break
 		}
 		buf >>= takes
@@ -533,7 +556,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		extra := uint(entry >> 8 & 0xFF)
 		if have < extra {
-			err = errTruncated()
+			err = errTruncated
 			break
 		}
 		length := int(entry>>16) + int(buf&(1<<extra-1))
@@ -544,7 +567,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		if entry&entrySecond != 0 {
 			first := uint(entry & entryTakes)
 			if have < first {
-				err = errTruncated()
+				err = errTruncated
 				break
 			}
 			buf >>= first
@@ -553,26 +576,26 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		takes = uint(entry & entryTakes)
 		if takes == 0 {
-			err = errNoCode()
+			err = errNoCode
 			break
 		}
 		extra = uint(entry >> 8 & 0xFF)
 		if have < takes+extra {
-			err = errTruncated()
+			err = errTruncated
 			break
 		}
 		distance := int(entry>>16) + int(buf>>takes&(1<<extra-1))
 		buf >>= takes + extra
 		have -= takes + extra
 
-		if distance > d.reach {
-			err = errTooFar()
+		if distance > d.maxDistance {
+			err = errTooFar
 			break
 		}
 		if distance > n {
 			back := distance - n
 			if d.history == nil || back > len(d.history.data) {
-				err = errTooFar()
+				err = errTooFar
 				break
 			}
 			copied := d.history.copyFrom(back, out[n:n+length])
@@ -610,81 +633,4 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 	}
 	d.next, d.buf, d.have, d.n = next, buf, have, n
 	return err
-}
-
-// notDeflate is the error for a message that does not inflate. RFC 7692 says to fail the connection without naming a
-// code; 1007 is for "data within a message that was not consistent with the type of the message" (RFC 6455, section
-// 7.4.1), while the frames, which are what 1002 is about, are in order.
-func notDeflate(problem string) error {
-	return &ProtocolError{Code: StatusInvalidPayload, Section: "RFC 7692, section 7.2.2", Problem: "compressed message is not DEFLATE: " + problem}
-}
-
-func errTruncated() error { return notDeflate("it ends inside a block") }
-func errNoCode() error    { return notDeflate("bits that are no code") }
-func errNoTree() error    { return notDeflate("code lengths that make no tree") }
-func errTooFar() error    { return notDeflate("distance that reaches beyond the window") }
-
-// window is the end of what was sent in one direction of a connection: what a distance may reach back to. It grows with
-// the data, up to size.
-type window struct {
-	data []byte
-	size int // bytes at the most
-	next int // where the next byte goes once data has its full size, replacing the oldest one
-}
-
-// widen lets the window grow to size bytes, if it is smaller.
-func (w *window) widen(size int) {
-	if size <= w.size {
-		return
-	}
-	if w.next > 0 {
-		// Appending to a slice of it would allocate more than the size.
-		w.data = slices.Concat(w.data[w.next:], w.data[:w.next])
-		w.next = 0
-	}
-	w.size = size
-}
-
-// add puts b at the end.
-func (w *window) add(b []byte) {
-	b = b[max(0, len(b)-w.size):]
-	if free := w.size - len(w.data); free > 0 {
-		n := min(free, len(b))
-		if need := len(w.data) + n; need > cap(w.data) {
-			w.data = append(make([]byte, 0, min(w.size, max(need, 2*cap(w.data)))), w.data...)
-		}
-		w.data = append(w.data, b[:n]...)
-		b = b[n:]
-	}
-	for len(b) > 0 {
-		n := copy(w.data[w.next:], b)
-		b = b[n:]
-		w.next += n
-		if w.next == len(w.data) {
-			w.next = 0
-		}
-	}
-}
-
-// copyFrom copies to dst what begins back bytes before the end, and returns how many bytes it copied: len(dst), or back
-// if that is less.
-func (w *window) copyFrom(back int, dst []byte) int {
-	dst = dst[:min(back, len(dst))]
-	at := w.next - back
-	if at >= 0 {
-		return copy(dst, w.data[at:])
-	}
-	at += len(w.data)
-	n := copy(dst, w.data[at:])
-	return n + copy(dst[n:], w.data)
-}
-
-// appendLast appends the last n bytes, or all if there are fewer, to dst.
-func (w *window) appendLast(dst []byte, n int) []byte {
-	n = min(n, len(w.data))
-	dst = slices.Grow(dst, n)
-	end := len(dst)
-	dst = dst[:end+n]
-	w.copyFrom(n, dst[end:])
-	return dst
 }
