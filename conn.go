@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed62836080/wsd/internal/netio"
+	"github.com/seed62836080/wsd/internal/park"
 )
 
 // Conn is a WebSocket connection (RFC 6455), a server's or a client's. All its methods are safe for concurrent use.
@@ -22,15 +25,13 @@ import (
 type Conn struct {
 	role       Role
 	policy     SlowConsumerPolicy
-	parks      bool          // the reader ends while nothing comes
-	polled     bool          // the parking lot's poller knows the descriptor; the parking lot guards this field and the next
-	parkedAs   int32         // the descriptor plus 1 while the connection is parked
 	agreed     *agreement    // nil if the handshake agreed on nothing that callers can ask for
 	closeAfter time.Duration // CloseTimeout, 0 for none
 	stallAfter time.Duration // StallTimeout, 0 for none
 	pingEvery  time.Duration // PingInterval, 0 for none
 	pongWithin time.Duration // PongTimeout, 0 for none
-	transport  transport
+	transport  netio.Transport
+	slot       park.Slot // where the connection waits without a reader
 	group      *errgroup.Group
 	messages   chan Message // closed by the reader alone
 
@@ -42,6 +43,7 @@ type Conn struct {
 	heavy       *[]heavyMessage // nil before the first
 	stamped     bool            // deliveredAt fits the present read
 	watched     bool            // a watch has been started over the present reader
+	parks       bool            // the reader ends while nothing comes
 	discarding  bool            // a message was discarded, and all later ones are too
 	dropReport  bool            // Errors has been told that messages are dropped
 
@@ -79,7 +81,7 @@ type Conn struct {
 	closeTimer *time.Timer
 	failTimer  *time.Timer
 	bytesSeen  uint64 // bytesRead when the keepalive looked
-	writesSeen uint64 // transport.progress when the keepalive looked
+	writesSeen uint64 // transport's Progress when the keepalive looked
 }
 
 const (
@@ -130,7 +132,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	}
 	c.parser.init(role, &settled)
 	c.out.init(role, &settled)
-	c.transport.init(rwc)
+	c.transport.Init(rwc)
 	return c
 }
 
@@ -443,7 +445,7 @@ func (c *Conn) abort(cause error) {
 	c.stopWriter()
 	c.answersGiven()
 	c.mu.Unlock()
-	c.transport.abort()
+	c.transport.Abort()
 	c.unpark()
 }
 

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/netio"
+	"github.com/seed62836080/wsd/internal/park"
 )
 
 const (
@@ -30,7 +33,10 @@ type quietWatch struct {
 func (c *Conn) beginReading(buffered []byte) {
 	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
 	// anything inside it.
-	c.parks = canPark && c.transport.raw.ok() && clock() >= 0
+	c.parks = park.Supported && c.transport.CanTry() && clock() >= 0
+	if c.parks {
+		c.slot.Init(c.transport.Socket(), func() { c.startReader(nil) })
+	}
 	c.pause = shortPause
 	if len(buffered) > 0 || !c.park() {
 		c.startReader(buffered)
@@ -48,13 +54,13 @@ func (c *Conn) startReader(buffered []byte) {
 func (c *Conn) park() bool {
 	c.stopWatch()
 	// A reader that was roused before it could look for more still has its burst buffer.
-	c.transport.release()
-	return c.parks && parked.add(c)
+	c.transport.Release()
+	return c.parks && c.slot.Park()
 }
 
 // unpark starts a reader to find out that the transport is closed.
 func (c *Conn) unpark() {
-	if parked.remove(c) {
+	if c.slot.Unpark() {
 		c.startReader(nil)
 	}
 }
@@ -77,7 +83,7 @@ func (c *Conn) startWatch() {
 		return
 	}
 	c.watched = true
-	parked.unregister(c)
+	c.slot.Unregister()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &quietWatch{seen: c.bytesRead.Load()}
@@ -112,20 +118,20 @@ func (c *Conn) lookForQuiet(w *quietWatch) {
 	}
 	c.watch = nil
 	c.roused.Store(true)
-	c.transport.rouse(true)
+	c.transport.Rouse(true)
 }
 
 // foundQuiet reports whether err, from a read, is not a failure: there was nothing to read, or the reader was roused.
 // Reading can then continue.
 func (c *Conn) foundQuiet(err error) bool {
-	if err == errNothingThere {
+	if err == netio.ErrNothing {
 		return true
 	}
 	if !c.roused.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	c.roused.Store(false)
-	c.transport.rouse(false)
+	c.transport.Rouse(false)
 	c.pause = shortPause // or the next reader would wait for more when only a ping has come
 	return true
 }

@@ -215,7 +215,7 @@ func (c *Conn) keepAlive() {
 
 // lookAtPeer notes the state of the peer, so that judgePeer can see what has changed. Called with mu held.
 func (c *Conn) lookAtPeer() {
-	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.progress.Load()
+	c.bytesSeen, c.writesSeen = c.bytesRead.Load(), c.transport.Progress()
 	c.stallSeen.Store(c.stalled.Load())
 }
 
@@ -244,7 +244,7 @@ func (c *Conn) judgePeer() verdict {
 	// A consumer that does not receive keeps pongs from being read. Pings continue while nothing is read, since only a
 	// failed write can then tell that the peer is gone.
 	stalled := c.stallSeen.Load() || c.stalled.Load()
-	if unsent := c.out.pingBytes() > 0; unsent && c.transport.progress.Load() != c.writesSeen {
+	if unsent := c.out.pingBytes() > 0; unsent && c.transport.Progress() != c.writesSeen {
 		// The peer is slowly reading what is ahead of the ping.
 		c.pingLate = true
 		return peerUnjudged

@@ -6,6 +6,8 @@ package wsd
 import (
 	"slices"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // readLoop reads until the connection ends, and then returns the cause, or until it is parked. buffered is what has been
@@ -25,13 +27,13 @@ func (c *Conn) readLoop(buffered []byte) error {
 	default:
 		c.endOnViolation(err)
 	}
-	c.transport.release()
+	c.transport.Release()
 	c.mu.Lock()
 	c.refuseSends()
 	c.stopWriter()
 	cause := c.event.Err
 	c.mu.Unlock()
-	c.transport.close()
+	c.transport.Close()
 	go c.finish()
 	return cause
 }
@@ -57,13 +59,13 @@ func (c *Conn) readMessages(buffered []byte) error {
 	wait := c.waits()
 	for {
 		direct := c.parser.direct()
-		c.transport.brief = c.parser.expectsLong()
-		b, err := c.transport.read(direct, wait)
+		c.transport.ExpectLong(c.parser.expectsLong())
+		b, err := c.transport.Read(direct, wait)
 		if err != nil {
 			switch {
 			case !c.foundQuiet(err):
 				return readError{err}
-			case !found && err == errNothingThere:
+			case !found && err == netio.ErrNothing:
 				// A poller may report as readable what gives a read nothing, such as a full queue of errors. If such a
 				// socket were parked again at once, readers would come and go endlessly.
 				c.startWatch()
@@ -264,7 +266,7 @@ func (c *Conn) endOnClose() {
 	case written && c.role == ClientRole:
 		c.drain(func() {})
 	case written:
-		c.transport.discard()
+		c.transport.Discard()
 	}
 }
 
@@ -287,7 +289,7 @@ func (c *Conn) endOnViolation(err error) {
 	c.mu.Lock()
 	c.queueClose(code, reason)
 	c.mu.Unlock()
-	if c.awaitCloseWritten() && c.transport.halfCloses() {
+	if c.awaitCloseWritten() && c.transport.HalfCloses() {
 		// With bytes unread, closing now would reset the connection, and the reset can overtake the close frame.
 		// Half-closing waits for a pause: proxies take it for the end of both directions, and reset a peer that keeps
 		// sending.
@@ -296,8 +298,8 @@ func (c *Conn) endOnViolation(err error) {
 			quiet = 0 // nothing follows a close frame, not even one that breaks the rules
 		}
 		pause := time.AfterFunc(quiet, func() {
-			if !c.transport.closeWrite() {
-				c.transport.abort()
+			if !c.transport.CloseWrite() {
+				c.transport.Abort()
 			}
 		})
 		defer pause.Stop()
@@ -370,10 +372,10 @@ func (c *Conn) awaitCloseWritten() bool {
 
 // drain reads and discards until the peer ends its bytes, for at most lingerTime. It calls more whenever some have come.
 func (c *Conn) drain(more func()) {
-	timer := time.AfterFunc(lingerTime, c.transport.abort)
+	timer := time.AfterFunc(lingerTime, c.transport.Abort)
 	defer timer.Stop()
 	for {
-		if _, err := c.transport.read(nil, true); err == nil {
+		if _, err := c.transport.Read(nil, true); err == nil {
 			more()
 		} else if !c.foundQuiet(err) {
 			return

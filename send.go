@@ -208,7 +208,7 @@ func (c *Conn) sent(size int) {
 	switch {
 	case o.writing:
 		// The goroutine that is writing will look again.
-	case !c.transport.raw.ok() || !o.ready():
+	case !c.transport.CanTry() || !o.ready():
 		c.wakeWriter()
 	case o.large != nil:
 		// Its sender has to wait for the write anyway.

@@ -8,16 +8,14 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 const (
 	// maxFramePayload is the maximum payload of a data frame, in bytes, so that control frames never wait behind
 	// megabytes.
 	maxFramePayload = 1 << 20
-	// largeChunk is how many bytes are written at a time, so that the keepalive sees progress by a peer that reads
-	// slowly. It fits in two of the largest segments that a kernel makes, of not quite 64 KiB: chunks of 128 KiB would
-	// each need a third with a few bytes, which would cost a third of the rate.
-	largeChunk = 127 << 10
 	// firstBuffer is the initial size of buffers in bytes, and keepBuffer the largest size that goes back to the pool.
 	firstBuffer = 2 << 10
 	keepBuffer  = 256 << 10
@@ -304,7 +302,7 @@ func (o *outgoing) takeLarge(head *buffer) []byte {
 		}
 		head.b = appendFrameHeader(head.b, first, l.frame, o.masked, l.key)
 	}
-	size := min(l.frame, largeChunk)
+	size := min(l.frame, netio.PieceSize)
 	payload := l.data[:size]
 	l.data = l.data[size:]
 	l.frame -= size
@@ -340,7 +338,7 @@ func (c *Conn) writeNext() {
 	c.admit()
 	c.out.signalProgress() // what has been taken has left room
 	c.mu.Unlock()
-	err := c.transport.write(b.head, b.body)
+	err := c.transport.Write(b.head, b.body)
 	c.mu.Lock()
 	putBuffer(b.lent[0])
 	putBuffer(b.lent[1])
@@ -356,7 +354,7 @@ func (c *Conn) writeQueueNow() {
 	taken, upTo := o.queue, o.messages
 	o.queue, o.writing = nil, true
 	c.mu.Unlock()
-	n, err := c.transport.raw.write(taken.b, nil, nil)
+	n, err := c.transport.TryWrite(taken.b, nil)
 	c.mu.Lock()
 	if err == nil && n < len(taken.b) {
 		o.rest = &leftover{taken.b[n:], taken, upTo}
@@ -375,7 +373,7 @@ func (c *Conn) writeLargeNow() {
 		b := o.next()
 		o.writing = true
 		c.mu.Unlock()
-		n, err := c.transport.raw.write(b.head, b.body, nil)
+		n, err := c.transport.TryWrite(b.head, b.body)
 		c.mu.Lock()
 		partial := err == nil && n < len(b.head)+len(b.body)
 		if partial {
