@@ -213,6 +213,26 @@ func TestEndsOfParkedConnections(t *testing.T) {
 	}
 }
 
+// Whoever ends a parked connection has a reader see to it: they do not wait, one after the other, for the poller to look.
+func TestManyEndsOfParkedConnections(t *testing.T) {
+	var conns [30]*wsd.Conn
+	for i := range conns {
+		conns[i], _ = parkedConn(t, wsd.Config{})
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, c := range conns {
+			c.CloseNow()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "connections do not end")
+	}
+}
+
 // Somebody who has kept the transport may close it, which the kernel does not report to a poller.
 func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 	const few = 20

@@ -292,14 +292,28 @@ func TestWriteWithin(t *testing.T) {
 	require.ErrorIs(t, tr.WriteWithin(make([]byte, 64<<20), time.Millisecond), os.ErrDeadlineExceeded)
 }
 
-// Closing a socket with bytes unread resets it.
+// Closing a socket with bytes unread resets it, and what was written last may be lost.
 func TestDiscard(t *testing.T) {
 	tr, near, far := link(t, "tcp")
 	send(t, far, near, make([]byte, 100<<10))
+	require.NoError(t, tr.Write([]byte("last"), nil))
 	tr.Discard()
+	tr.Close()
+	got, err := io.ReadAll(far)
+	require.NoError(t, err)
+	require.Equal(t, "last", string(got))
+}
+
+func TestCloseWriteLeavesReading(t *testing.T) {
+	tr, near, far := link(t, "tcp")
 	require.True(t, tr.HalfCloses())
 	require.True(t, tr.CloseWrite())
-	tr.Close()
 	_, err := far.Read(make([]byte, 1))
 	require.Equal(t, io.EOF, err)
+	send(t, far, near, []byte("still"))
+	b, err := tr.Read(nil, true)
+	require.NoError(t, err)
+	require.Equal(t, "still", string(b))
+	tr.Close()
+	require.False(t, tr.CloseWrite())
 }
