@@ -128,6 +128,8 @@ func TestReadThatWaits(t *testing.T) {
 	require.Equal(t, "again", got)
 
 	_, err = waits(tr.Abort)
+	require.Error(t, err, "of its deadline, which ends waiting, or of its end")
+	_, err = tr.Read(nil, true)
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
