@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // AcceptOptions holds a server's requirements for handshakes and the settings of its connections. The zero value and
@@ -180,7 +182,7 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 }
 
 // answer writes the 101, and returns the bytes that came after the request.
-func (o *AcceptOptions) answer(t *transport, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
+func (o *AcceptOptions) answer(t *netio.Transport, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
 	var b, buffered []byte
 	// A ResponseWriter that is not net/http's may have no buffers to hand over.
 	if rw != nil && rw.Writer != nil {
@@ -196,5 +198,5 @@ func (o *AcceptOptions) answer(t *transport, rw *bufio.ReadWriter, extra http.He
 	b = append(b, "\r\n"...)
 	// Even the shortest answer needs the timeout: the client may have left the answers to earlier requests in the
 	// socket, unread.
-	return buffered, t.writeWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
+	return buffered, t.WriteWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
 }

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/clock"
 	"github.com/seed62836080/wsd/internal/mask"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 const (
@@ -134,7 +136,7 @@ func (l *backlog) addSegment(s segment) {
 		l.segments = slices.Delete(l.segments, 0, l.next)
 		l.next = 0
 	}
-	s.since = clock()
+	s.since = clock.Now()
 	l.segments = append(l.segments, s)
 }
 
@@ -200,7 +202,7 @@ func (l *backlog) take() batch {
 	if first != nil {
 		b.since = first.since
 	} else {
-		b.since = clock() // control frames do not wait for long, or the connection ends
+		b.since = clock.Now() // control frames do not wait for long, or the connection ends
 	}
 	switch control := l.control != nil && !inFrame; {
 	case first != nil && first.frames != nil && !control:
@@ -261,7 +263,7 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 		}
 		head = appendFrameHeader(head, first, s.frame, l.masked, s.key)
 	}
-	body = s.message[:min(s.frame, largeChunk)]
+	body = s.message[:min(s.frame, netio.PieceSize)]
 	s.message = s.message[len(body):]
 	s.frame -= len(body)
 	l.size -= len(body)

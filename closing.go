@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/clock"
 )
 
 const (
@@ -90,7 +92,7 @@ func (e *ending) state() State {
 func (e *ending) begins(p phase) {
 	e.phase = max(e.phase, p)
 	if e.timer == nil {
-		e.begun = clock()
+		e.begun = clock.Now()
 		if e.within > 0 {
 			e.timer = time.AfterFunc(e.within, e.expire)
 		}
@@ -156,7 +158,7 @@ func (e *ending) closeWritten() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseClosed {
-		e.phase, e.sent = phaseClosed, clock()
+		e.phase, e.sent = phaseClosed, clock.Now()
 		if e.timer != nil {
 			e.timer.Reset(e.within)
 		}
@@ -185,7 +187,7 @@ func (e *ending) expire() {
 	if e.phase < phaseClosed {
 		until = min(max(e.written(), e.begun)+e.within, e.begun+closeSpans*e.within)
 	}
-	left := until - clock()
+	left := until - clock.Now()
 	if left > 0 {
 		e.timer.Reset(left)
 	}
@@ -341,17 +343,17 @@ func (a *answers) over() {
 // nothing is unanswered or that was long ago. most bounds it, if it is not 0, and so does the queue when it takes nothing
 // more. While a message is on its way into the queue, no tick counts.
 func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
-	if clock()-deliveredAt >= graceMost {
+	if clock.Now()-deliveredAt >= graceMost {
 		return
 	}
 	over := make(chan struct{}, 1)
 	a.awaited.Store(&over)
 	defer a.awaited.Store(nil)
 	refusal := queue.refusals()
-	begun, answered := clock(), a.answered.Load()
+	begun, answered := clock.Now(), a.answered.Load()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
-	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock()-begun < most); {
+	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
 		case <-over:
 			return
@@ -379,10 +381,10 @@ func (c *Conn) end(err error) error {
 	default:
 		c.endOnViolation(err)
 	}
-	c.transport.release()
+	c.transport.Release()
 	c.queue.stop()
 	cause := c.ending.refuses()
-	c.transport.close()
+	c.transport.Close()
 	go c.finish()
 	return cause
 }
@@ -397,7 +399,7 @@ func (c *Conn) endOnClose() {
 	case written && c.role == ClientRole:
 		c.drain(func() {})
 	case written:
-		c.transport.discard()
+		c.transport.Discard()
 	}
 }
 
@@ -425,8 +427,8 @@ func (c *Conn) endOnViolation(err error) {
 		quiet = 0 // nothing follows a close frame, not even one that breaks the rules
 	}
 	pause := time.AfterFunc(quiet, func() {
-		if c.transport.halfCloses() && !c.transport.closeWrite() {
-			c.transport.abort()
+		if c.transport.HalfCloses() && !c.transport.CloseWrite() {
+			c.transport.Abort()
 		}
 	})
 	defer pause.Stop()
@@ -455,10 +457,10 @@ func (c *Conn) endOnReadError(err error) {
 
 // drain reads and discards until the peer ends its bytes, for at most lingerTime. It calls more whenever some have come.
 func (c *Conn) drain(more func()) {
-	timer := time.AfterFunc(lingerTime, c.transport.abort)
+	timer := time.AfterFunc(lingerTime, c.transport.Abort)
 	defer timer.Stop()
 	for {
-		if _, err := c.transport.read(nil, true); err == nil {
+		if _, err := c.transport.Read(nil, true); err == nil {
 			more()
 		} else if !c.foundQuiet(err) {
 			return
@@ -481,7 +483,7 @@ func (c *Conn) abort(cause error) {
 	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
 	c.queue.stop()
 	c.ending.refuses()
-	c.transport.abort()
+	c.transport.Abort()
 	c.unpark()
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // Conn is a WebSocket connection (RFC 6455), a server's or a client's. All its methods are safe for concurrent use.
@@ -17,7 +19,7 @@ import (
 type Conn struct {
 	role      Role
 	agreed    *agreement // nil if the handshake agreed on nothing that callers can ask for
-	transport transport
+	transport netio.Transport
 	messages  chan Message // closed by the reader alone, in end
 	group     errgroup.Group
 
@@ -52,11 +54,11 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	if agreed.subprotocol != "" || agreed.extensions != "" {
 		c.agreed = &agreed
 	}
-	c.transport.init(rwc)
+	c.transport.Init(rwc)
 	c.reader.parser.init(role, &settled)
 	c.reader.policy = cfg.SlowConsumer
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
-	c.queue.init(role, &settled, c.transport.raw.ok())
+	c.queue.init(role, &settled, c.transport.CanTry())
 	c.deflater = newDeflater(role, settled.Compression)
 	c.writeWatch.within = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
 	c.keepalive.every = durationOr(cfg.PingInterval, defaultPingInterval)
@@ -71,7 +73,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 func (c *Conn) start(buffered []byte) {
 	c.parking.startReader = func(buffered []byte) { c.group.Go(func() error { return c.readLoop(buffered) }) }
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
-	c.ending.queue, c.ending.abort, c.ending.written = &c.queue, c.abort, c.transport.progressed
+	c.ending.queue, c.ending.abort, c.ending.written = &c.queue, c.abort, c.transport.Progress
 	c.startKeepalive()
 	c.beginReading(buffered)
 }

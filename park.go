@@ -9,6 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
+	"github.com/seed62836080/wsd/internal/park"
 )
 
 const (
@@ -25,13 +29,11 @@ var errParked = errors.New("wsd: parked")
 // parking is what a connection knows of its reader's coming and going.
 type parking struct {
 	startReader func(buffered []byte) // starts the reader goroutine; buffered is what has been read before
+	slot        park.Slot
 
 	possible bool        // the reader ends while nothing comes
 	watched  bool        // the present reader is to be roused; the reader's own
 	roused   atomic.Bool // tells the reader to end
-
-	polled   bool  // the parking lot's poller knows the descriptor; the parking lot guards this field and the next
-	parkedAs int32 // the descriptor plus 1 while the connection is parked
 
 	mu    sync.Mutex
 	watch *quietWatch // nil while the reader is not to be roused; mu guards it
@@ -47,7 +49,10 @@ type quietWatch struct {
 func (c *Conn) beginReading(buffered []byte) {
 	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
 	// anything inside it.
-	c.parking.possible = canPark && c.transport.raw.ok() && clock() >= 0
+	c.parking.possible = park.Supported && c.transport.CanTry() && clock.Now() >= 0
+	if c.parking.possible {
+		c.parking.slot.Init(c.transport.Socket(), func() { c.parking.startReader(nil) })
+	}
 	c.reader.interval = shortPause
 	if len(buffered) > 0 || !c.park() {
 		c.parking.startReader(buffered)
@@ -59,13 +64,13 @@ func (c *Conn) beginReading(buffered []byte) {
 func (c *Conn) park() bool {
 	c.stopWatch()
 	// A reader that was roused before it could look for more still has its burst buffer.
-	c.transport.release()
-	return c.parking.possible && parked.add(c)
+	c.transport.Release()
+	return c.parking.possible && c.parking.slot.Park()
 }
 
 // unpark starts a reader to find out that the transport is closed.
 func (c *Conn) unpark() {
-	if parked.remove(c) {
+	if c.parking.slot.Unpark() {
 		c.parking.startReader(nil)
 	}
 }
@@ -88,7 +93,7 @@ func (c *Conn) startWatch() {
 		return
 	}
 	c.parking.watched = true
-	parked.unregister(c)
+	c.parking.slot.Unregister()
 	c.parking.mu.Lock()
 	defer c.parking.mu.Unlock()
 	w := &quietWatch{seen: c.reader.bytesRead.Load()}
@@ -123,20 +128,20 @@ func (c *Conn) lookForQuiet(w *quietWatch) {
 	}
 	c.parking.watch = nil
 	c.parking.roused.Store(true)
-	c.transport.rouse(true)
+	c.transport.Rouse(true)
 }
 
 // foundQuiet reports whether err, from a read, is not a failure: there was nothing to read, or the reader was roused.
 // Reading can then continue.
 func (c *Conn) foundQuiet(err error) bool {
-	if err == errNothingThere {
+	if err == netio.ErrNothing {
 		return true
 	}
 	if !c.parking.roused.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	c.parking.roused.Store(false)
-	c.transport.rouse(false)
+	c.transport.Rouse(false)
 	c.reader.interval = shortPause // or the next reader would wait for more when only a ping has come
 	return true
 }

@@ -44,9 +44,26 @@ func parkedConn(t *testing.T, cfg wsd.Config) (*wsd.Conn, *net.TCPConn) {
 		cfg.PingInterval = -1
 	}
 	c := wsd.NewConn(transport, wsd.ServerRole, cfg)
-	t.Cleanup(c.CloseNow)
+	t.Cleanup(func() { endNow(t, c) })
 	awaitGoroutines(t, 0)
 	return c, peer
+}
+
+// requireEnd waits for the end of a connection, and fails the test if it does not come within seconds.
+func requireEnd(t *testing.T, c *wsd.Conn) {
+	t.Helper()
+	select {
+	case <-c.Closed():
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the connection does not end")
+	}
+}
+
+// endNow is CloseNow for a test that must not wait if that does not return.
+func endNow(t *testing.T, c *wsd.Conn) {
+	t.Helper()
+	go c.CloseNow()
+	requireEnd(t, c)
 }
 
 func roundTrip(t *testing.T, peer net.Conn, payload []byte) {
@@ -149,7 +166,7 @@ func TestEndsOfParkedConnections(t *testing.T) {
 			},
 		},
 		"CloseNow": {
-			end:    func(_ *testing.T, c *wsd.Conn, _ *net.TCPConn) { c.CloseNow() },
+			end:    func(t *testing.T, c *wsd.Conn, _ *net.TCPConn) { endNow(t, c) },
 			expect: func(t *testing.T, event wsd.CloseEvent) { require.ErrorIs(t, event.Err, net.ErrClosed) },
 		},
 		"end of the peer's bytes": {
@@ -187,12 +204,32 @@ func TestEndsOfParkedConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, peer := parkedConn(t, test.cfg)
 			test.end(t, c, peer)
-			<-c.Closed()
+			requireEnd(t, c)
 			test.expect(t, c.CloseEvent())
 			_, more := <-c.Messages()
 			require.False(t, more)
 			awaitGoroutines(t, 0)
 		})
+	}
+}
+
+// Whoever ends a parked connection has a reader see to it: they do not wait, one after the other, for the poller to look.
+func TestManyEndsOfParkedConnections(t *testing.T) {
+	var conns [30]*wsd.Conn
+	for i := range conns {
+		conns[i], _ = parkedConn(t, wsd.Config{})
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, c := range conns {
+			c.CloseNow()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "connections do not end")
 	}
 }
 
@@ -205,7 +242,7 @@ func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 		peer, transport := tcpPair(t)
 		t.Cleanup(func() { _ = peer.Close() })
 		conns[i], transports[i] = wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1}), transport
-		t.Cleanup(conns[i].CloseNow)
+		t.Cleanup(func() { endNow(t, conns[i]) })
 	}
 	awaitGoroutines(t, 0)
 	for _, transport := range transports[1:] {
@@ -216,7 +253,7 @@ func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 		parkedConn(t, wsd.Config{})
 	}
 	for _, c := range conns[1:] {
-		<-c.Closed()
+		requireEnd(t, c)
 		event := c.CloseEvent()
 		require.ErrorIs(t, event.Err, net.ErrClosed)
 		require.Equal(t, wsd.StatusAbnormalClosure, event.Code)
@@ -227,7 +264,7 @@ func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 
 	// A connection whose descriptor no other has taken is not forgotten either.
 	require.NoError(t, transports[0].Close())
-	<-conns[0].Closed()
+	requireEnd(t, conns[0])
 	require.ErrorIs(t, conns[0].CloseEvent().Err, net.ErrClosed)
 	awaitGoroutines(t, 0)
 }
@@ -401,7 +438,7 @@ func TestNoDescriptorForThePoller(t *testing.T) {
 
 func pollerRuns() bool {
 	stacks := make([]byte, 1<<20)
-	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*parkingLot).wait")
+	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "park.(*lot).poll")
 }
 
 // Connections come, send something now and then, and go in every way, so that descriptors are reused right after other

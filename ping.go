@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/clock"
 )
 
 // pongPatience is how long the reader waits for pongs to be written when too many wait.
@@ -164,7 +166,7 @@ func (c *Conn) startKeepalive() {
 	if k.every > 0 {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.due = clock() + k.every
+		k.due = clock.Now() + k.every
 		k.timer = time.AfterFunc(k.every, c.keepAlive)
 	}
 }
@@ -181,7 +183,7 @@ func (k *keepalive) stop() {
 
 // reset sets the timer.
 func (k *keepalive) reset(after time.Duration) {
-	k.due = clock() + after
+	k.due = clock.Now() + after
 	k.timer.Reset(after)
 }
 
@@ -243,7 +245,7 @@ func (c *Conn) tendPeer() verdict {
 // lookAtPeer notes the state of the peer, so that judgePeer can see what has changed.
 func (c *Conn) lookAtPeer() {
 	k := &c.keepalive
-	k.bytesSeen, k.progressSeen = c.reader.bytesRead.Load(), c.transport.progressed()
+	k.bytesSeen, k.progressSeen = c.reader.bytesRead.Load(), c.transport.Progress()
 	c.reader.stallSeen.Store(c.reader.stalled.Load())
 }
 
@@ -267,7 +269,7 @@ func (c *Conn) judgePeer() verdict {
 	// failed write can then tell that the peer is gone.
 	stalled := c.reader.stallSeen.Load() || c.reader.stalled.Load()
 	unsent := c.queue.pingWaits()
-	if unsent && c.transport.progressed() != k.progressSeen {
+	if unsent && c.transport.Progress() != k.progressSeen {
 		// The peer is slowly reading what is ahead of the ping.
 		k.pingLate = true
 		return peerUnjudged
@@ -280,7 +282,7 @@ func (c *Conn) judgePeer() verdict {
 		k.pingLate = false
 		return peerUnjudged
 	}
-	if clock()-k.due > onTime && !k.lookedAgain {
+	if clock.Now()-k.due > onTime && !k.lookedAgain {
 		// The process was stopped, or had no processor: what the peer has sent may be there, unread.
 		return peerUnread
 	}

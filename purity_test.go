@@ -1,4 +1,5 @@
-// purity_test.go checks that the sans-I/O core stays what it is: no I/O, no clocks, no goroutines.
+// purity_test.go checks that the sans-I/O core stays what it is, no I/O, no clocks, no goroutines, and that internal
+// packages know nothing of what is built on them.
 
 package wsd_test
 
@@ -6,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -130,4 +132,35 @@ func allowed(t *testing.T, path string) bool {
 		}
 	}
 	return false
+}
+
+// TestInternalPackagesKnowNothingOfThoseAbove holds that nothing below internal imports the package that its doors are
+// for, and that sockets and parking need only memory and a clock besides, and no HTTP.
+func TestInternalPackagesKnowNothingOfThoseAbove(t *testing.T) {
+	const module = "github.com/seed62836080/wsd"
+	alone := map[string]bool{"internal/netio": false, "internal/park": false} // whether a file of it was seen
+	require.NoError(t, filepath.WalkDir("internal", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		room := filepath.ToSlash(filepath.Dir(path))
+		_, isAlone := alone[room]
+		if isAlone {
+			alone[room] = true
+		}
+		for _, spec := range parseFile(t, path).Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			require.NoError(t, err)
+			below, ours := strings.CutPrefix(name, module)
+			require.False(t, ours && !strings.HasPrefix(below, "/internal/"), "%s imports %s", path, name)
+			if isAlone && !strings.HasSuffix(path, "_test.go") {
+				leaf := below == "/internal/bufpool" || below == "/internal/clock"
+				require.False(t, ours && !leaf || name == "net/http", "%s imports %s", path, name)
+			}
+		}
+		return nil
+	}))
+	for room, seen := range alone {
+		require.True(t, seen, "no file of %s was found", room)
+	}
 }

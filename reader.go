@@ -6,6 +6,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
@@ -53,13 +56,13 @@ func (c *Conn) readMessages(buffered []byte) error {
 	wait := c.waits()
 	for {
 		direct := c.reader.parser.direct()
-		c.transport.brief = c.reader.parser.expectsLong()
-		b, err := c.transport.read(direct, wait)
+		c.transport.ExpectLong(c.reader.parser.expectsLong())
+		b, err := c.transport.Read(direct, wait)
 		if err != nil {
 			switch {
 			case !c.foundQuiet(err):
 				return readError{err}
-			case !found && err == errNothingThere:
+			case !found && err == netio.ErrNothing:
 				// A poller may report as readable what gives a read nothing, such as a full queue of errors. If such a
 				// socket were parked again at once, readers would come and go endlessly.
 				c.startWatch()
@@ -122,11 +125,6 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 	return false, nil
 }
 
-// clock returns the time since a fixed moment. That is smaller, and faster to read, than a time.Time.
-func clock() time.Duration { return time.Since(clockStart) }
-
-var clockStart = time.Now()
-
 // deliver puts a message into Messages.
 func (c *Conn) deliver(m Message) error {
 	r := &c.reader
@@ -136,7 +134,7 @@ func (c *Conn) deliver(m Message) error {
 		return nil
 	}
 	if !r.noted {
-		now := clock()
+		now := clock.Now()
 		r.noted, r.interval, r.messageAt = true, now-r.messageAt, now
 	}
 	// Count it before it is there, as the consumer may answer at once.
@@ -188,7 +186,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		select {
 		case messages <- m:
 			c.noteBig(len(m.Data))
-			r.messageAt = clock()
+			r.messageAt = clock.Now()
 			return true, nil
 		case <-again:
 		case <-refusal:

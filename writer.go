@@ -8,13 +8,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
-)
 
-const (
-	// largeChunk is how many bytes are written at a time, so that progress by a peer that reads slowly is seen. It fits in
-	// two of the largest segments that a kernel makes, of not quite 64 KiB: chunks of 128 KiB would each need a third with
-	// a few bytes, which would cost a third of the rate.
-	largeChunk = 127 << 10
+	"github.com/seed62836080/wsd/internal/clock"
 )
 
 // writeLoop is the writer goroutine. It lives until the connection ends, or until nothing has been sent for a while; the
@@ -40,7 +35,7 @@ func (c *Conn) write(waits bool, upTo uint64) {
 		if waits {
 			n, err = b.len(), c.writeAll(&b)
 		} else {
-			n, err = c.transport.raw.write(b.head, b.body, nil)
+			n, err = c.transport.TryWrite(b.head, b.body)
 		}
 		result := c.queue.wrote(&b, n, err, upTo)
 		switch {
@@ -66,9 +61,9 @@ type writeWatch struct {
 // writeAll writes all of b, however long that takes, as long as the transport takes some of it within WriteTimeout.
 func (c *Conn) writeAll(b *batch) error {
 	head, body := b.head, b.body
-	if c.transport.raw.ok() {
+	if c.transport.CanTry() {
 		// Most writes do not wait.
-		n, err := c.transport.raw.write(head, body, nil)
+		n, err := c.transport.TryWrite(head, body)
 		if err != nil || n == len(head)+len(body) {
 			return err
 		}
@@ -78,7 +73,7 @@ func (c *Conn) writeAll(b *batch) error {
 	}
 	c.watchWrite()
 	defer c.unwatchWrite()
-	return c.transport.write(head, body)
+	return c.transport.Write(head, body)
 }
 
 func (c *Conn) watchWrite() {
@@ -86,7 +81,7 @@ func (c *Conn) watchWrite() {
 	if w.within == 0 {
 		return
 	}
-	w.since.Store(int64(clock()))
+	w.since.Store(int64(clock.Now()))
 	w.waits.Store(true)
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.within, c.checkWrite)
@@ -108,8 +103,8 @@ func (c *Conn) checkWrite() {
 	if !w.waits.Load() {
 		return
 	}
-	since := max(time.Duration(w.since.Load()), c.transport.progressed())
-	if left := since + w.within - clock(); left > 0 {
+	since := max(time.Duration(w.since.Load()), c.transport.Progress())
+	if left := since + w.within - clock.Now(); left > 0 {
 		w.timer.Reset(left)
 		return
 	}

@@ -1,8 +1,8 @@
 //go:build unix && (!linux || 386 || s390x || race || msan || asan)
 
-// socket_unix.go reads and writes sockets like files: on other systems, and in builds whose detectors must see the calls.
+// calls_unix.go reads and writes sockets like files: on other systems, and in builds whose detectors must see the calls.
 
-package wsd
+package netio
 
 import "syscall"
 

@@ -1,11 +1,11 @@
 //go:build linux && !386 && !s390x && !race && !msan && !asan
 
-// socket_linux.go reads and writes sockets without waiting and, if that is quick, without telling the scheduler.
+// calls_linux.go reads and writes sockets without waiting and, if that is quick, without telling the scheduler.
 //
 // The syscall package announces every read and write to the scheduler, since it might wait. Other threads then take over
 // the processor and have to give it back, which with many connections costs more than some of the calls themselves.
 
-package wsd
+package netio
 
 import (
 	"syscall"
@@ -14,7 +14,7 @@ import (
 
 // quickBytes is how many bytes an unannounced call may copy: a piece of a large message and its header. That takes some
 // twenty microseconds, not too long to hold a processor.
-const quickBytes = largeChunk + 1<<10
+const quickBytes = PieceSize + 1<<10
 
 // readNow reads some of what there is, or returns EAGAIN, even if somebody has put the descriptor into blocking mode. p
 // is not empty.
@@ -26,14 +26,12 @@ func readNow(fd int, p []byte) (int, error) {
 }
 
 // writeNow writes as much of head and then body as there is room for, or returns EAGAIN. At least one of them is not
-// empty. alone says that no other connection is busy, and that there is another processor.
-func writeNow(fd int, head, body []byte, alone bool) (int, error) {
+// empty. With announce, the scheduler is told even if there is only a short head.
+func writeNow(fd int, head, body []byte, announce bool) (int, error) {
 	if len(body) > 0 {
 		return writeBoth(fd, head, body)
 	}
-	if alone || len(head) > quickBytes {
-		// Announced, because a write delivers what it writes if the receiver is on this machine, and the round trip of a
-		// lone message is a fifth shorter if another thread continues meanwhile.
+	if announce || len(head) > quickBytes {
 		n, _, errno := syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)),
 			writeFlags, 0, 0)
 		return result(n, errno)
