@@ -5,7 +5,6 @@ package wsd_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,14 +17,6 @@ const (
 	// closeTimeoutMost is how long messages may be written at the end, in all.
 	closeTimeoutMost = 12 * closeTimeout
 )
-
-// queueMany queues so many bytes of messages.
-func queueMany(t *testing.T, c *wsd.Conn, bytes int) {
-	for range bytes / 4096 {
-		require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
-	}
-	synctest.Wait() // the writer waits for the peer
-}
 
 // beginnings are the ways in which a closing handshake begins with much still to be written. Each returns a channel of
 // what Close returned.

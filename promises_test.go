@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/seed62836080/wsd"
 )
 
@@ -76,6 +78,14 @@ func (p *peer) sendsEvery(pause time.Duration, f frame) {
 		}
 		time.Sleep(pause)
 	}
+}
+
+// queueMany queues so many bytes of messages.
+func queueMany(t *testing.T, c *wsd.Conn, bytes int) {
+	for range bytes / 4096 {
+		require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, 4096))))
+	}
+	synctest.Wait() // the writer waits for the peer
 }
 
 // noise returns bytes that do not compress.
