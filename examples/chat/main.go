@@ -48,13 +48,28 @@ var options = &wsd.AcceptOptions{Config: wsd.Config{
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
+	flag.Usage = usage
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "chat: expected no arguments, got %q; -help says more\n", flag.Args())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the shutdown
 	if err := run(ctx, os.Stdout, *addr); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), `usage: chat [flags]
+
+Chat is a server with rooms: what is said in a room goes to everyone in it. It prints the URL of a page to chat from; open
+that twice to talk to yourself. Ctrl-C ends it.
+
+`)
+	flag.PrintDefaults()
 }
 
 // run serves until ctx is done, and then shuts down.
