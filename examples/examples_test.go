@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,11 @@ func TestCommandLines(t *testing.T) {
 			require.Regexp(t, `^usage: `+name+` (\S.*\n\n)`+strings.ToUpper(name[:1])+name[1:]+` \w`, help, "says how, then what")
 
 			require.Contains(t, programs, name)
+			// Read here, it also keeps go test from trusting a result that it got before the source changed.
+			source, err := os.ReadFile(filepath.Join(name, "main.go"))
+			require.NoError(t, err)
+			require.Contains(t, string(source), "//\tgo run ./examples/"+name)
+
 			for _, args := range programs[name] {
 				status, stdout, stderr := runProgram(t, path, args...)
 				require.Equal(t, 2, status, "%q", args)
