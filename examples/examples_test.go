@@ -81,3 +81,21 @@ func TestCommandLines(t *testing.T) {
 		})
 	}
 }
+
+// The pages share one look, though each is whole by itself, for whoever copies it.
+func TestPagesShareOneLook(t *testing.T) {
+	pages, err := filepath.Glob("*/page.html")
+	require.NoError(t, err)
+	require.Len(t, pages, 2)
+	var looks []string
+	for _, name := range pages {
+		page, err := os.ReadFile(name)
+		require.NoError(t, err)
+		_, look, begun := strings.Cut(string(page), "/* The look that the examples' pages share. */")
+		look, _, ended := strings.Cut(look, "/* The look of this page. */")
+		require.True(t, begun && ended, name)
+		looks = append(looks, look)
+	}
+	require.Equal(t, looks[0], looks[1])
+	require.Contains(t, looks[0], "prefers-color-scheme: dark")
+}
