@@ -227,7 +227,7 @@ func TestBrowser(t *testing.T) {
 			tab.do(chromedp.EmulateViewport(390, 844))
 			tab.await("innerWidth === 390")
 			require.True(t, evaluate[bool](tab, `document.documentElement.scrollWidth <= innerWidth`))
-			require.Greater(t, evaluate[float64](tab, `document.querySelector("#log").clientHeight`), 844/2.2)
+			require.Greater(t, evaluate[float64](tab, `document.querySelector("#log").clientHeight`), 844/2.0, "half of the screen is the log")
 			require.True(t, evaluate[bool](tab, `new Set(["connect", "disconnect"].map(id => $(id).offsetTop)).size === 1`),
 				"the buttons are in one row")
 			tab.screenshot(page.name + "-telephone")
