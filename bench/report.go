@@ -212,27 +212,39 @@ func moduleVersion(path string) string {
 
 // write writes results.md and the charts into a directory.
 func (r *report) write(dir string) error {
-	if err := os.MkdirAll(filepath.Join(dir, "charts"), 0o755); err != nil {
-		return fmt.Errorf("bench: a directory for the charts: %w", err)
-	}
 	var b strings.Builder
-	b.WriteString("# Results\n\nWritten by `go run ./bench`; README.md next to this file says how it measures.\n\n")
+	fmt.Fprintf(&b, "# Results\n\nWritten by `go run ./bench` in %v; README.md next to this file says how it measures.\n\n",
+		time.Since(r.began).Round(time.Second))
 	b.WriteString(r.heading() + "\n## Goals\n\n" + r.goalTable())
+	drawn, err := r.drawAll(dir)
+	if err != nil {
+		return err
+	}
 	for _, w := range r.workloads {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", w.title, w.about)
-		drawn, err := r.draw(w, filepath.Join(dir, "charts", w.name+".svg"))
-		if err != nil {
-			return err
-		}
-		if drawn {
+		if drawn[w.name] {
 			fmt.Fprintf(&b, "\n![%s](charts/%s.svg)\n", w.title, w.name)
 		}
 		for _, c := range w.cases {
 			b.WriteString("\n" + r.table(w, c))
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "results.md"), []byte(b.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, resultsFile), []byte(b.String()), 0o644); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	return nil
+}
+
+// drawAll draws the charts into a directory's charts and says by workload which there are.
+func (r *report) drawAll(dir string) (drawn map[string]bool, err error) {
+	if err := os.MkdirAll(filepath.Join(dir, "charts"), 0o755); err != nil {
+		return nil, fmt.Errorf("bench: a directory for the charts: %w", err)
+	}
+	drawn = make(map[string]bool)
+	for _, w := range r.workloads {
+		if drawn[w.name], err = r.draw(w, filepath.Join(dir, "charts", w.name+".svg")); err != nil {
+			return nil, err
+		}
+	}
+	return drawn, nil
 }

@@ -98,6 +98,8 @@ type workload struct {
 	columns []column
 	chart   string // the key that its chart shows, "" for none
 	cases   []benchCase
+
+	oneScale bool // the cases are one thing growing, so its chart has one scale for all
 }
 
 // benchCase is one row for each library.
@@ -457,7 +459,7 @@ func workloads(files uint64) []workload {
 			},
 		},
 		{
-			name: "growth", title: "Growth", columns: timeColumns, chart: rateKey,
+			name: "growth", title: "Growth", columns: timeColumns, chart: rateKey, oneScale: true,
 			about: "As the echo, with 1 message of 64 bytes in flight on a growing number of connections, all of them active.",
 			cases: []benchCase{
 				echoCase(true, "10 connections", 10, 1, 64),

@@ -4,7 +4,7 @@
 //	go run ./examples/chat [-addr 127.0.0.1:8080]
 //
 // Once the server listens, the first line on standard output is the URL of a page to chat from. The socket of a room is
-// at /rooms/ROOM?name=NAME: it takes texts, and sends lines in JSON.
+// at /rooms/ROOM?name=NAME: it takes texts of up to 1,000 characters, and sends lines in JSON.
 package main
 
 import (
@@ -21,9 +21,11 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed62836080/wsd"
 )
@@ -37,24 +39,44 @@ const (
 	shutdownTimeout = 10 * time.Second
 	// patience is how long a room waits for a member whose queue is full. It waits only once: then the member has to go.
 	patience = 100 * time.Millisecond
+
+	// The longest that names, of people and of rooms, and what is said may be, in characters. The page has the same limits,
+	// in UTF-16 code units, of which a text never has fewer than characters.
+	maxName = 40
+	maxText = 1000
 )
 
 // options fit messages that people type. Without context takeover a line is compressed once for a whole room.
 var options = &wsd.AcceptOptions{Config: wsd.Config{
-	MaxMessageSize: 4 << 10,
+	MaxMessageSize: maxText * utf8.UTFMax,
 	SendQueue:      256 << 10, // some seconds of a busy room, for a member whose network stalls
 	Compression:    &wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true},
 }}
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
+	flag.Usage = usage
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "chat: expected no arguments, got %q; -help says more\n", flag.Args())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the shutdown
 	if err := run(ctx, os.Stdout, *addr); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), `usage: chat [flags]
+
+Chat is a server with rooms: what is said in a room goes to everyone in it. It prints the URL of a page to chat from; open
+that twice to talk to yourself. Ctrl-C ends it.
+
+`)
+	flag.PrintDefaults()
 }
 
 // run serves until ctx is done, and then shuts down.
@@ -109,9 +131,13 @@ type line struct {
 // request.
 func (c *chat) enter(w http.ResponseWriter, r *http.Request) {
 	// A cookie or a token would be checked here too: a refusal is an answer like any other.
-	room, name := r.PathValue("room"), r.FormValue("name")
+	room, name := r.PathValue("room"), strings.TrimSpace(r.FormValue("name"))
 	if name == "" {
-		http.Error(w, "say your name: /rooms/ROOM?name=NAME", http.StatusForbidden)
+		http.Error(w, "say your name: /rooms/ROOM?name=NAME", http.StatusBadRequest)
+		return
+	}
+	if utf8.RuneCountInString(name) > maxName || utf8.RuneCountInString(room) > maxName {
+		http.Error(w, fmt.Sprintf("expected names of at most %d characters", maxName), http.StatusBadRequest)
 		return
 	}
 	c.members.Add(1) // before Accept: http.Server's Shutdown waits for handlers only until then
@@ -137,6 +163,10 @@ func (c *chat) talk(conn *wsd.Conn, room, name string) {
 	for msg := range conn.Messages() {
 		if msg.Type != wsd.TextMessage {
 			_ = conn.Close(wsd.StatusUnsupportedData, "expected text")
+			break
+		}
+		if n := utf8.RuneCount(msg.Data); n > maxText {
+			_ = conn.Close(wsd.StatusMessageTooBig, fmt.Sprintf("expected at most %d characters, got %d", maxText, n))
 			break
 		}
 		c.tell(room, line{From: name, Text: string(msg.Data)})

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -81,10 +82,14 @@ func TestWhatIsSaidGoesToTheRoom(t *testing.T) {
 	cyd := enter(t, url, "coffee", "cyd")
 	cyd.hears("", "cyd comes in")
 
-	long := strings.Repeat("is it ready? ", 100) // long enough to be compressed
+	long := strings.Repeat("is it ready? ", 50) // long enough to be compressed
 	require.NoError(t, ann.Send(t.Context(), wsd.Text(long)))
 	ann.hears("ann", long)
 	bob.hears("ann", long)
+	longest := strings.Repeat("\U0001F375", maxText) // four bytes and two UTF-16 code units each
+	require.NoError(t, bob.Send(t.Context(), wsd.Text(longest)))
+	ann.hears("bob", longest)
+	bob.hears("bob", longest)
 	require.NoError(t, cyd.Send(t.Context(), wsd.Text("nobody here?")))
 	cyd.hears("cyd", "nobody here?")
 
@@ -96,9 +101,13 @@ func TestWhoIsRefused(t *testing.T) {
 	url, _ := start(t)
 	for name, test := range map[string]struct {
 		path, origin, says string
+		status             int
 	}{
-		"no name":        {"rooms/tea", "", "say your name"},
-		"a foreign page": {"rooms/tea?name=eve", "https://elsewhere.example", "Origin"},
+		"no name":        {"rooms/tea", "", "say your name", http.StatusBadRequest},
+		"a blank name":   {"rooms/tea?name=+", "", "say your name", http.StatusBadRequest},
+		"a long name":    {"rooms/tea?name=" + strings.Repeat("n", maxName+1), "", "at most 40", http.StatusBadRequest},
+		"a long room":    {"rooms/" + strings.Repeat("r", maxName+1) + "?name=eve", "", "at most 40", http.StatusBadRequest},
+		"a foreign page": {"rooms/tea?name=eve", "https://elsewhere.example", "Origin", http.StatusForbidden},
 	} {
 		header := http.Header{}
 		if test.origin != "" {
@@ -106,7 +115,7 @@ func TestWhoIsRefused(t *testing.T) {
 		}
 		_, resp, err := wsd.Dial(t.Context(), url+test.path, &wsd.DialOptions{Header: header})
 		require.ErrorContains(t, err, test.says, name)
-		require.Equal(t, http.StatusForbidden, resp.StatusCode, name)
+		require.Equal(t, test.status, resp.StatusCode, name)
 	}
 }
 
@@ -117,7 +126,8 @@ func TestWhoIsShownOut(t *testing.T) {
 		code wsd.StatusCode
 	}{
 		"binary": {wsd.Binary([]byte{1}), wsd.StatusUnsupportedData},
-		"long":   {wsd.Text(strings.Repeat("x", 5000)), wsd.StatusMessageTooBig},
+		"long":   {wsd.Text(strings.Repeat("x", maxText+1)), wsd.StatusMessageTooBig},
+		"longer": {wsd.Text(strings.Repeat("x", 5*maxText)), wsd.StatusMessageTooBig},
 	} {
 		eve := enter(t, url, name, "eve")
 		eve.hears("", "eve comes in")
@@ -135,7 +145,7 @@ func TestARoomDoesNotWaitForWhoDoesNotRead(t *testing.T) {
 	deaf := enterWith(t, wsd.Config{}, url, "tea", "deaf")
 	ann := enter(t, url, "tea", "ann")
 	ann.hears("", "ann comes in")
-	text := strings.Repeat("x", 4000)
+	text := strings.Repeat("\U0001F375", maxText)
 	for left := false; !left; { // until the kernel and the queues of both sides are full
 		require.NoError(t, ann.Send(t.Context(), wsd.Text(text)))
 		msg, err := ann.Receive(t.Context())
@@ -177,6 +187,9 @@ func TestPage(t *testing.T) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	require.Contains(t, string(body), `id="say"`)
+	require.Contains(t, string(body), fmt.Sprintf(`id="text" maxlength="%d"`, maxText))
+	for _, id := range []string{"name", "room"} {
+		require.Contains(t, string(body), fmt.Sprintf(`id=%q maxlength="%d"`, id, maxName))
+	}
 	require.NotRegexp(t, `(src|href)="(https?:)?//`, string(body), "the page must not need anything from elsewhere")
 }

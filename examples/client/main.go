@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -18,20 +19,31 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 || len(os.Args) > 3 {
-		fmt.Fprintln(os.Stderr, "usage: client URL [TEXT]")
+	flag.Usage = usage
+	flag.Parse()
+	if flag.NArg() < 1 || flag.NArg() > 2 {
+		fmt.Fprintf(os.Stderr, "client: expected a URL and at most one text, got %q\n\n", flag.Args())
+		usage()
 		os.Exit(2)
 	}
 	text := "Hi"
-	if len(os.Args) == 3 {
-		text = os.Args[2]
+	if flag.NArg() == 2 {
+		text = flag.Arg(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the closing handshake
-	if err := run(ctx, os.Stdout, os.Args[1], text); err != nil {
+	if err := run(ctx, os.Stdout, flag.Arg(0), text); err != nil {
 		fmt.Fprintln(os.Stderr, "client:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), `usage: client URL [TEXT]
+
+Client sends one text message, "Hi" unless you give another, to a WebSocket server and prints the answer. URLs begin with
+ws://, wss://, http:// or https://. A text of several words needs quotes.
+`)
 }
 
 // run sends text to url and writes the answer and a newline to stdout.

@@ -37,13 +37,28 @@ const (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	compress := flag.Bool("compress", false, "agree to permessage-deflate (RFC 7692)")
+	flag.Usage = usage
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "echo: expected no arguments, got %q; -help says more\n", flag.Args())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the shutdown
 	if err := run(ctx, os.Stdout, *addr, *compress); err != nil {
 		fmt.Fprintln(os.Stderr, "echo:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), `usage: echo [flags]
+
+Echo is a WebSocket server that sends every message back unchanged. It prints the URL of a page to try it from; the
+socket is at /echo. Ctrl-C ends it.
+
+`)
+	flag.PrintDefaults()
 }
 
 // run serves until ctx is done, and then shuts down.

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,9 +34,16 @@ type update struct {
 }
 
 func main() {
-	url := flag.String("url", "", "the feed; empty for one of its own")
+	url := flag.String("url", "", "the `URL` of the feed; without one it starts a feed of its own")
+	flag.Usage = usage
 	flag.Parse()
 	topics := flag.Args()
+	for _, topic := range topics {
+		if strings.HasPrefix(topic, "-") {
+			fmt.Fprintf(os.Stderr, "feed: expected flags before topics, got the topic %q; -help says more\n", topic)
+			os.Exit(2)
+		}
+	}
 	if len(topics) == 0 {
 		topics = []string{"tea", "coffee"}
 	}
@@ -52,6 +60,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "feed:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), `usage: feed [flags] [TOPIC...]
+
+Feed prints the updates on some topics of a feed (tea and coffee unless you name others), and how many there have been. When
+the connection is lost it makes a new one and subscribes again. Ctrl-C ends it.
+
+`)
+	flag.PrintDefaults()
 }
 
 // follow prints updates until ctx is done, and every so often how many there have been. It returns an error if there is

@@ -30,9 +30,18 @@ const workers, connections = 8, 3
 func main() {
 	requests := flag.Int("requests", 20000, "how many requests to do")
 	outage := flag.Duration("outage", 500*time.Millisecond, "how long the server is away")
+	flag.Usage = usage
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "pool: expected no arguments, got %q; -help says more\n", flag.Args())
+		os.Exit(2)
+	}
 	if *requests < 1 {
 		fmt.Fprintln(os.Stderr, "pool: -requests: expected at least 1, got", *requests)
+		os.Exit(2)
+	}
+	if *outage < 0 {
+		fmt.Fprintln(os.Stderr, "pool: -outage: expected a time that is not negative, got", *outage)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -41,6 +50,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "pool:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprintf(flag.CommandLine.Output(), `usage: pool [flags]
+
+Pool has %d workers send requests over %d pooled connections to an echo server, which it starts itself and restarts midway,
+and prints what the pool did. Every request is answered. It ends by itself, within seconds.
+
+`, workers, connections)
+	flag.PrintDefaults()
 }
 
 func run(ctx context.Context, out io.Writer, requests int, outage time.Duration) error {
