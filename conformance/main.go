@@ -146,18 +146,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			results, err = suite.JudgeClients(ctx, listener, cases, &s.options)
 		}
 	}()
-	lines := io.Discard
-	if s.verbose {
-		lines = stdout
-		if s.json == "-" {
-			lines = stderr
-		}
-	}
 	shown := stderr
 	if s.quiet {
 		shown = io.Discard
 	}
-	newProgress(shown, len(cases)).watch(ended, func(r suite.Result) { printResult(lines, r) })
+	var print func(suite.Result)
+	switch {
+	case s.verbose && s.json == "-":
+		print = func(r suite.Result) { printResult(stderr, r) }
+	case s.verbose:
+		print = func(r suite.Result) { printResult(stdout, r) }
+	}
+	newProgress(shown, len(cases)).watch(ended, print)
 	if err != nil && ctx.Err() == nil {
 		if len(results) == 0 {
 			return fail(err)

@@ -67,8 +67,8 @@ func TestPassingServer(t *testing.T) {
 }
 
 func TestFailingServer(t *testing.T) {
-	reversed := func(m wsd.Message) wsd.Message { return wsd.Text("wrong") }
-	args := []string{"-url", server(t, reversed), "-run", "^close/3$|^close/1$"}
+	wrong := func(wsd.Message) wsd.Message { return wsd.Text("wrong") }
+	args := []string{"-url", server(t, wrong), "-run", "^close/3$|^close/1$"}
 	status, out, errs := call(t, args...)
 	require.Equal(t, 1, status)
 	require.Empty(t, errs)
@@ -224,9 +224,22 @@ func TestFilesAreNoTerminals(t *testing.T) {
 	require.False(t, isTerminal(&strings.Builder{}))
 }
 
+// Progress goes to standard error, unless -q is set.
 func TestQuiet(t *testing.T) {
+	defer func(was time.Duration) { lineInterval = was }(lineInterval)
+	lineInterval = time.Microsecond
+	told := make(chan struct{})
+	url := server(t, func(m wsd.Message) wsd.Message {
+		<-told
+		return m
+	})
+	stderr := notify{pattern: regexp.MustCompile("^0 of 1 cases after 0s\n"), then: func([]string) { close(told) }}
 	var stdout strings.Builder
-	stderr := notify{pattern: regexp.MustCompile("never"), then: func([]string) {}}
-	require.Zero(t, run(t.Context(), []string{"-url", server(t, same), "-run", "^close/1$", "-q"}, &stdout, &stderr))
-	require.Empty(t, stderr.String())
+	args := []string{"-url", url, "-run", "^framing/1$"}
+	require.Zero(t, run(t.Context(), args, &stdout, &stderr))
+	require.NotContains(t, stdout.String(), "after")
+
+	status, _, errs := call(t, append(args, "-q")...)
+	require.Zero(t, status)
+	require.Empty(t, errs)
 }

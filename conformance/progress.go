@@ -13,10 +13,9 @@ import (
 )
 
 // On a terminal one line is written over and over, elsewhere there is a line now and then.
-const (
-	liveInterval = 100 * time.Millisecond
-	lineInterval = 10 * time.Second
-)
+const liveInterval = 100 * time.Millisecond
+
+var lineInterval = 10 * time.Second // a test's is shorter
 
 // A progress tells on w how far a run has come.
 type progress struct {
@@ -32,8 +31,8 @@ func newProgress(w io.Writer, total int) *progress {
 	return &progress{w: w, live: isTerminal(w), total: total}
 }
 
-// watch tells how far the run has come until ended is closed, and hands each result on to print, which may write to the
-// same terminal. Cases that are not run are left to the report: there can be very many.
+// watch tells how far the run has come until ended is closed, and hands each result on to print, unless that is nil, which
+// may write to the same terminal. Cases that are not run are left to the report: there can be very many.
 func (p *progress) watch(ended <-chan suite.Result, print func(suite.Result)) {
 	p.begun = time.Now()
 	interval := lineInterval
@@ -52,7 +51,7 @@ func (p *progress) watch(ended <-chan suite.Result, print func(suite.Result)) {
 				return
 			}
 			p.ended.Add(r.Verdict)
-			if r.Verdict != suite.NotRun {
+			if print != nil && r.Verdict != suite.NotRun {
 				p.clear()
 				print(r)
 			}
