@@ -5,12 +5,8 @@ package suite
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
-	"net/http/httptest"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +25,6 @@ type miniServer struct {
 	send   func(f frame, write func(...frame))      // changes what is sent
 	fail   func(code int, write func(...frame)) int // changes the code of a failure, 0: no close frame
 	linger bool                                     // leaves the TCP connection open
-	tls    *tls.Config                              // speaks TLS, and ends it without a close_notify
 	eager  bool                                     // fails ahead of the answers to good messages
 }
 
@@ -51,11 +46,7 @@ func (m miniServer) start(t *testing.T) (address string) {
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				stream := conn
-				if m.tls != nil {
-					stream = tls.Server(conn, m.tls)
-				}
-				if m.serve(stream); m.linger {
+				if m.serve(conn); m.linger {
 					<-done
 				}
 			})
@@ -255,21 +246,6 @@ func TestSuitePassesASoundServer(t *testing.T) {
 	_ = last
 	require.Equal(t, Passed, r[0].Verdict, r[0].Detail)
 	require.Contains(t, r[0].Note, "5.5.3")
-}
-
-func TestTLSNeedNotBeClosed(t *testing.T) {
-	certificate := httptest.NewUnstartedServer(nil)
-	certificate.StartTLS()
-	defer certificate.Close()
-	m := miniServer{tls: &tls.Config{Certificates: certificate.TLS.Certificates}}
-	roots := x509.NewCertPool()
-	roots.AddCert(certificate.Certificate())
-	results, err := JudgeServer(t.Context(), "wss://"+m.start(t)+"/", Select(table(), Server, regexp.MustCompile("^close/[1-4]$")),
-		&Options{TLS: &tls.Config{RootCAs: roots}})
-	require.NoError(t, err)
-	for _, r := range results {
-		require.Equal(t, Passed, r.Verdict, "%s: %s", r.Name, r.Detail)
-	}
 }
 
 func TestFramesRoundTrip(t *testing.T) {

@@ -193,9 +193,6 @@ func parseEndpoint(rawURL string, o Options) (endpoint, error) {
 		if o.TLS != nil {
 			e.tls = o.TLS.Clone()
 		}
-		if e.tls.ServerName == "" {
-			e.tls.ServerName = u.Hostname()
-		}
 		e.tls.NextProtos = []string{"http/1.1"}
 	}
 	return e, nil

@@ -124,8 +124,10 @@ func TestOverTLS(t *testing.T) {
 		requireAllPassed(t, results)
 		cases = cases[:1]
 	}
-	_, err := suite.JudgeServer(t.Context(), h.URL, cases, &suite.Options{})
-	require.ErrorContains(t, err, "certificate", "certificates are verified")
+	for _, config := range []*tls.Config{nil, {}} {
+		_, err := suite.JudgeServer(t.Context(), h.URL, cases, &suite.Options{TLS: config})
+		require.ErrorContains(t, err, "certificate", "certificates are verified")
+	}
 }
 
 func TestServersThatCannotBeJudged(t *testing.T) {

@@ -118,9 +118,6 @@ func (r patientReader) Read(p []byte) (int, error) {
 		before := r.s.written.Load()
 		r.s.conn.SetReadDeadline(time.Now().Add(r.s.timeout))
 		n, err := r.s.conn.Read(p)
-		if err == io.ErrUnexpectedEOF { // TLS without its own end: WebSocket has one that says as much
-			err = io.EOF
-		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || r.s.written.Load() == before {
 			return n, err
 		}
