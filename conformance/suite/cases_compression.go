@@ -147,7 +147,7 @@ func compressionHandshakeCases(c *catalogue) {
 	}
 	c.add(Case{Section: "RFC 7692, 7.1.2.2", Name: "refused: client_max_window_bits where it was not offered", role: Client, ownHandshake: true, run: func(s *session) error {
 		for _, o := range s.request.offers() {
-			if o.hasClientBits {
+			if o.hasClientMaxWindowBits {
 				return fmt.Errorf("client_max_window_bits was offered: %w", errNotApplicable)
 			}
 		}
@@ -332,10 +332,10 @@ func compressionCases(c *catalogue, l Load) {
 			for _, which := range []string{"server", "client", "both"} {
 				w := a
 				if which != "client" {
-					w.serverBits, w.hasServerBits = bits, true
+					w.serverMaxWindowBits, w.hasServerMaxWindowBits = bits, true
 				}
 				if which != "server" {
-					w.clientBits, w.hasClientBits = bits, true
+					w.clientMaxWindowBits, w.hasClientMaxWindowBits = bits, true
 				}
 				n := min(l.Messages, max(16, l.Bytes/700))
 				c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of mixed sizes", &w, n), w, func(s *session) error {
@@ -346,7 +346,7 @@ func compressionCases(c *catalogue, l Load) {
 	}
 	// Messages shorter than the window, and many times as long, in turn: what a peer keeps of them must still be enough.
 	for bits := 8; bits <= 15; bits++ {
-		w := agreement{serverBits: bits, hasServerBits: true, clientBits: bits, hasClientBits: true}
+		w := agreement{serverMaxWindowBits: bits, hasServerMaxWindowBits: true, clientMaxWindowBits: bits, hasClientMaxWindowBits: true}
 		const lengths = 18 // the longest has 128 KiB
 		n := min(l.Messages, 2*lengths)
 		c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of 1 byte to 128 KiB", &w, n), w, func(s *session) error {

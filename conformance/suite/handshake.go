@@ -244,8 +244,8 @@ func checkRequest(r *request) error {
 // An agreement is permessage-deflate as negotiated (RFC 7692, 7.1).
 type agreement struct {
 	serverNoContextTakeover, clientNoContextTakeover bool
-	serverBits, clientBits                           int // 0: not named, so 15
-	hasServerBits, hasClientBits                     bool
+	serverMaxWindowBits, clientMaxWindowBits         int // 0: not named, so 15
+	hasServerMaxWindowBits, hasClientMaxWindowBits   bool
 
 	toPeer   *deflater
 	fromPeer *inflater
@@ -259,12 +259,12 @@ func (a *agreement) String() string {
 	if a.clientNoContextTakeover {
 		text += "; client_no_context_takeover"
 	}
-	if a.serverBits != 0 {
-		text += fmt.Sprintf("; server_max_window_bits=%d", a.serverBits)
+	if a.serverMaxWindowBits != 0 {
+		text += fmt.Sprintf("; server_max_window_bits=%d", a.serverMaxWindowBits)
 	}
-	if a.clientBits != 0 {
-		text += fmt.Sprintf("; client_max_window_bits=%d", a.clientBits)
-	} else if a.hasClientBits {
+	if a.clientMaxWindowBits != 0 {
+		text += fmt.Sprintf("; client_max_window_bits=%d", a.clientMaxWindowBits)
+	} else if a.hasClientMaxWindowBits {
 		text += "; client_max_window_bits"
 	}
 	return text
@@ -272,20 +272,20 @@ func (a *agreement) String() string {
 
 // start makes the codecs for the suite's side of a session with a peer of this role.
 func (a *agreement) start(peer Role) {
-	serverBits, clientBits := a.serverBits, a.clientBits
-	if serverBits == 0 {
-		serverBits = 15
+	serverMaxWindowBits, clientMaxWindowBits := a.serverMaxWindowBits, a.clientMaxWindowBits
+	if serverMaxWindowBits == 0 {
+		serverMaxWindowBits = 15
 	}
-	if clientBits == 0 {
-		clientBits = 15
+	if clientMaxWindowBits == 0 {
+		clientMaxWindowBits = 15
 	}
 	if peer == Server {
-		a.toPeer = newDeflater(clientBits, !a.clientNoContextTakeover)
-		a.fromPeer = newInflater(serverBits, !a.serverNoContextTakeover)
+		a.toPeer = newDeflater(clientMaxWindowBits, !a.clientNoContextTakeover)
+		a.fromPeer = newInflater(serverMaxWindowBits, !a.serverNoContextTakeover)
 		return
 	}
-	a.toPeer = newDeflater(serverBits, !a.serverNoContextTakeover)
-	a.fromPeer = newInflater(clientBits, !a.clientNoContextTakeover)
+	a.toPeer = newDeflater(serverMaxWindowBits, !a.serverNoContextTakeover)
+	a.fromPeer = newInflater(clientMaxWindowBits, !a.clientNoContextTakeover)
 }
 
 // parseExtension reads one extension with its parameters. Anything but a sound permessage-deflate is an error.
@@ -321,9 +321,9 @@ func parseExtension(text string, inResponse bool) (*agreement, error) {
 				bits = n
 			}
 			if name[0] == 's' {
-				twice, a.hasServerBits, a.serverBits = a.hasServerBits, true, bits
+				twice, a.hasServerMaxWindowBits, a.serverMaxWindowBits = a.hasServerMaxWindowBits, true, bits
 			} else {
-				twice, a.hasClientBits, a.clientBits = a.hasClientBits, true, bits
+				twice, a.hasClientMaxWindowBits, a.clientMaxWindowBits = a.hasClientMaxWindowBits, true, bits
 			}
 		default:
 			return nil, breach("RFC 7692, 7.1", "the parameter %q", name)
@@ -356,19 +356,19 @@ func (s *session) agree(offer string) error {
 	switch {
 	case asked.serverNoContextTakeover && !got.serverNoContextTakeover:
 		return breach("RFC 7692, 7.1.1.1", "the server accepted %q by %q, without server_no_context_takeover", offer, accepted[0])
-	case asked.hasServerBits && !got.hasServerBits:
+	case asked.hasServerMaxWindowBits && !got.hasServerMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.1", "the server accepted %q by %q, without server_max_window_bits", offer, accepted[0])
-	case asked.hasServerBits && got.serverBits > asked.serverBits:
+	case asked.hasServerMaxWindowBits && got.serverMaxWindowBits > asked.serverMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.1", "the server accepted %q by %q, a larger window", offer, accepted[0])
-	case got.hasClientBits && !asked.hasClientBits:
+	case got.hasClientMaxWindowBits && !asked.hasClientMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.2", "the server accepted %q by %q, though client_max_window_bits was not offered", offer, accepted[0])
-	case got.hasClientBits && asked.clientBits != 0 && got.clientBits > asked.clientBits:
+	case got.hasClientMaxWindowBits && asked.clientMaxWindowBits != 0 && got.clientMaxWindowBits > asked.clientMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.2", "the server accepted %q by %q, a larger window", offer, accepted[0])
 	}
 	// What the client promised by itself binds it even where the response does not repeat it.
 	got.clientNoContextTakeover = got.clientNoContextTakeover || asked.clientNoContextTakeover
-	if asked.clientBits != 0 && got.clientBits == 0 {
-		got.clientBits = asked.clientBits
+	if asked.clientMaxWindowBits != 0 && got.clientMaxWindowBits == 0 {
+		got.clientMaxWindowBits = asked.clientMaxWindowBits
 	}
 	got.start(Server)
 	s.agreed = got
@@ -463,8 +463,8 @@ func (s *session) acceptWith(wanted *agreement) error {
 		fits := false
 		for _, o := range s.request.offers() {
 			fits = fits || (!o.serverNoContextTakeover || wanted.serverNoContextTakeover) &&
-				(!o.hasServerBits || wanted.serverBits != 0 && wanted.serverBits <= o.serverBits) &&
-				(wanted.clientBits == 0 || o.hasClientBits && (o.clientBits == 0 || wanted.clientBits <= o.clientBits))
+				(!o.hasServerMaxWindowBits || wanted.serverMaxWindowBits != 0 && wanted.serverMaxWindowBits <= o.serverMaxWindowBits) &&
+				(wanted.clientMaxWindowBits == 0 || o.hasClientMaxWindowBits && (o.clientMaxWindowBits == 0 || wanted.clientMaxWindowBits <= o.clientMaxWindowBits))
 		}
 		if !fits {
 			s.respond(f)
