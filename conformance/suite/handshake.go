@@ -4,6 +4,7 @@ package suite
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
@@ -272,20 +273,14 @@ func (a *agreement) String() string {
 
 // start makes the codecs for the suite's side of a session with a peer of this role.
 func (a *agreement) start(peer Role) {
-	serverMaxWindowBits, clientMaxWindowBits := a.serverMaxWindowBits, a.clientMaxWindowBits
-	if serverMaxWindowBits == 0 {
-		serverMaxWindowBits = 15
-	}
-	if clientMaxWindowBits == 0 {
-		clientMaxWindowBits = 15
-	}
+	serverBits, clientBits := cmp.Or(a.serverMaxWindowBits, 15), cmp.Or(a.clientMaxWindowBits, 15)
 	if peer == Server {
-		a.toPeer = newDeflater(clientMaxWindowBits, !a.clientNoContextTakeover)
-		a.fromPeer = newInflater(serverMaxWindowBits, !a.serverNoContextTakeover)
+		a.toPeer = newDeflater(clientBits, !a.clientNoContextTakeover)
+		a.fromPeer = newInflater(serverBits, !a.serverNoContextTakeover)
 		return
 	}
-	a.toPeer = newDeflater(serverMaxWindowBits, !a.serverNoContextTakeover)
-	a.fromPeer = newInflater(clientMaxWindowBits, !a.clientNoContextTakeover)
+	a.toPeer = newDeflater(serverBits, !a.serverNoContextTakeover)
+	a.fromPeer = newInflater(clientBits, !a.clientNoContextTakeover)
 }
 
 // parseExtension reads one extension with its parameters. Anything but a sound permessage-deflate is an error.
