@@ -341,20 +341,3 @@ func TestLibrariesAreFoundByName(t *testing.T) {
 	_, err := libraryNamed("none")
 	require.ErrorContains(t, err, `got "none"`)
 }
-
-// What an idle connection takes is promised, with the stack of the goroutine that echoes: one call too deep and that stack
-// is twice as large, which no other test would notice.
-func TestAnIdleConnectionTakesSixKiB(t *testing.T) {
-	const conns = 4000
-	set := moment
-	var err error
-	set.files, err = raiseFileLimit()
-	require.NoError(t, err)
-	set.idle = 300 * time.Millisecond
-	held, err := idleMemory(role{Library: wsdName, Work: serveIdle}, conns, set)
-	require.NoError(t, err)
-	each := held / conns / 1024
-	t.Logf("%.2f KiB", each)
-	require.Less(t, each, 6.5)
-	require.Greater(t, each, 1.0, "measured nothing")
-}

@@ -2,10 +2,11 @@
 //
 //	go run ./internal/doccheck [DIR]
 //
-// Below DIR, the current directory by default, every exported function, method, type, constant and variable needs a doc
-// comment, every package a package comment, and every file other than tests a comment at its top that says what the file
-// is for. Only one file of a package may have that comment directly above the package clause: go doc prints it as the
-// package's. The program prints a line for each finding and exits with status 1 if there are any.
+// Below DIR, the current directory by default, and in the modules nested there, every exported function, method, type,
+// constant and variable needs a doc comment, every package a package comment, and every file other than tests a comment at
+// its top that says what the file is for. Only one file of a package may have that comment directly above the package
+// clause: go doc prints it as the package's. The program prints a line for each finding and exits with status 1 if there
+// are any.
 package main
 
 import (

@@ -56,6 +56,11 @@ func TestCheck(t *testing.T) {
 			"a.go": "// Package p is for tests.\npackage p\n",
 			"b.go": "// b.go is for tests.\npackage p\n",
 		}, []string{"b.go:2: an empty line is missing between the file's comment and the package clause"}},
+		"a module inside": {map[string]string{
+			"a.go":         "// Package p is for tests.\npackage p\n",
+			"inner/go.mod": "module inner\n",
+			"inner/b.go":   "// Package b is for tests.\npackage b\n\nfunc F() {}\n",
+		}, []string{"inner/b.go:4: func F has no doc comment"}},
 		"what is not looked at": {map[string]string{
 			"a.go":                "// Package p is for tests.\npackage p\n",
 			"testdata/b.go":       "package b\n",

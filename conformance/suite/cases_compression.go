@@ -1,9 +1,8 @@
 // Cases of permessage-deflate (RFC 7692): what is agreed to, and what is then sent.
 
-package main
+package suite
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -11,7 +10,7 @@ import (
 func compressionHandshakeCases(c *catalogue) {
 	c.topic = "compression handshake"
 
-	// Offers that a server may accept; it is held to what RFC 7692, 7.1 says about the answer. A declined one is not
+	// Offers that a server may accept; it is held to what RFC 7692, 7.1 says about the response. A declined one is not
 	// applicable: nobody has to compress.
 	for _, offer := range []string{
 		"permessage-deflate",
@@ -28,8 +27,8 @@ func compressionHandshakeCases(c *catalogue) {
 		if strings.Contains(offer, " = ") { // blanks around an equals sign are no part of the grammar (RFC 6455, 9.1)
 			offer = strings.ReplaceAll(offer, " = ", "=")
 		}
-		c.add(testCase{section: "RFC 7692, 7.1", name: fmt.Sprintf("the offer %q", offer), judges: server, bare: true, run: func(s *session) error {
-			if err := s.connect(s.target, s.host, offer); err != nil {
+		c.add(Case{Section: "RFC 7692, 7.1", Name: fmt.Sprintf("the offer %q", offer), role: Server, ownHandshake: true, run: func(s *session) error {
+			if err := s.connect(offer); err != nil {
 				return err
 			}
 			return s.compressedHello()
@@ -64,13 +63,13 @@ func compressionHandshakeCases(c *catalogue) {
 		"x-webkit-deflate-frame",
 		"permessage-deflated",
 	} {
-		c.add(testCase{section: "RFC 7692, 7.1", name: fmt.Sprintf("declined: %q", offer), judges: server, bare: true, run: func(s *session) error {
+		c.add(Case{Section: "RFC 7692, 7.1", Name: fmt.Sprintf("declined: %q", offer), role: Server, ownHandshake: true, run: func(s *session) error {
 			r := s.soundRequest()
 			r.fields = r.fields.with("Sec-WebSocket-Extensions", offer)
 			if err := s.request101(r, 0, nil); err != nil {
 				return err
 			}
-			if got := s.answer.fields.get("Sec-WebSocket-Extensions"); len(got) > 0 {
+			if got := s.response.fields.get("Sec-WebSocket-Extensions"); len(got) > 0 {
 				return breach("RFC 7692, 7.1", "the server accepted %q by %q", offer, got)
 			}
 			return hello(s)
@@ -81,7 +80,7 @@ func compressionHandshakeCases(c *catalogue) {
 			if lines {
 				name = "on two lines"
 			}
-			c.add(testCase{section: "RFC 7692, 5.1", name: fmt.Sprintf("declined, and the next offer considered, %s: %q", name, offer), judges: server, bare: true, run: func(s *session) error {
+			c.add(Case{Section: "RFC 7692, 5.1", Name: fmt.Sprintf("declined, and the next offer considered, %s: %q", name, offer), role: Server, ownHandshake: true, run: func(s *session) error {
 				const second = "permessage-deflate"
 				r := s.soundRequest()
 				if lines {
@@ -99,7 +98,7 @@ func compressionHandshakeCases(c *catalogue) {
 			}})
 		}
 	}
-	c.add(testCase{section: "RFC 7692, 7.1", name: "two offers, the first of which asks for more", judges: server, bare: true, run: func(s *session) error {
+	c.add(Case{Section: "RFC 7692, 7.1", Name: "two offers, the first of which asks for more", role: Server, ownHandshake: true, run: func(s *session) error {
 		const first, second = "permessage-deflate; server_max_window_bits=9; client_max_window_bits", "permessage-deflate"
 		r := s.soundRequest()
 		r.fields = r.fields.with("Sec-WebSocket-Extensions", first+", "+second)
@@ -107,7 +106,7 @@ func compressionHandshakeCases(c *catalogue) {
 			return err
 		}
 		chosen := second
-		if strings.Contains(strings.Join(s.answer.fields.get("Sec-WebSocket-Extensions"), ","), "window_bits") {
+		if strings.Contains(strings.Join(s.response.fields.get("Sec-WebSocket-Extensions"), ","), "window_bits") {
 			chosen = first
 		}
 		if err := s.agree(chosen); err != nil {
@@ -117,7 +116,7 @@ func compressionHandshakeCases(c *catalogue) {
 	}})
 
 	// Answers that a client must refuse (RFC 7692, 7.1).
-	for _, answer := range []string{
+	for _, response := range []string{
 		"permessage-deflate; server_no_context_takeover=1",
 		"permessage-deflate; client_no_context_takeover=",
 		"permessage-deflate; server_no_context_takeover; server_no_context_takeover",
@@ -141,30 +140,30 @@ func compressionHandshakeCases(c *catalogue) {
 		"permessage-deflate, x-unknown",
 		"permessage-deflate; server_no_context_takeover, permessage-deflate; client_no_context_takeover",
 	} {
-		c.add(testCase{section: "RFC 7692, 7.1", name: fmt.Sprintf("refused: the answer %q", answer), judges: client, bare: true, run: func(s *session) error {
-			s.send(headBytes(switching, soundAnswer(s.request).with("Sec-WebSocket-Extensions", answer)), 0)
+		c.add(Case{Section: "RFC 7692, 7.1", Name: fmt.Sprintf("refused: the response %q", response), role: Client, ownHandshake: true, run: func(s *session) error {
+			s.respond(soundResponse(s.request).with("Sec-WebSocket-Extensions", response))
 			return s.drained()
 		}})
 	}
-	c.add(testCase{section: "RFC 7692, 7.1.2.2", name: "refused: client_max_window_bits where it was not offered", judges: client, bare: true, run: func(s *session) error {
+	c.add(Case{Section: "RFC 7692, 7.1.2.2", Name: "refused: client_max_window_bits where it was not offered", role: Client, ownHandshake: true, run: func(s *session) error {
 		for _, o := range s.request.offers() {
-			if o.hasClientBits {
+			if o.hasClientMaxWindowBits {
 				return fmt.Errorf("client_max_window_bits was offered: %w", errNotApplicable)
 			}
 		}
-		s.send(headBytes(switching, soundAnswer(s.request).with("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits=10")), 0)
+		s.respond(soundResponse(s.request).with("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits=10"))
 		return s.drained()
 	}})
-	c.add(testCase{section: "RFC 7692, 5.1", name: "refused: compression where it was not offered", judges: client, bare: true, run: func(s *session) error {
+	c.add(Case{Section: "RFC 7692, 5.1", Name: "refused: compression where it was not offered", role: Client, ownHandshake: true, run: func(s *session) error {
 		if len(s.request.offers()) > 0 {
 			return fmt.Errorf("permessage-deflate was offered: %w", errNotApplicable)
 		}
-		s.send(headBytes(switching, soundAnswer(s.request).with("Sec-WebSocket-Extensions", "permessage-deflate")), 0)
+		s.respond(soundResponse(s.request).with("Sec-WebSocket-Extensions", "permessage-deflate"))
 		return s.drained()
 	}})
-	c.add(testCase{section: "RFC 7692, 7.1", name: "the client's offers", judges: client, bare: true, run: func(s *session) error {
+	c.add(Case{Section: "RFC 7692, 7.1", Name: "the client's offers", role: Client, ownHandshake: true, run: func(s *session) error {
 		offered := s.request.fields.tokens("Sec-WebSocket-Extensions")
-		s.send(headBytes(switching, soundAnswer(s.request)), 0)
+		s.respond(soundResponse(s.request))
 		if len(offered) == 0 {
 			hello(s)
 			return fmt.Errorf("no extension was offered: %w", errNotApplicable)
@@ -190,7 +189,7 @@ func (s *session) compressedHello() error {
 			return err
 		}
 	}
-	return s.finish(1000, "")
+	return s.finish()
 }
 
 // packed makes a compressed message of one frame.
@@ -198,13 +197,12 @@ func (s *session) packed(opcode byte, text string) frame {
 	return frame{fin: true, rsv: rsv1, opcode: opcode, payload: s.agreed.toPeer.message([]byte(text))}
 }
 
-// compressed adds a case to either role on a connection with permessage-deflate as agreed.
+// compressed adds a case for both roles on a connection with permessage-deflate as agreed.
 func (c *catalogue) compressed(section, name string, a agreement, run func(*session) error) {
-	c.add(testCase{section: section, name: name, judges: server, offer: a.String(), run: run})
-	c.add(testCase{section: section, name: name, judges: client, accept: &a, run: run})
+	c.add(Case{Section: section, Name: name, offer: a.String(), accept: &a, run: run})
 }
 
-func compressionCases(c *catalogue, messages, volume int) {
+func compressionCases(c *catalogue, l Load) {
 	c.topic = "compression"
 	plain := agreement{}
 
@@ -237,28 +235,19 @@ func compressionCases(c *catalogue, messages, volume int) {
 			}
 			// Twice, because what ends a stream must not spoil the next message.
 			s.sendFrames(append(all[:len(all):len(all)], all...)...)
-			if _, err := s.await(events(echo(opText, v.text), echo(opText, v.text)), false); err != nil {
-				return err
-			}
-			return s.finish(1000, "")
+			return s.answered(echo(opText, v.text), echo(opText, v.text))
 		})
 	}
 	c.compressed("RFC 7692, 7.2.3.2", "the second message by reference to the first", plain, func(s *session) error {
-		if s.judges == server && s.agreed.clientNoTakeover || s.judges == client && s.agreed.serverNoTakeover {
+		if s.peer == Server && s.agreed.clientNoContextTakeover || s.peer == Client && s.agreed.serverNoContextTakeover {
 			return fmt.Errorf("the suite's window does not live on: %w", errNotApplicable)
 		}
 		s.sendFrames(whole(opText, "\xf2\x48\xcd\xc9\xc9\x07\x00").reserved(rsv1), whole(opText, "\xf2\x00\x11\x00\x00").reserved(rsv1))
-		if _, err := s.await(events(echo(opText, "Hello"), echo(opText, "Hello")), false); err != nil {
-			return err
-		}
-		return s.finish(1000, "")
+		return s.answered(echo(opText, "Hello"), echo(opText, "Hello"))
 	})
 	c.compressed("RFC 7692, 6.1", "pings between compressed fragments", plain, func(s *session) error {
 		s.sendFrames(part(opText, "\xf2\x48\xcd").reserved(rsv1), whole(opPing, "p"), whole(opContinuation, "\xc9\xc9\x07\x00"))
-		if _, err := s.await(events(pong("p"), echo(opText, "Hello")), false); err != nil {
-			return err
-		}
-		return s.finish(1000, "")
+		return s.answered(pong("p"), echo(opText, "Hello"))
 	})
 	c.compressed("RFC 7692, 6", "compressed and uncompressed messages in turn", plain, func(s *session) error {
 		for i := range 20 {
@@ -272,7 +261,7 @@ func compressionCases(c *catalogue, messages, volume int) {
 				return err
 			}
 		}
-		return s.finish(1000, "")
+		return s.finish()
 	})
 
 	// Violations. A good compressed message goes ahead in the same bytes.
@@ -318,18 +307,15 @@ func compressionCases(c *catalogue, messages, volume int) {
 	}
 	c.compressed("RFC 6455, 8.1", "compressed bad text in a binary message", plain, func(s *session) error {
 		s.sendFrames(s.packed(opBinary, "bad \xff text"))
-		if _, err := s.await(events(echo(opBinary, "bad \xff text")), false); err != nil {
-			return err
-		}
-		return s.finish(1000, "")
+		return s.answered(echo(opBinary, "bad \xff text"))
 	})
 
 	// Takeover each way, by message size, whole and fragmented.
-	takeovers := []agreement{{}, {serverNoTakeover: true}, {clientNoTakeover: true}, {serverNoTakeover: true, clientNoTakeover: true}}
+	takeovers := []agreement{{}, {serverNoContextTakeover: true}, {clientNoContextTakeover: true}, {serverNoContextTakeover: true, clientNoContextTakeover: true}}
 	for _, a := range takeovers {
 		for size := 16; size <= 128<<10; size *= 2 {
 			for _, fragment := range []int{0, max(1, size/8)} {
-				n := min(messages, max(4, volume/size))
+				n := min(l.Messages, max(4, l.Bytes/size))
 				name := fmt.Sprintf("%v: %d messages of %d bytes", &a, n, size)
 				if fragment > 0 {
 					name += fmt.Sprintf(" in fragments of %d", fragment)
@@ -346,12 +332,12 @@ func compressionCases(c *catalogue, messages, volume int) {
 			for _, which := range []string{"server", "client", "both"} {
 				w := a
 				if which != "client" {
-					w.serverBits, w.hasServerBits = bits, true
+					w.serverMaxWindowBits, w.hasServerMaxWindowBits = bits, true
 				}
 				if which != "server" {
-					w.clientBits, w.hasClientBits = bits, true
+					w.clientMaxWindowBits, w.hasClientMaxWindowBits = bits, true
 				}
-				n := min(messages, max(16, volume/700))
+				n := min(l.Messages, max(16, l.Bytes/700))
 				c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of mixed sizes", &w, n), w, func(s *session) error {
 					return s.stream(n, func(i int) int { return 1 + (i*i*37)%1400 }, 0)
 				})
@@ -360,9 +346,9 @@ func compressionCases(c *catalogue, messages, volume int) {
 	}
 	// Messages shorter than the window, and many times as long, in turn: what a peer keeps of them must still be enough.
 	for bits := 8; bits <= 15; bits++ {
-		w := agreement{serverBits: bits, hasServerBits: true, clientBits: bits, hasClientBits: true}
+		w := agreement{serverMaxWindowBits: bits, hasServerMaxWindowBits: true, clientMaxWindowBits: bits, hasClientMaxWindowBits: true}
 		const lengths = 18 // the longest has 128 KiB
-		n := min(messages, 2*lengths)
+		n := min(l.Messages, 2*lengths)
 		c.compressed("RFC 7692, 7.1.2", fmt.Sprintf("%v: %d messages of 1 byte to 128 KiB", &w, n), w, func(s *session) error {
 			return s.stream(n, func(i int) int { return 1 << (i * 7 % lengths) }, 0)
 		})
@@ -371,14 +357,7 @@ func compressionCases(c *catalogue, messages, volume int) {
 
 // farDistance is a fixed block that refers to a byte 30,000 back, where there are none.
 func farDistance() []byte {
-	var w bitWriter
-	w.bits(0, 1)
-	w.bits(1, 2)
-	w.match(10, 30000)
-	w.literal(256)
-	w.bits(0, 3)
-	w.flush()
-	return w.out
+	return fixedBlock(func(w *bitWriter) { w.match(10, 30000) })
 }
 
 // inFlight bounds the messages that stream sends ahead of their echoes.
@@ -434,7 +413,7 @@ func (s *session) stream(n int, size func(i int) int, fragment int) error {
 	if compressed == 0 {
 		s.note = "no echo was compressed (allowed by RFC 7692, 6)"
 	}
-	return s.finish(1000, "")
+	return s.finish()
 }
 
 var words = strings.Fields(`frame opcode payload masking key fragment control continuation closing handshake status code ` +
@@ -457,6 +436,3 @@ func (s *session) prose(n int) string {
 	text := strings.ToValidUTF8(b.String()[:n], "")
 	return text + strings.Repeat(".", n-len(text))
 }
-
-// declined says whether err is that a case cannot be judged with this peer.
-func declined(err error) bool { return errors.Is(err, errNotApplicable) }

@@ -1,7 +1,7 @@
 // The suite's own DEFLATE (RFC 1951) and the message framing of RFC 7692 on top: a decoder that holds the peer to the
 // window it negotiated, and an encoder that can be held to one.
 
-package main
+package suite
 
 import (
 	"bytes"
@@ -54,7 +54,6 @@ func (d *inflater) message(payload []byte) ([]byte, error) {
 		}
 		if final { // a sender that ends its stream begins the next one at a byte (RFC 7692, 7.2.3.4)
 			d.align()
-			continue
 		}
 	}
 	if d.held != 0 { // the four bytes put back are a stored block, which ends at a byte
@@ -353,9 +352,6 @@ func (c *deflater) standard(text []byte) []byte {
 }
 
 func (c *deflater) fixed(text []byte) []byte {
-	var w bitWriter
-	w.bits(0, 1) // not the final block
-	w.bits(1, 2) // fixed codes
 	all := append(bytes.Clone(c.history), text...)
 	last := make(map[[3]byte]int)
 	for i := 0; i+3 <= len(c.history); i++ {
@@ -366,34 +362,45 @@ func (c *deflater) fixed(text []byte) []byte {
 			last[[3]byte(all[i:])] = i
 		}
 	}
-	for i := len(c.history); i < len(all); {
-		n, distance := 0, 0
-		if i+3 <= len(all) {
-			if j, ok := last[[3]byte(all[i:])]; ok && i-j <= c.window {
-				distance = i - j
-				for n < 258 && i+n < len(all) && all[j+n] == all[i+n] {
-					n++
+	packed := fixedBlock(func(w *bitWriter) {
+		for i := len(c.history); i < len(all); {
+			n, distance := 0, 0
+			if i+3 <= len(all) {
+				if j, ok := last[[3]byte(all[i:])]; ok && i-j <= c.window {
+					distance = i - j
+					for n < 258 && i+n < len(all) && all[j+n] == all[i+n] {
+						n++
+					}
 				}
 			}
+			if n < 3 {
+				w.literal(int(all[i]))
+				note(i)
+				i++
+				continue
+			}
+			w.match(n, distance)
+			for range n {
+				note(i)
+				i++
+			}
 		}
-		if n < 3 {
-			w.literal(int(all[i]))
-			note(i)
-			i++
-			continue
-		}
-		w.match(n, distance)
-		for range n {
-			note(i)
-			i++
-		}
-	}
-	w.literal(256)
-	w.bits(0, 3) // an empty stored block follows, of which the length and its complement stay unsent
-	w.flush()
+	})
 	if c.takeover {
 		c.history = bytes.Clone(all[max(0, len(all)-c.window):])
 	}
+	return packed
+}
+
+// fixedBlock makes a message's payload of one block of fixed codes, with the literals and matches that write writes.
+func fixedBlock(write func(*bitWriter)) []byte {
+	var w bitWriter
+	w.bits(0, 1) // not the final block
+	w.bits(1, 2) // fixed codes
+	write(&w)
+	w.literal(256)
+	w.bits(0, 3) // an empty stored block follows, of which the length and its complement stay unsent
+	w.flush()
 	return w.out
 }
 

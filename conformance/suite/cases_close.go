@@ -1,10 +1,10 @@
 // Cases of the closing handshake (RFC 6455, 5.5.1, 7.1 and 7.4).
 
-package main
+package suite
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -16,7 +16,7 @@ func closeCases(c *catalogue) {
 		c.script("RFC 6455, 5.5.1", "a message and a close frame in "+chopName(chop), script{
 			send: chops(chop, whole(opText, "good"), closeFrame(1000, "bye")), want: events(echo(opText, "good")), end: repliesWith(1000)})
 		for _, after := range []frame{whole(opText, "late"), whole(opBinary, "late"), whole(opPing, "late"), whole(opPong, "late"), closeFrame(1001, ""), {fin: true, opcode: 3}, part(opText, "late")} {
-			c.script("RFC 6455, 5.5.1", fmt.Sprintf("a %s after the close frame, FIN %v, in %s", orOpcode(after.opcode), after.fin, chopName(chop)), script{
+			c.script("RFC 6455, 5.5.1", fmt.Sprintf("a %s after the close frame, FIN %v, in %s", opcodeName(after.opcode), after.fin, chopName(chop)), script{
 				send: chops(chop, closeFrame(1000, ""), after), end: repliesWith(1000)})
 		}
 	}
@@ -26,7 +26,7 @@ func closeCases(c *catalogue) {
 	c.script("RFC 6455, 5.5.1", "a message of 256 KiB and a close frame in one write", script{
 		send: once(whole(opBinary, noise(256<<10)), closeFrame(1000, "")), want: events(echo(opBinary, noise(256<<10))), end: repliesWith(1000)})
 	c.script("RFC 6455, 5.5.1", "a hundred messages and a close frame in one write", script{
-		send: once(append(repeatFrame(whole(opText, "m"), 100), closeFrame(1000, ""))...), want: repeatEvent(echo(opText, "m"), 100), end: repliesWith(1000)})
+		send: once(append(repeated(whole(opText, "m"), 100), closeFrame(1000, ""))...), want: repeated(echo(opText, "m"), 100), end: repliesWith(1000)})
 	c.script("RFC 6455, 5.5.1", "a megabyte after the close frame", script{
 		send: once(closeFrame(1000, ""), whole(opBinary, noise(1<<20))), end: repliesWith(1000)})
 
@@ -46,7 +46,7 @@ func closeCases(c *catalogue) {
 		frame frame
 		code  int
 	}{
-		{"a reserved opcode", frame{fin: true, opcode: 0xb}, 1002},
+		{"a reserved opcode", whole(0xb, ""), 1002},
 		{"a stray continuation", whole(opContinuation, "x"), 1002},
 		{"bad text", whole(opText, "\xff"), 1007},
 	} {
@@ -77,7 +77,7 @@ func closeCases(c *catalogue) {
 		{"0 to 999", 1, 999}, {"1000 to 1015", 1000, 1015}, {"1016 to 1999", 1016, 1999}, {"2000 to 2999", 2000, 2999},
 		{"3000 to 3999", 3000, 3999}, {"4000 to 4999", 4000, 4999}, {"5000", 5000, 5000},
 	} {
-		c.add(testCase{section: "RFC 6455, 7.4", name: "every code from " + class.name + ", a connection each", judges: server,
+		c.add(Case{Section: "RFC 6455, 7.4", Name: "every code from " + class.name + ", a connection each", role: Server,
 			many: func(dial func() (*session, error)) error { return everyCode(dial, class.from, class.to) }})
 	}
 
@@ -112,23 +112,16 @@ func closeCases(c *catalogue) {
 	c.script("RFC 6455, 5.2", "a close frame with its length in 16 bits", script{send: once(closeFrame(1000, "").inForm(length16)), end: failsWith(1002)})
 	c.script("RFC 6455, 5.2", "a close frame with its length in 64 bits", script{send: once(closeFrame(1000, "").inForm(length64)), end: failsWith(1002)})
 
-	c.add(testCase{section: "RFC 6455, 7.1.4", name: "the suite's direction ends with its close frame", run: func(s *session) error {
+	c.add(Case{Section: "RFC 6455, 7.1.4", Name: "the suite's direction ends with its close frame", run: func(s *session) error {
 		s.sendFrames(whole(opText, "good"), closeFrame(1000, ""))
 		s.halfClose()
 		return s.replied(events(echo(opText, "good")), 1000)
 	}})
-	c.add(testCase{section: "RFC 6455, 7.1.4", name: "the suite's direction ends with a violation", run: func(s *session) error {
-		s.sendFrames(whole(opText, "good"), frame{fin: true, opcode: 5})
+	c.add(Case{Section: "RFC 6455, 7.1.4", Name: "the suite's direction ends with a violation", run: func(s *session) error {
+		s.sendFrames(whole(opText, "good"), whole(5, ""))
 		s.halfClose()
 		return s.failed(events(echo(opText, "good")), 1002)
 	}})
-}
-
-func orOpcode(opcode byte) string {
-	if name := typeName(opcode); name != "" {
-		return name
-	}
-	return fmt.Sprintf("frame with the opcode %#x", opcode)
 }
 
 // everyCode closes a connection with each code in turn.
@@ -147,6 +140,9 @@ func everyCode(dial func() (*session, error), from, to int) error {
 			}
 			return s.failed(nil, 1002)
 		}()
+		if errors.Is(err, errUnreachable) && len(wrong) == 0 {
+			return err
+		}
 		if err != nil {
 			wrong = append(wrong, fmt.Sprintf("%d (%v)", code, err))
 			if len(wrong) == 3 { // a peer that waits for ever would make the rest take hours
@@ -156,7 +152,7 @@ func everyCode(dial func() (*session, error), from, to int) error {
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("codes treated wrongly: %s", strings.Join(slices.Compact(wrong), ", "))
+		return fmt.Errorf("codes treated wrongly: %s", strings.Join(wrong, ", "))
 	}
 	return nil
 }

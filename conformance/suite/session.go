@@ -1,51 +1,39 @@
 // One connection to a peer under test: writing in pieces without ever blocking the suite, and reading strictly.
 
-package main
+package suite
 
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode/utf8"
 )
-
-// A role is the role of the peer that is judged; the suite plays the other one.
-type role int
-
-const (
-	either role = iota // in a table: both roles are judged
-	server
-	client
-)
-
-func (r role) String() string {
-	return [...]string{"either", "server", "client"}[r]
-}
 
 // errNotApplicable is wrapped by the error of a case that cannot be judged with this peer, which is no failure.
 var errNotApplicable = errors.New("not applicable")
 
 // A session is one connection, after its handshake or ahead of it.
 type session struct {
-	judges  role // the peer's role
+	peer    Role // the peer's role
 	conn    net.Conn
 	in      *bufio.Reader
 	timeout time.Duration // how long the peer may be silent while something is expected of it
 	rng     *rand.Rand    // masking keys and message contents: the same in every run of a case
 
-	target, host string   // of the server, where one is judged
-	request      *request // the suite's own, where it judges a server; the peer's, where it judges a client
-	answer       *answer  // the peer's, where it judges a server
+	target, host string    // of the server, where one is judged
+	request      *request  // the suite's own, where it judges a server; the peer's, where it judges a client
+	response     *response // the peer's, where it judges a server
 
 	agreed *agreement // permessage-deflate, nil where not in use
 	note   string     // something that the RFC allows but does not recommend
@@ -53,11 +41,16 @@ type session struct {
 	partial event // the message whose fragments are coming in
 	inside  bool  // whether one is
 
-	out       chan chopped
-	outDone   chan struct{}
-	written   atomic.Int64 // bytes written so far
-	closeOnce sync.Once
+	out      chan chopped  // closed by shut
+	outDone  chan struct{} // closed by writeLoop
+	written  atomic.Int64  // bytes written so far
+	cut      func() bool   // keeps the context's end from closing conn
+	shutOnce sync.Once
 }
+
+// maxQueued is how many pieces a session can send to a peer that reads none. The most that a case sends without waiting
+// for the peer are the 1,025 of endlessResponse, of which one is being written.
+const maxQueued = 1024
 
 // Chopped bytes are written in pieces of size bytes. Without bytes they stand for the end of the suite's direction.
 type chopped struct {
@@ -65,20 +58,25 @@ type chopped struct {
 	size  int
 }
 
-func newSession(conn net.Conn, judges role, timeout time.Duration, seed uint64) *session {
+// newSession returns a session that is cut when ctx is done. Whoever has it calls shut.
+func newSession(ctx context.Context, conn net.Conn, peer Role, timeout time.Duration) *session {
 	s := &session{
-		judges: judges, conn: conn, timeout: timeout,
-		out:     make(chan chopped, 1024),
+		peer: peer, conn: conn, timeout: timeout,
+		out:     make(chan chopped, maxQueued),
 		outDone: make(chan struct{}),
 	}
 	s.in = bufio.NewReaderSize(patientReader{s}, 64<<10)
-	s.seed(seed)
+	s.cut = context.AfterFunc(ctx, func() { conn.Close() })
 	go s.writeLoop()
 	return s
 }
 
-// seed makes the session's random choices those of a case.
-func (s *session) seed(n uint64) { s.rng = rand.New(rand.NewPCG(n, 6455)) }
+// seed makes the session's random choices those of a case, the same in every run.
+func (s *session) seed(c Case) {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%s", c.Topic, c.Name)
+	s.rng = rand.New(rand.NewPCG(h.Sum64(), 6455))
+}
 
 // writeLoop writes what send was given, so that a peer that answers before it has read all cannot lock up the judge.
 func (s *session) writeLoop() {
@@ -86,8 +84,8 @@ func (s *session) writeLoop() {
 	broken := false
 	for c := range s.out {
 		if c.bytes == nil {
-			if tcp, ok := s.conn.(*net.TCPConn); ok {
-				tcp.CloseWrite()
+			if half, ok := s.conn.(interface{ CloseWrite() error }); ok { // TCP and TLS
+				half.CloseWrite()
 			}
 			continue
 		}
@@ -104,7 +102,8 @@ func (s *session) writeLoop() {
 
 // shut ends the connection and waits for the session's goroutine.
 func (s *session) shut() {
-	s.closeOnce.Do(func() {
+	s.shutOnce.Do(func() {
+		s.cut()
 		s.conn.Close()
 		close(s.out)
 		<-s.outDone
@@ -145,7 +144,7 @@ func (s *session) encode(frames ...frame) []byte {
 	for _, f := range frames {
 		var key [4]byte
 		binary.BigEndian.PutUint32(key[:], s.rng.Uint32())
-		b = f.appendTo(b, s.judges == server, key)
+		b = f.appendTo(b, s.peer == Server, key)
 	}
 	return b
 }
@@ -162,14 +161,21 @@ type event struct {
 }
 
 func (e event) String() string {
-	name := map[byte]string{opText: "text", opBinary: "binary", opPong: "pong", opClose: "close"}[e.opcode]
 	if e.opcode == opClose {
-		if len(e.payload) < 2 {
-			return "close without a code"
+		if code := e.code(); code != noCode {
+			return fmt.Sprintf("close %d %q", code, e.payload[2:])
 		}
-		return fmt.Sprintf("close %d %q", binary.BigEndian.Uint16(e.payload), e.payload[2:])
+		return "close without a code"
 	}
-	return fmt.Sprintf("%s of %d bytes %s", name, len(e.payload), excerpt(e.payload))
+	return fmt.Sprintf("%s of %d bytes %s", opcodeName(e.opcode), len(e.payload), excerpt(e.payload))
+}
+
+// code is the status code of a close frame, or noCode.
+func (e event) code() int {
+	if len(e.payload) < 2 {
+		return noCode
+	}
+	return int(binary.BigEndian.Uint16(e.payload))
 }
 
 func excerpt(b []byte) string {
@@ -183,7 +189,7 @@ func excerpt(b []byte) string {
 // good right. At the end of the stream the error is io.EOF.
 func (s *session) next() (event, error) {
 	for {
-		f, err := readFrame(s.in, s.judges == client)
+		f, err := readFrame(s.in, s.peer == Client)
 		if err != nil {
 			return event{}, err
 		}
@@ -275,16 +281,19 @@ func sendable(code int) bool {
 	return false
 }
 
-// ended says whether err is the end of the TCP connection, by FIN or RST.
+// ended says whether err is the end of the TCP connection, by FIN or RST, which each system calls by another name.
 func ended(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return op.Op == "read" && !op.Timeout() && !errors.Is(err, net.ErrClosed)
+	}
+	return errors.Is(err, io.EOF)
 }
 
 // noCode stands for a close frame without a payload.
 const noCode = 0
 
 func closeFrame(code int, reason string) frame {
-	f := frame{fin: true, opcode: opClose}
+	f := whole(opClose, "")
 	if code != noCode {
 		f.payload = append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)
 	}
@@ -374,7 +383,7 @@ func same(want, got event) error {
 // end waits for the TCP end and takes anything ahead of it for a failure. Where a client is judged, the suite ends its
 // direction first, as a server does (RFC 6455, 7.1.1).
 func (s *session) end() error {
-	if s.judges == client {
+	if s.peer == Client {
 		s.halfClose()
 	}
 	return s.endOfStream("after the close frame")
@@ -393,10 +402,18 @@ func (s *session) endOfStream(when string) error {
 	return err
 }
 
+// answered expects what is wanted, and finishes.
+func (s *session) answered(want ...event) error {
+	if _, err := s.await(want, false); err != nil {
+		return err
+	}
+	return s.finish()
+}
+
 // finish closes the connection from the suite's side and expects the same code back, the TCP end and nothing else.
-func (s *session) finish(code int, reason string) error {
-	s.sendFrames(closeFrame(code, reason))
-	return s.replied(nil, code)
+func (s *session) finish() error {
+	s.sendFrames(closeFrame(1000, ""))
+	return s.replied(nil, 1000)
 }
 
 // replied expects what is wanted, the answer to a close frame that the suite has sent, the TCP end, and nothing else.
@@ -405,10 +422,7 @@ func (s *session) replied(want []event, code int) error {
 	if err != nil {
 		return err
 	}
-	got := noCode
-	if len(e.payload) > 0 {
-		got = int(binary.BigEndian.Uint16(e.payload))
-	}
+	got := e.code()
 	if got != code {
 		if code != noCode || got != 1000 {
 			return fmt.Errorf("%v came in answer to close %s", e, codeName(code))
@@ -432,10 +446,7 @@ func (s *session) failed(want []event, codes ...int) error {
 	if err != nil {
 		return err
 	}
-	got := noCode
-	if len(e.payload) > 0 {
-		got = int(binary.BigEndian.Uint16(e.payload))
-	}
+	got := e.code()
 	for _, c := range codes {
 		if c == got {
 			s.sendFrames(closeFrame(got, ""))

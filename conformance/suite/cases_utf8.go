@@ -1,7 +1,7 @@
 // Cases of text as UTF-8 (RFC 6455, 5.6 and 8.1; RFC 3629): each class of ill-formed sequence, each boundary of
 // well-formed ones.
 
-package main
+package suite
 
 import (
 	"fmt"

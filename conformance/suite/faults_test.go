@@ -1,15 +1,13 @@
 // Tests of the suite itself: a peer that is wrong in one way fails the case that is there to find it, and a sound one passes.
 
-package main
+package suite
 
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,14 +61,14 @@ func (m miniServer) serve(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	f := soundAnswer(r)
+	f := soundResponse(r)
 	if m.accept != nil {
 		f = f.replace("Sec-WebSocket-Accept", m.accept(f.get("Sec-WebSocket-Accept")[0]))
 	}
 	if name, value, ok := strings.Cut(m.extra, ": "); ok {
 		f = f.with(name, value)
 	}
-	conn.Write(headBytes(switching, f))
+	conn.Write(headBytes(switchingProtocols, f))
 	raw := func(frames ...frame) {
 		var b []byte
 		for _, f := range frames {
@@ -143,20 +141,18 @@ func (m miniServer) serve(conn net.Conn) {
 	}
 }
 
-var table = sync.OnceValue(func() []testCase { return allCases(10, 1<<20) })
+var table = sync.OnceValue(func() []Case { return Cases(Load{Messages: 10, Bytes: 1 << 20}) })
 
 // judge runs the cases with one of the names against a server.
-func judge(t *testing.T, m miniServer, names ...string) []result {
-	var chosen []testCase
-	for _, c := range forRole(table(), server) {
-		for _, n := range names {
-			if c.name == n {
-				chosen = append(chosen, c)
-			}
+func judge(t *testing.T, m miniServer, names ...string) []Result {
+	var chosen []Case
+	for _, c := range Select(table(), Server, nil) {
+		if slices.Contains(names, c.Name) {
+			chosen = append(chosen, c)
 		}
 	}
 	require.Len(t, chosen, len(names), "each name is that of one case: %q", names)
-	results, err := judgeServer(t.Context(), "ws://"+m.start(t)+"/", chosen, options{parallel: 4, timeout: 300 * time.Millisecond})
+	results, err := JudgeServer(t.Context(), "ws://"+m.start(t)+"/", chosen, &Options{Parallel: 4, Timeout: 300 * time.Millisecond})
 	require.NoError(t, err)
 	return results
 }
@@ -219,7 +215,7 @@ func TestSuiteFindsFaults(t *testing.T) {
 		t.Run(row.fault, func(t *testing.T) {
 			t.Parallel()
 			r := judge(t, row.m, row.name)
-			require.Equal(t, failed, r[0].Verdict)
+			require.Equal(t, Failed, r[0].Verdict)
 			require.Contains(t, r[0].Detail, row.finds)
 		})
 	}
@@ -230,13 +226,13 @@ func TestSuitePassesASoundServer(t *testing.T) {
 		"a close frame with 1000 in one write", "a close frame without a code in one write", "the opcode 0x3", "the byte ff", "a plain request",
 		"the opcode 0x3 between good messages in one write", "every code from 1000 to 1015, a connection each",
 		"pings between compressed fragments", "a reason of 123 bytes in chops of 1") {
-		want := passed
+		want := Passed
 		if r.Topic == "compression" {
-			want = notApplicable // this server does not compress, which must not count as passed
+			want = NotApplicable // this server does not compress, which must not count as passed
 		}
 		require.Equal(t, want, r.Verdict, "%s: %s", r.Name, r.Detail)
 	}
-	// The newest pong alone is allowed, and said.
+	// The newest pong alone is allowed, and noted.
 	var last frame
 	n := 0
 	r := judge(t, miniServer{send: func(f frame, w func(...frame)) {
@@ -248,7 +244,7 @@ func TestSuitePassesASoundServer(t *testing.T) {
 		w(f)
 	}}, "ten pings in one write")
 	_ = last
-	require.Equal(t, passed, r[0].Verdict, r[0].Detail)
+	require.Equal(t, Passed, r[0].Verdict, r[0].Detail)
 	require.Contains(t, r[0].Note, "5.5.3")
 }
 
@@ -273,19 +269,26 @@ func TestFramesRoundTrip(t *testing.T) {
 
 // The table must not shrink unnoticed, and no two of its rows are alike.
 func TestTable(t *testing.T) {
-	cases := table()
-	require.GreaterOrEqual(t, len(forRole(cases, server)), 1900)
-	require.GreaterOrEqual(t, len(forRole(cases, client)), 1800)
-	for _, r := range []role{server, client} {
-		seen := make(map[string]bool)
-		for _, c := range forRole(cases, r) {
-			require.False(t, seen[c.topic+c.name], "two cases %s: %s", c.topic, c.name)
-			seen[c.topic+c.name] = true
-			require.Contains(t, topics, c.topic)
-			require.Regexp(t, `^RFC \d+, \d`, c.section)
-			require.True(t, (c.run == nil) != (c.many == nil))
+	require.GreaterOrEqual(t, len(Select(table(), Server, nil)), 2000)
+	require.GreaterOrEqual(t, len(Select(table(), Client, nil)), 1900)
+	for _, role := range []Role{Server, Client} {
+		names := make(map[string]bool)
+		for _, c := range Select(table(), role, nil) {
+			require.False(t, names[c.Topic+c.Name], "two cases %s: %s", c.Topic, c.Name)
+			names[c.Topic+c.Name] = true
 		}
 	}
+	ids := make(map[string]bool)
+	for _, c := range table() {
+		require.False(t, ids[c.ID], "two cases %s", c.ID)
+		ids[c.ID] = true
+		require.Contains(t, Topics(), c.Topic)
+		require.Regexp(t, `^RFC \d+, \d`, c.Section)
+		require.True(t, (c.run == nil) != (c.many == nil))
+	}
+}
+
+func TestSequencesOfUTF8(t *testing.T) {
 	for _, bad := range illFormed {
 		require.False(t, utf8.ValidString(bad.bytes), bad.name)
 		if bad.bad > 1 { // one byte less is still the beginning of something sound
@@ -302,43 +305,5 @@ func TestTable(t *testing.T) {
 	}
 	for _, good := range wellFormed {
 		require.True(t, utf8.ValidString(good.text), good.name)
-	}
-}
-
-func TestCommand(t *testing.T) {
-	call := func(args ...string) (status int, out, errs string) {
-		var stdout, stderr strings.Builder
-		status = run(args, &stdout, &stderr)
-		return status, stdout.String(), stderr.String()
-	}
-	sound := "ws://" + miniServer{}.start(t) + "/"
-	faulty := "ws://" + miniServer{linger: true}.start(t) + "/"
-	file := filepath.Join(t.TempDir(), "results.json")
-
-	status, out, _ := call("-url", sound, "-run", "^a close frame with 1000", "-v", "-json", file)
-	require.Zero(t, status, out)
-	require.Contains(t, out, "passed: close/1")
-	b, err := os.ReadFile(file)
-	require.NoError(t, err)
-	var results []result
-	require.NoError(t, json.Unmarshal(b, &results))
-	require.Len(t, results, 2)
-	require.Equal(t, passed, results[0].Verdict)
-
-	status, out, _ = call("-url", faulty, "-run", "^a close frame with 1000", "-timeout", "100ms")
-	require.Equal(t, 1, status)
-	require.Contains(t, out, "failed: close/1")
-
-	status, out, _ = call("-list", "-run", "^framing/")
-	require.Zero(t, status)
-	require.Contains(t, out, "RFC 6455, 5.2")
-
-	for _, bad := range [][]string{
-		{}, {"-nonsense"}, {"-url", sound, "-serve", ":0"}, {"-url", "http://localhost/"}, {"-url", "ws://127.0.0.1:1/"}, {"-url", "%"},
-		{"-url", sound, "-run", "("}, {"-url", sound, "-run", "no such case"}, {"-url", sound, "-parallel", "0"}, {"-serve", "nowhere:at:all"},
-	} {
-		status, _, errs := call(bad...)
-		require.Equal(t, 2, status, "%q", bad)
-		require.NotEmpty(t, errs, "%q", bad)
 	}
 }

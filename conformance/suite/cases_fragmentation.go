@@ -1,6 +1,6 @@
 // Cases of fragmentation (RFC 6455, 5.4): every order of frames up to three, judged by a model of the rules.
 
-package main
+package suite
 
 import (
 	"fmt"
@@ -71,7 +71,7 @@ func fragmentationCases(c *catalogue) {
 	orders(nil, nil, 3)
 
 	for _, opcode := range []byte{opText, opBinary} {
-		name := typeName(opcode)
+		name := opcodeName(opcode)
 		for _, empty := range [][]frame{
 			{part(opcode, ""), whole(opContinuation, "")},
 			{part(opcode, ""), part(opContinuation, ""), part(opContinuation, ""), whole(opContinuation, "")},

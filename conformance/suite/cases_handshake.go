@@ -1,6 +1,6 @@
 // Cases of the opening handshake (RFC 6455, 4), of a server and of a client.
 
-package main
+package suite
 
 import (
 	"fmt"
@@ -13,25 +13,21 @@ func handshakeCases(c *catalogue) {
 	clientHandshakes(c)
 }
 
-// The runner fills in target and host of the server under test.
-func (s *session) soundRequest() *request {
-	return soundRequest(s.target, s.host, s.newKey())
-}
-
 // hello proves that a connection works: one echo and a clean end.
 func hello(s *session) error {
-	return script{send: once(whole(opText, "hello")), want: events(echo(opText, "hello"))}.run(s)
+	s.sendFrames(whole(opText, "hello"))
+	return s.answered(echo(opText, "hello"))
 }
 
 func serverHandshakes(c *catalogue) {
 	taken := func(section, name string, change func(*request)) {
-		c.add(testCase{section: section, name: name, judges: server, bare: true, run: func(s *session) error {
+		c.add(Case{Section: section, Name: name, role: Server, ownHandshake: true, run: func(s *session) error {
 			r := s.soundRequest()
 			change(r)
 			if err := s.request101(r, 0, nil); err != nil {
 				return err
 			}
-			if got := s.answer.fields.get("Sec-WebSocket-Extensions"); len(got) > 0 {
+			if got := s.response.fields.get("Sec-WebSocket-Extensions"); len(got) > 0 {
 				return breach("RFC 6455, 9.1", "the server accepted the extensions %q", got)
 			}
 			return hello(s)
@@ -97,30 +93,30 @@ func serverHandshakes(c *catalogue) {
 		taken("RFC 6455, 9.1", fmt.Sprintf("the unknown extension %q is not accepted", v), set("Sec-WebSocket-Extensions", v))
 	}
 	for _, chop := range []int{1, 7, 100} {
-		c.add(testCase{section: "RFC 6455, 4.2.1", name: "a request in " + chopName(chop), judges: server, bare: true, run: func(s *session) error {
+		c.add(Case{Section: "RFC 6455, 4.2.1", Name: "a request in " + chopName(chop), role: Server, ownHandshake: true, run: func(s *session) error {
 			if err := s.request101(s.soundRequest(), chop, nil); err != nil {
 				return err
 			}
 			return hello(s)
 		}})
 	}
-	// A client must wait for the answer (RFC 6455, 4.1), so that a server may refuse one that does not. One that agrees has
+	// A client must wait for the response (RFC 6455, 4.1), so that a server may refuse one that does not. One that agrees has
 	// to take what came in the same packet for frames: it is no longer HTTP.
 	early := func(name string, run func(*session) error) {
-		c.add(testCase{section: "RFC 6455, 4.2.2", name: name, judges: server, bare: true, run: func(s *session) error {
+		c.add(Case{Section: "RFC 6455, 4.2.2", Name: name, role: Server, ownHandshake: true, run: func(s *session) error {
 			err := run(s)
-			if s.answer == nil || s.answer.status != 101 {
-				return fmt.Errorf("bytes ahead of the answer are refused: %w", errNotApplicable)
+			if s.response == nil || s.response.status != 101 {
+				return fmt.Errorf("bytes ahead of the response are refused: %w", errNotApplicable)
 			}
 			return err
 		}})
 	}
 	for _, n := range []int{1, 10, 1000} {
 		early(fmt.Sprintf("%d messages in the packet of the request", n), func(s *session) error {
-			if err := s.request101(s.soundRequest(), 0, s.encode(repeatFrame(whole(opText, "early"), n)...)); err != nil {
+			if err := s.request101(s.soundRequest(), 0, s.encode(repeated(whole(opText, "early"), n)...)); err != nil {
 				return err
 			}
-			return script{want: repeatEvent(echo(opText, "early"), n)}.run(s)
+			return s.answered(repeated(echo(opText, "early"), n)...)
 		})
 	}
 	early("half a message in the packet of the request", func(s *session) error {
@@ -129,11 +125,11 @@ func serverHandshakes(c *catalogue) {
 			return err
 		}
 		s.send(b[9:], 0)
-		return script{want: events(echo(opText, "early and late"))}.run(s)
+		return s.answered(echo(opText, "early and late"))
 	})
 
 	refused := func(section, name string, change func(*request), statuses ...int) {
-		c.add(testCase{section: section, name: "refused: " + name, judges: server, bare: true, run: func(s *session) error {
+		c.add(Case{Section: section, Name: "refused: " + name, role: Server, ownHandshake: true, run: func(s *session) error {
 			r := s.soundRequest()
 			change(r)
 			_, err := s.refused(r, statuses...)
@@ -178,8 +174,8 @@ func serverHandshakes(c *catalogue) {
 }
 
 // versionRefused wants a refusal that names the version understood (RFC 6455, 4.2.2 and 4.4).
-func versionRefused(name string, change func(*request)) testCase {
-	return testCase{topic: "handshake", section: "RFC 6455, 4.4", name: "refused: " + name, judges: server, bare: true, run: func(s *session) error {
+func versionRefused(name string, change func(*request)) Case {
+	return Case{Section: "RFC 6455, 4.4", Name: "refused: " + name, role: Server, ownHandshake: true, run: func(s *session) error {
 		r := s.soundRequest()
 		change(r)
 		a, err := s.refused(r, 400, 426)
@@ -194,22 +190,22 @@ func versionRefused(name string, change func(*request)) testCase {
 }
 
 func clientHandshakes(c *catalogue) {
-	c.add(testCase{section: "RFC 6455, 4.1", name: "the request", judges: client, bare: true, run: func(s *session) error {
+	c.add(Case{Section: "RFC 6455, 4.1", Name: "the request", role: Client, ownHandshake: true, run: func(s *session) error {
 		if err := checkRequest(s.request); err != nil {
 			return err
 		}
-		s.send(headBytes(switching, soundAnswer(s.request)), 0)
+		s.respond(soundResponse(s.request))
 		return hello(s)
 	}})
 	taken := func(section, name string, chop int, first string, change func(*session, fields) fields) {
-		c.add(testCase{section: section, name: name, judges: client, bare: true, run: func(s *session) error {
-			s.send(headBytes(first, change(s, soundAnswer(s.request))), chop)
+		c.add(Case{Section: section, Name: name, role: Client, ownHandshake: true, run: func(s *session) error {
+			s.send(headBytes(first, change(s, soundResponse(s.request))), chop)
 			return hello(s)
 		}})
 	}
 	refused := func(section, name, first string, change func(*session, fields) fields) {
-		c.add(testCase{section: section, name: "refused: " + name, judges: client, bare: true, run: func(s *session) error {
-			s.send(headBytes(first, change(s, soundAnswer(s.request))), 0)
+		c.add(Case{Section: section, Name: "refused: " + name, role: Client, ownHandshake: true, run: func(s *session) error {
+			s.send(headBytes(first, change(s, soundResponse(s.request))), 0)
 			return s.drained()
 		}})
 	}
@@ -224,57 +220,57 @@ func clientHandshakes(c *catalogue) {
 		return func(_ *session, f fields) fields { return f.without(name) }
 	}
 	for _, chop := range []int{0, 1, 7} {
-		taken("RFC 6455, 4.1", "a plain answer in "+chopName(chop), chop, switching, same)
+		taken("RFC 6455, 4.1", "a plain response in "+chopName(chop), chop, switchingProtocols, same)
 	}
 	taken("RFC 6455, 4.1", "another reason phrase", 0, "HTTP/1.1 101 Now For Something Different", same)
 	taken("RFC 9112, 4", "no reason phrase", 0, "HTTP/1.1 101 ", same)
-	taken("RFC 6455, 4.1", "header names in lower case", 0, switching, func(_ *session, f fields) fields {
+	taken("RFC 6455, 4.1", "header names in lower case", 0, switchingProtocols, func(_ *session, f fields) fields {
 		for i := range f {
 			f[i].name = strings.ToLower(f[i].name)
 		}
 		return f
 	})
 	for _, v := range []string{"WebSocket", "WEBSOCKET"} {
-		taken("RFC 6455, 4.1", fmt.Sprintf("Upgrade: %q", v), 0, switching, set("Upgrade", v))
+		taken("RFC 6455, 4.1", fmt.Sprintf("Upgrade: %q", v), 0, switchingProtocols, set("Upgrade", v))
 	}
 	for _, v := range []string{"upgrade", "UPGRADE", "keep-alive, Upgrade", "Upgrade ,\tfoo"} {
-		taken("RFC 6455, 4.1", fmt.Sprintf("Connection: %q", v), 0, switching, set("Connection", v))
+		taken("RFC 6455, 4.1", fmt.Sprintf("Connection: %q", v), 0, switchingProtocols, set("Connection", v))
 	}
-	taken("RFC 6455, 4.1", "a header that nobody knows", 0, switching, add("X-Nobody-Knows", "this"))
-	taken("RFC 6455, 4.1", "a cookie, a date and a server's name", 0, switching, func(_ *session, f fields) fields {
+	taken("RFC 6455, 4.1", "a header that nobody knows", 0, switchingProtocols, add("X-Nobody-Knows", "this"))
+	taken("RFC 6455, 4.1", "a cookie, a date and a server's name", 0, switchingProtocols, func(_ *session, f fields) fields {
 		return f.with("Set-Cookie", "a=b; Path=/").with("Date", "Thu, 01 Jan 2026 00:00:00 GMT").with("Server", "suite")
 	})
-	taken("RFC 6455, 4.1", "spaces around the accepted key", 0, switching, func(_ *session, f fields) fields {
+	taken("RFC 6455, 4.1", "spaces around the accepted key", 0, switchingProtocols, func(_ *session, f fields) fields {
 		return f.replace("Sec-WebSocket-Accept", "  "+f.get("Sec-WebSocket-Accept")[0]+" ")
 	})
 	for _, first := range []string{"HTTP/1.1 100 Continue", "HTTP/1.1 103 Early Hints"} {
-		c.add(testCase{section: "RFC 9110, 15.2", name: "ahead of the answer, " + first, judges: client, bare: true, run: func(s *session) error {
-			s.send(append(headBytes(first, nil), headBytes(switching, soundAnswer(s.request))...), 0)
+		c.add(Case{Section: "RFC 9110, 15.2", Name: "ahead of the response, " + first, role: Client, ownHandshake: true, run: func(s *session) error {
+			s.send(append(headBytes(first, nil), headBytes(switchingProtocols, soundResponse(s.request))...), 0)
 			return hello(s)
 		}})
 	}
 	for _, n := range []int{1, 10, 1000} {
-		c.add(testCase{section: "RFC 6455, 4.1", name: fmt.Sprintf("%d messages in the packet of the answer", n), judges: client, bare: true, run: func(s *session) error {
-			b := headBytes(switching, soundAnswer(s.request))
-			s.send(append(b, s.encode(repeatFrame(whole(opText, "early"), n)...)...), 0)
-			return script{want: repeatEvent(echo(opText, "early"), n)}.run(s)
+		c.add(Case{Section: "RFC 6455, 4.1", Name: fmt.Sprintf("%d messages in the packet of the response", n), role: Client, ownHandshake: true, run: func(s *session) error {
+			b := headBytes(switchingProtocols, soundResponse(s.request))
+			s.send(append(b, s.encode(repeated(whole(opText, "early"), n)...)...), 0)
+			return s.answered(repeated(echo(opText, "early"), n)...)
 		}})
 	}
-	c.add(testCase{section: "RFC 6455, 4.1", name: "half a message in the packet of the answer", judges: client, bare: true, run: func(s *session) error {
-		b := headBytes(switching, soundAnswer(s.request))
+	c.add(Case{Section: "RFC 6455, 4.1", Name: "half a message in the packet of the response", role: Client, ownHandshake: true, run: func(s *session) error {
+		b := headBytes(switchingProtocols, soundResponse(s.request))
 		m := s.encode(whole(opText, "early and late"))
 		s.send(append(b, m[:5]...), 0)
 		s.send(m[5:], 0)
-		return script{want: events(echo(opText, "early and late"))}.run(s)
+		return s.answered(echo(opText, "early and late"))
 	}})
-	c.add(testCase{section: "RFC 6455, 4.1", name: "a close frame in the packet of the answer", judges: client, bare: true, run: func(s *session) error {
-		b := headBytes(switching, soundAnswer(s.request))
+	c.add(Case{Section: "RFC 6455, 4.1", Name: "a close frame in the packet of the response", role: Client, ownHandshake: true, run: func(s *session) error {
+		b := headBytes(switchingProtocols, soundResponse(s.request))
 		s.send(append(b, s.encode(closeFrame(1001, "going"))...), 0)
 		return s.replied(nil, 1001)
 	}})
 
 	for _, first := range []string{"HTTP/1.1 200 OK", "HTTP/1.1 204 No Content", "HTTP/1.1 400 Bad Request", "HTTP/1.1 403 Forbidden", "HTTP/1.1 404 Not Found", "HTTP/1.1 426 Upgrade Required", "HTTP/1.1 500 Internal Server Error", "HTTP/1.1 503 Service Unavailable"} {
-		refused("RFC 6455, 4.1", "the answer "+first, first, func(_ *session, f fields) fields {
+		refused("RFC 6455, 4.1", "the response "+first, first, func(_ *session, f fields) fields {
 			f = f.replace("Connection", "close") // or the client's HTTP keeps it for its next request
 			if strings.Contains(first, "204") {
 				return f
@@ -285,41 +281,41 @@ func clientHandshakes(c *catalogue) {
 	for _, first := range []string{"HTTP/1.1 1010 Much", "HTTP/1.1 x01 Odd", "101 Switching Protocols", "HTTP/9 101 Switching Protocols", "ICY 101 Switching Protocols", ""} {
 		refused("RFC 9112, 4", fmt.Sprintf("the status line %q", first), first, same)
 	}
-	refused("RFC 6455, 4.1", "no Upgrade", switching, drop("Upgrade"))
-	refused("RFC 6455, 4.1", "no Connection", switching, drop("Connection"))
-	refused("RFC 6455, 4.1", "no accepted key", switching, drop("Sec-WebSocket-Accept"))
+	refused("RFC 6455, 4.1", "no Upgrade", switchingProtocols, drop("Upgrade"))
+	refused("RFC 6455, 4.1", "no Connection", switchingProtocols, drop("Connection"))
+	refused("RFC 6455, 4.1", "no accepted key", switchingProtocols, drop("Sec-WebSocket-Accept"))
 	for _, v := range []string{"", "foo", "websocketx", "h2c"} {
-		refused("RFC 6455, 4.1", fmt.Sprintf("Upgrade: %q", v), switching, set("Upgrade", v))
+		refused("RFC 6455, 4.1", fmt.Sprintf("Upgrade: %q", v), switchingProtocols, set("Upgrade", v))
 	}
 	for _, v := range []string{"", "close", "keep-alive", "Upgraded"} {
-		refused("RFC 6455, 4.1", fmt.Sprintf("Connection: %q", v), switching, set("Connection", v))
+		refused("RFC 6455, 4.1", fmt.Sprintf("Connection: %q", v), switchingProtocols, set("Connection", v))
 	}
-	refused("RFC 6455, 4.1", "the accepted key of another request", switching, set("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
-	refused("RFC 6455, 4.1", "an empty accepted key", switching, set("Sec-WebSocket-Accept", ""))
-	refused("RFC 6455, 4.1", "the request's own key as the accepted one", switching, func(s *session, f fields) fields {
+	refused("RFC 6455, 4.1", "the accepted key of another request", switchingProtocols, set("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
+	refused("RFC 6455, 4.1", "an empty accepted key", switchingProtocols, set("Sec-WebSocket-Accept", ""))
+	refused("RFC 6455, 4.1", "the request's own key as the accepted one", switchingProtocols, func(s *session, f fields) fields {
 		return f.replace("Sec-WebSocket-Accept", s.request.fields.get("Sec-WebSocket-Key")[0])
 	})
-	refused("RFC 6455, 4.1", "the accepted key in lower case", switching, func(_ *session, f fields) fields {
+	refused("RFC 6455, 4.1", "the accepted key in lower case", switchingProtocols, func(_ *session, f fields) fields {
 		return f.replace("Sec-WebSocket-Accept", strings.ToLower(f.get("Sec-WebSocket-Accept")[0]))
 	})
-	refused("RFC 6455, 11.3.3", "the accepted key, and that of another request", switching, add("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
-	refused("RFC 6455, 4.1", "a subprotocol that was not offered", switching, add("Sec-WebSocket-Protocol", "nobody-offered-this"))
+	refused("RFC 6455, 11.3.3", "the accepted key, and that of another request", switchingProtocols, add("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
+	refused("RFC 6455, 4.1", "a subprotocol that was not offered", switchingProtocols, add("Sec-WebSocket-Protocol", "nobody-offered-this"))
 	for _, v := range []string{"foo", "x-unknown; a=b", "permessage-foo", "permessage-bzip2"} {
-		refused("RFC 6455, 4.1", fmt.Sprintf("the extension %q, which was not offered", v), switching, add("Sec-WebSocket-Extensions", v))
+		refused("RFC 6455, 4.1", fmt.Sprintf("the extension %q, which was not offered", v), switchingProtocols, add("Sec-WebSocket-Extensions", v))
 	}
-	c.add(testCase{section: "RFC 6455, 4.1", name: "refused: the connection ends in the middle of the answer", judges: client, bare: true, run: func(s *session) error {
-		b := headBytes(switching, soundAnswer(s.request))
+	c.add(Case{Section: "RFC 6455, 4.1", Name: "refused: the connection ends in the middle of the response", role: Client, ownHandshake: true, run: func(s *session) error {
+		b := headBytes(switchingProtocols, soundResponse(s.request))
 		s.send(b[:len(b)-3], 0)
 		s.halfClose()
 		return s.drained()
 	}})
-	c.add(testCase{section: "RFC 6455, 10.7", name: "refused: an answer whose header never ends", judges: client, bare: true, run: endlessAnswer})
+	c.add(Case{Section: "RFC 6455, 10.7", Name: "refused: a response whose header never ends", role: Client, ownHandshake: true, run: endlessResponse})
 }
 
-// endlessAnswer feeds a client 64 MiB of header lines, amid which it must have ended the connection.
-func endlessAnswer(s *session) error {
+// endlessResponse feeds a client 64 MiB of header lines, amid which it must have ended the connection.
+func endlessResponse(s *session) error {
 	lines := strings.Repeat("X-Endless: "+strings.Repeat("x", 4000)+"\r\n", 16)
-	s.send([]byte(switching+"\r\n"), 0)
+	s.send([]byte(switchingProtocols+"\r\n"), 0)
 	for sent := 0; sent < 64<<20; sent += len(lines) {
 		s.send([]byte(lines), 0)
 	}

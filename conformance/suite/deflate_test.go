@@ -1,6 +1,6 @@
 // Tests of the suite's own DEFLATE against compress/flate, and of its hold on windows.
 
-package main
+package suite
 
 import (
 	"bytes"
@@ -85,26 +85,14 @@ func TestInflaterHoldsTheWindow(t *testing.T) {
 			_, err := in.message(good.message([]byte(text)))
 			require.NoError(t, err)
 		}
-		var w bitWriter
-		w.bits(0, 1)
-		w.bits(1, 2)
-		w.match(3, 1<<bits)
-		w.literal(256)
-		w.bits(0, 3)
-		w.flush()
-		got, err := in.message(w.out)
+		got, err := in.message(fixedBlock(func(w *bitWriter) { w.match(3, 1<<bits) }))
 		require.NoError(t, err)
 		require.Equal(t, text[:3], string(got))
 
-		w = bitWriter{}
-		w.bits(0, 1)
-		w.bits(1, 2)
-		w.literal('x')
-		w.match(3, 1<<bits+1)
-		w.literal(256)
-		w.bits(0, 3)
-		w.flush()
-		_, err = in.message(w.out)
+		_, err = in.message(fixedBlock(func(w *bitWriter) {
+			w.literal('x')
+			w.match(3, 1<<bits+1)
+		}))
 		require.ErrorContains(t, err, "where a window of")
 	}
 	in := newInflater(15, false)

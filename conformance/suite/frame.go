@@ -1,6 +1,6 @@
 // The suite's own frame encoder and decoder: it can write what no sound endpoint writes, and trusts nothing it reads.
 
-package main
+package suite
 
 import (
 	"bytes"
@@ -19,6 +19,24 @@ const (
 	opPing         = 0x9
 	opPong         = 0xA
 )
+
+func opcodeName(opcode byte) string {
+	switch opcode {
+	case opContinuation:
+		return "continuation"
+	case opText:
+		return "text"
+	case opBinary:
+		return "binary"
+	case opClose:
+		return "close"
+	case opPing:
+		return "ping"
+	case opPong:
+		return "pong"
+	}
+	return fmt.Sprintf("frame with the opcode %#x", opcode)
+}
 
 // Reserved bits as they stand in a frame's first byte, shifted down to three bits (RFC 6455, 5.2).
 const (
@@ -124,7 +142,7 @@ func (f frame) appendTo(dst []byte, fromClient bool, key [4]byte) []byte {
 
 // applyKey masks or unmasks a payload in place (RFC 6455, 5.3), a few thousand bytes at a time.
 func applyKey(payload []byte, key [4]byte) {
-	pattern := bytes.Repeat(key[:], 1024)
+	pattern := bytes.Repeat(key[:], min(1024, len(payload)/4+1))
 	for len(payload) > 0 {
 		n := subtle.XORBytes(payload, payload, pattern)
 		payload = payload[n:]

@@ -2,6 +2,6 @@
 
 // Says that the race detector is off.
 
-package main
+package suite_test
 
 const underRace = false

@@ -1,9 +1,10 @@
 // The opening handshake of both roles, written and read as text, and what it agrees on (RFC 6455, 4; RFC 7692, 5 and 7.1).
 
-package main
+package suite
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
@@ -75,13 +76,13 @@ type request struct {
 	fields                  fields
 }
 
-// A soundRequest is one that every server must take.
-func soundRequest(target, host, key string) *request {
-	return &request{"GET", target, "HTTP/1.1", fields{
-		{"Host", host},
+// soundRequest returns one that every server must take.
+func (s *session) soundRequest() *request {
+	return &request{"GET", s.target, "HTTP/1.1", fields{
+		{"Host", s.host},
 		{"Upgrade", "websocket"},
 		{"Connection", "Upgrade"},
-		{"Sec-WebSocket-Key", key},
+		{"Sec-WebSocket-Key", s.newKey()},
 		{"Sec-WebSocket-Version", "13"},
 	}}
 }
@@ -100,8 +101,8 @@ func headBytes(first string, f fields) []byte {
 	return []byte(b.String())
 }
 
-// An answer is an opening handshake's answer.
-type answer struct {
+// A response is what a server answers to an opening handshake.
+type response struct {
 	status int
 	fields fields
 }
@@ -130,7 +131,7 @@ func readHead(in *bufio.Reader) (string, fields, error) {
 	}
 }
 
-func readAnswer(in *bufio.Reader) (*answer, error) {
+func readResponse(in *bufio.Reader) (*response, error) {
 	first, f, err := readHead(in)
 	if err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func readAnswer(in *bufio.Reader) (*answer, error) {
 	if err != nil || len(code) != 3 || !strings.HasPrefix(version, "HTTP/1.") {
 		return nil, fmt.Errorf("the status line %q is none of HTTP/1", first)
 	}
-	return &answer{status, f}, nil
+	return &response{status, f}, nil
 }
 
 func readRequest(in *bufio.Reader) (*request, error) {
@@ -169,24 +170,24 @@ func (s *session) newKey() string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// checkAnswer judges the answer of a server that agrees (RFC 6455, 4.2.2).
-func checkAnswer(r *request, a *answer) error {
+// checkResponse judges the response of a server that agrees (RFC 6455, 4.2.2).
+func checkResponse(r *request, a *response) error {
 	if a.status != 101 {
 		return fmt.Errorf("the handshake was answered by %d, expected 101", a.status)
 	}
 	if u := a.fields.get("Upgrade"); len(u) != 1 || !strings.EqualFold(u[0], "websocket") {
-		return breach("RFC 6455, 4.2.2", "the answer's Upgrade is %q, expected one websocket", u)
+		return breach("RFC 6455, 4.2.2", "the response's Upgrade is %q, expected one websocket", u)
 	}
 	if !a.fields.hasToken("Connection", "Upgrade") {
-		return breach("RFC 6455, 4.2.2", "the answer's Connection %q lacks Upgrade", a.fields.get("Connection"))
+		return breach("RFC 6455, 4.2.2", "the response's Connection %q lacks Upgrade", a.fields.get("Connection"))
 	}
 	key := strings.Trim(r.fields.get("Sec-WebSocket-Key")[0], " \t")
 	if got := a.fields.get("Sec-WebSocket-Accept"); len(got) != 1 || got[0] != acceptFor(key) {
-		return breach("RFC 6455, 4.2.2", "the answer's Sec-WebSocket-Accept is %q, expected %q", got, acceptFor(key))
+		return breach("RFC 6455, 4.2.2", "the response's Sec-WebSocket-Accept is %q, expected %q", got, acceptFor(key))
 	}
 	chosen := a.fields.get("Sec-WebSocket-Protocol")
 	if len(chosen) > 1 {
-		return breach("RFC 6455, 11.3.4", "the answer has %d Sec-WebSocket-Protocol lines", len(chosen))
+		return breach("RFC 6455, 11.3.4", "the response has %d Sec-WebSocket-Protocol lines", len(chosen))
 	}
 	if len(chosen) == 1 {
 		found := false
@@ -194,7 +195,7 @@ func checkAnswer(r *request, a *answer) error {
 			found = found || t == chosen[0] // case matters: RFC 6455, 4.1
 		}
 		if !found {
-			return breach("RFC 6455, 4.2.2", "the answer's subprotocol %q was not offered", chosen[0])
+			return breach("RFC 6455, 4.2.2", "the response's subprotocol %q was not offered", chosen[0])
 		}
 	}
 	return nil
@@ -243,9 +244,9 @@ func checkRequest(r *request) error {
 
 // An agreement is permessage-deflate as negotiated (RFC 7692, 7.1).
 type agreement struct {
-	serverNoTakeover, clientNoTakeover bool
-	serverBits, clientBits             int // 0: not named, so 15
-	hasServerBits, hasClientBits       bool
+	serverNoContextTakeover, clientNoContextTakeover bool
+	serverMaxWindowBits, clientMaxWindowBits         int // 0: not named, so 15
+	hasServerMaxWindowBits, hasClientMaxWindowBits   bool
 
 	toPeer   *deflater
 	fromPeer *inflater
@@ -253,43 +254,37 @@ type agreement struct {
 
 func (a *agreement) String() string {
 	text := "permessage-deflate"
-	if a.serverNoTakeover {
+	if a.serverNoContextTakeover {
 		text += "; server_no_context_takeover"
 	}
-	if a.clientNoTakeover {
+	if a.clientNoContextTakeover {
 		text += "; client_no_context_takeover"
 	}
-	if a.serverBits != 0 {
-		text += fmt.Sprintf("; server_max_window_bits=%d", a.serverBits)
+	if a.serverMaxWindowBits != 0 {
+		text += fmt.Sprintf("; server_max_window_bits=%d", a.serverMaxWindowBits)
 	}
-	if a.clientBits != 0 {
-		text += fmt.Sprintf("; client_max_window_bits=%d", a.clientBits)
-	} else if a.hasClientBits {
+	if a.clientMaxWindowBits != 0 {
+		text += fmt.Sprintf("; client_max_window_bits=%d", a.clientMaxWindowBits)
+	} else if a.hasClientMaxWindowBits {
 		text += "; client_max_window_bits"
 	}
 	return text
 }
 
-// start makes the codecs for the suite's side of a session that judges a peer of role judges.
-func (a *agreement) start(judges role) {
-	serverBits, clientBits := a.serverBits, a.clientBits
-	if serverBits == 0 {
-		serverBits = 15
-	}
-	if clientBits == 0 {
-		clientBits = 15
-	}
-	if judges == server {
-		a.toPeer = newDeflater(clientBits, !a.clientNoTakeover)
-		a.fromPeer = newInflater(serverBits, !a.serverNoTakeover)
+// start makes the codecs for the suite's side of a session with a peer of this role.
+func (a *agreement) start(peer Role) {
+	serverBits, clientBits := cmp.Or(a.serverMaxWindowBits, 15), cmp.Or(a.clientMaxWindowBits, 15)
+	if peer == Server {
+		a.toPeer = newDeflater(clientBits, !a.clientNoContextTakeover)
+		a.fromPeer = newInflater(serverBits, !a.serverNoContextTakeover)
 		return
 	}
-	a.toPeer = newDeflater(serverBits, !a.serverNoTakeover)
-	a.fromPeer = newInflater(clientBits, !a.clientNoTakeover)
+	a.toPeer = newDeflater(serverBits, !a.serverNoContextTakeover)
+	a.fromPeer = newInflater(clientBits, !a.clientNoContextTakeover)
 }
 
-// parseExtension reads one extension with its parameters. ok is false for anything but a sound permessage-deflate.
-func parseExtension(text string, inAnswer bool) (*agreement, error) {
+// parseExtension reads one extension with its parameters. Anything but a sound permessage-deflate is an error.
+func parseExtension(text string, inResponse bool) (*agreement, error) {
 	parts := strings.Split(text, ";")
 	if strings.TrimSpace(parts[0]) != "permessage-deflate" {
 		return nil, fmt.Errorf("the extension %q", text)
@@ -306,14 +301,14 @@ func parseExtension(text string, inAnswer bool) (*agreement, error) {
 			if valued {
 				return nil, breach("RFC 7692, 7.1.1", "%s has a value", name)
 			}
-			which := &a.serverNoTakeover
+			which := &a.serverNoContextTakeover
 			if name[0] == 'c' {
-				which = &a.clientNoTakeover
+				which = &a.clientNoContextTakeover
 			}
 			twice, *which = *which, true
 		case "server_max_window_bits", "client_max_window_bits":
 			bits := 0
-			if valued || inAnswer || name[0] == 's' {
+			if valued || inResponse || name[0] == 's' {
 				n, err := strconv.Atoi(value)
 				if err != nil || n < 8 || n > 15 || strconv.Itoa(n) != value {
 					return nil, breach("RFC 7692, 7.1.2", "%s is %q, expected 8 to 15", name, value)
@@ -321,9 +316,9 @@ func parseExtension(text string, inAnswer bool) (*agreement, error) {
 				bits = n
 			}
 			if name[0] == 's' {
-				twice, a.hasServerBits, a.serverBits = a.hasServerBits, true, bits
+				twice, a.hasServerMaxWindowBits, a.serverMaxWindowBits = a.hasServerMaxWindowBits, true, bits
 			} else {
-				twice, a.hasClientBits, a.clientBits = a.hasClientBits, true, bits
+				twice, a.hasClientMaxWindowBits, a.clientMaxWindowBits = a.hasClientMaxWindowBits, true, bits
 			}
 		default:
 			return nil, breach("RFC 7692, 7.1", "the parameter %q", name)
@@ -338,7 +333,7 @@ func parseExtension(text string, inAnswer bool) (*agreement, error) {
 // agree judges the extensions a server accepted against one offer and puts them to use. Where the server declined, the
 // error is errNotApplicable.
 func (s *session) agree(offer string) error {
-	accepted := s.answer.fields.tokens("Sec-WebSocket-Extensions")
+	accepted := s.response.fields.tokens("Sec-WebSocket-Extensions")
 	if len(accepted) == 0 {
 		return fmt.Errorf("%q was not agreed to: %w", offer, errNotApplicable)
 	}
@@ -354,30 +349,30 @@ func (s *session) agree(offer string) error {
 		return fmt.Errorf("the server accepted an offer that it had to decline, %q: %w", offer, err)
 	}
 	switch {
-	case asked.serverNoTakeover && !got.serverNoTakeover:
+	case asked.serverNoContextTakeover && !got.serverNoContextTakeover:
 		return breach("RFC 7692, 7.1.1.1", "the server accepted %q by %q, without server_no_context_takeover", offer, accepted[0])
-	case asked.hasServerBits && !got.hasServerBits:
+	case asked.hasServerMaxWindowBits && !got.hasServerMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.1", "the server accepted %q by %q, without server_max_window_bits", offer, accepted[0])
-	case asked.hasServerBits && got.serverBits > asked.serverBits:
+	case asked.hasServerMaxWindowBits && got.serverMaxWindowBits > asked.serverMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.1", "the server accepted %q by %q, a larger window", offer, accepted[0])
-	case got.hasClientBits && !asked.hasClientBits:
+	case got.hasClientMaxWindowBits && !asked.hasClientMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.2", "the server accepted %q by %q, though client_max_window_bits was not offered", offer, accepted[0])
-	case got.hasClientBits && asked.clientBits != 0 && got.clientBits > asked.clientBits:
+	case got.hasClientMaxWindowBits && asked.clientMaxWindowBits != 0 && got.clientMaxWindowBits > asked.clientMaxWindowBits:
 		return breach("RFC 7692, 7.1.2.2", "the server accepted %q by %q, a larger window", offer, accepted[0])
 	}
-	// What the client promised by itself binds it even where the answer does not repeat it.
-	got.clientNoTakeover = got.clientNoTakeover || asked.clientNoTakeover
-	if asked.clientBits != 0 && got.clientBits == 0 {
-		got.clientBits = asked.clientBits
+	// What the client promised by itself binds it even where the response does not repeat it.
+	got.clientNoContextTakeover = got.clientNoContextTakeover || asked.clientNoContextTakeover
+	if asked.clientMaxWindowBits != 0 && got.clientMaxWindowBits == 0 {
+		got.clientMaxWindowBits = asked.clientMaxWindowBits
 	}
-	got.start(server)
+	got.start(Server)
 	s.agreed = got
 	return nil
 }
 
 // connect does a sound handshake with a server that is judged, offering one extension or none.
-func (s *session) connect(target, host, offer string) error {
-	r := soundRequest(target, host, s.newKey())
+func (s *session) connect(offer string) error {
+	r := s.soundRequest()
 	if offer != "" {
 		r.fields = r.fields.with("Sec-WebSocket-Extensions", offer)
 	}
@@ -385,7 +380,7 @@ func (s *session) connect(target, host, offer string) error {
 		return err
 	}
 	if offer == "" {
-		if got := s.answer.fields.get("Sec-WebSocket-Extensions"); len(got) > 0 {
+		if got := s.response.fields.get("Sec-WebSocket-Extensions"); len(got) > 0 {
 			return breach("RFC 6455, 4.2.2", "the server accepted %q, where nothing was offered", got)
 		}
 		return nil
@@ -397,20 +392,20 @@ func (s *session) connect(target, host, offer string) error {
 func (s *session) request101(r *request, chop int, follow []byte) error {
 	s.request = r
 	s.send(append(r.bytes(), follow...), chop)
-	a, err := readAnswer(s.in)
+	a, err := readResponse(s.in)
 	if err != nil {
-		return fmt.Errorf("no answer to the handshake: %w", err)
+		return fmt.Errorf("no response to the handshake: %w", err)
 	}
-	s.answer = a
-	return checkAnswer(r, a)
+	s.response = a
+	return checkResponse(r, a)
 }
 
 // refused sends a request and expects one of the statuses and no upgrade.
-func (s *session) refused(r *request, statuses ...int) (*answer, error) {
+func (s *session) refused(r *request, statuses ...int) (*response, error) {
 	s.send(r.bytes(), 0)
-	a, err := readAnswer(s.in)
+	a, err := readResponse(s.in)
 	if err != nil {
-		return nil, fmt.Errorf("no answer to the handshake, expected a refusal: %w", err)
+		return nil, fmt.Errorf("no response to the handshake, expected a refusal: %w", err)
 	}
 	for _, want := range statuses {
 		if a.status == want {
@@ -420,7 +415,7 @@ func (s *session) refused(r *request, statuses ...int) (*answer, error) {
 	return a, fmt.Errorf("the handshake was answered by %d, expected %s", a.status, orList(statuses))
 }
 
-// await request reads a client's request.
+// awaitRequest reads a client's request.
 func (s *session) awaitRequest() error {
 	r, err := readRequest(s.in)
 	if err != nil {
@@ -430,8 +425,8 @@ func (s *session) awaitRequest() error {
 	return nil
 }
 
-// soundAnswer is one that every client must take, without extensions.
-func soundAnswer(r *request) fields {
+// soundResponse is one that every client must take, without extensions.
+func soundResponse(r *request) fields {
 	key := ""
 	if k := r.fields.get("Sec-WebSocket-Key"); len(k) > 0 {
 		key = k[0]
@@ -443,7 +438,7 @@ func soundAnswer(r *request) fields {
 	}
 }
 
-const switching = "HTTP/1.1 101 Switching Protocols"
+const switchingProtocols = "HTTP/1.1 101 Switching Protocols"
 
 // offers returns the client's sound offers of permessage-deflate, in its order.
 func (r *request) offers() []*agreement {
@@ -458,26 +453,29 @@ func (r *request) offers() []*agreement {
 
 // acceptWith answers a judged client with permessage-deflate as wanted, or says that this client cannot have it so.
 func (s *session) acceptWith(wanted *agreement) error {
-	f := soundAnswer(s.request)
+	f := soundResponse(s.request)
 	if wanted != nil {
 		fits := false
 		for _, o := range s.request.offers() {
-			fits = fits || (!o.serverNoTakeover || wanted.serverNoTakeover) &&
-				(!o.hasServerBits || wanted.serverBits != 0 && wanted.serverBits <= o.serverBits) &&
-				(wanted.clientBits == 0 || o.hasClientBits && (o.clientBits == 0 || wanted.clientBits <= o.clientBits))
+			fits = fits || (!o.serverNoContextTakeover || wanted.serverNoContextTakeover) &&
+				(!o.hasServerMaxWindowBits || wanted.serverMaxWindowBits != 0 && wanted.serverMaxWindowBits <= o.serverMaxWindowBits) &&
+				(wanted.clientMaxWindowBits == 0 || o.hasClientMaxWindowBits && (o.clientMaxWindowBits == 0 || wanted.clientMaxWindowBits <= o.clientMaxWindowBits))
 		}
 		if !fits {
-			s.send(headBytes(switching, f), 0)
+			s.respond(f)
 			return fmt.Errorf("%q fits no offer among %q: %w", wanted, s.request.fields.get("Sec-WebSocket-Extensions"), errNotApplicable)
 		}
 		f = f.with("Sec-WebSocket-Extensions", wanted.String())
 		own := *wanted
-		own.start(client)
+		own.start(Client)
 		s.agreed = &own
 	}
-	s.send(headBytes(switching, f), 0)
+	s.respond(f)
 	return nil
 }
+
+// respond accepts a client's request with the fields.
+func (s *session) respond(f fields) { s.send(headBytes(switchingProtocols, f), 0) }
 
 // drained reads what a client sends after a handshake that it had to refuse, until the TCP end: nothing, or at most a
 // close frame (RFC 6455, 7.1.7).

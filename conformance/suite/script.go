@@ -1,33 +1,14 @@
-// What a case is: a row of the suite's table, and the script that plays most rows.
+// What most cases are, a script of frames to send and events to expect, and what is sent in them.
 
-package main
+package suite
 
 import (
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
-
-// Topics, in the order of the report.
-var topics = []string{
-	"handshake", "framing", "pings and pongs", "reserved bits", "reserved opcodes", "fragmentation", "utf-8", "close", "limits",
-	"compression handshake", "compression",
-}
-
-// A testCase is one row: something sent to a peer, and what RFC 6455 or RFC 7692 demands in return.
-type testCase struct {
-	topic, name, section string
-
-	judges role       // server or client where only one of them can be judged so
-	offer  string     // the extension to offer to a server
-	accept *agreement // the extension to accept from a client
-	bare   bool       // run does the handshake too
-
-	run  func(*session) error
-	many func(dial func() (*session, error)) error // instead of run, servers only: over many connections
-}
 
 // A packet is what one write carries, or as many writes as chops make of it.
 type packet struct {
@@ -81,10 +62,7 @@ func (p script) run(s *session) error {
 	case fails:
 		return s.failed(rest, p.end.codes...)
 	}
-	if _, err := s.await(rest, false); err != nil {
-		return err
-	}
-	return s.finish(1000, "")
+	return s.answered(rest...)
 }
 
 // once is a packet of all the frames.
@@ -101,62 +79,30 @@ func pong(payload string) event { return event{opcode: opPong, payload: []byte(p
 
 func events(e ...event) []event { return e }
 
-// A catalogue gathers cases and gives them numbers by topic.
+// repeated is n times the same frame or event.
+func repeated[T any](v T, n int) []T { return slices.Repeat([]T{v}, n) }
+
+// A catalogue gathers cases and numbers them by topic.
 type catalogue struct {
-	cases []testCase
-	topic string
+	cases   []Case
+	topic   string
+	numbers map[string]int // the last number in each topic
 }
 
-func (c *catalogue) add(t testCase) {
-	if t.topic == "" {
-		t.topic = c.topic
-	}
+func (c *catalogue) add(t Case) {
+	c.numbers[c.topic]++
+	t.ID, t.Topic = fmt.Sprintf("%s/%d", c.topic, c.numbers[c.topic]), c.topic
 	c.cases = append(c.cases, t)
 }
 
 // script adds a case for both roles.
 func (c *catalogue) script(section, name string, p script) {
-	c.add(testCase{section: section, name: name, run: p.run})
+	c.add(Case{Section: section, Name: name, run: p.run})
 }
 
 // lazy adds a case for both roles whose script is too large to lie about in memory until it is played.
 func (c *catalogue) lazy(section, name string, make func() script) {
-	c.add(testCase{section: section, name: name, run: func(s *session) error { return make().run(s) }})
-}
-
-// allCases is the suite's whole table. messages and bytes bound what one compression case sends each way: the smaller
-// bound holds.
-func allCases(messages, bytes int) []testCase {
-	c := &catalogue{}
-	handshakeCases(c)
-	framingCases(c)
-	pingCases(c)
-	reservedCases(c)
-	fragmentationCases(c)
-	utf8Cases(c)
-	closeCases(c)
-	limitCases(c)
-	compressionHandshakeCases(c)
-	compressionCases(c, messages, bytes)
-	return c.cases
-}
-
-// forRole leaves the cases that can judge a peer of this role.
-func forRole(cases []testCase, r role) []testCase {
-	var fit []testCase
-	for _, t := range cases {
-		if t.judges == either || t.judges == r {
-			fit = append(fit, t)
-		}
-	}
-	return fit
-}
-
-// seed makes a case's random choices its own, and the same in every run.
-func (t testCase) seed() uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s/%s", t.topic, t.name)
-	return h.Sum64()
+	c.add(Case{Section: section, Name: name, run: func(s *session) error { return make().run(s) }})
 }
 
 // textOf makes n bytes of UTF-8 with characters of one to four bytes.
@@ -186,8 +132,4 @@ func ofType(opcode byte, n int) string {
 		return textOf(n)
 	}
 	return noise(n)
-}
-
-func typeName(opcode byte) string {
-	return map[byte]string{opContinuation: "continuation", opText: "text", opBinary: "binary", opClose: "close", opPing: "ping", opPong: "pong"}[opcode]
 }

@@ -1,6 +1,6 @@
 // Cases of framing, pings and pongs, reserved bits and opcodes, and limits (RFC 6455, 5.1, 5.2, 5.5 and 10.4).
 
-package main
+package suite
 
 import (
 	"fmt"
@@ -40,7 +40,7 @@ func framingCases(c *catalogue) {
 			hundred[i], echoes[i] = whole(opcode, text), echo(opcode, text)
 		}
 		for _, chop := range []int{0, 1, 7} {
-			c.script("RFC 6455, 5.2", fmt.Sprintf("a hundred %s messages in %s", typeName(opcode), chopName(chop)),
+			c.script("RFC 6455, 5.2", fmt.Sprintf("a hundred %s messages in %s", opcodeName(opcode), chopName(chop)),
 				script{send: chops(chop, hundred...), want: echoes})
 		}
 	}
@@ -64,7 +64,7 @@ func framingCases(c *catalogue) {
 	}
 
 	for _, n := range []uint64{1 << 63, 1<<63 + 1, math.MaxUint64} {
-		bad := frame{fin: true, opcode: opBinary}.declaring(n)
+		bad := whole(opBinary, "").declaring(n)
 		c.script("RFC 6455, 5.2", fmt.Sprintf("a length of %#x, the highest bit set", n), script{send: once(bad), end: failsWith(1002)})
 		c.script("RFC 6455, 5.2", fmt.Sprintf("a length of %#x after a good message", n), script{
 			send: once(whole(opText, "good"), bad), want: events(echo(opText, "good")), end: failsWith(1002)})
@@ -74,7 +74,7 @@ func framingCases(c *catalogue) {
 	for _, opcode := range []byte{opText, opBinary, opPing, opPong, opClose} {
 		for _, payload := range []string{"", "\x03\xe8 payload"} {
 			bad := whole(opcode, payload).masked(maskAgainst)
-			name := fmt.Sprintf("%s of %d bytes masked against the role", typeName(opcode), len(payload))
+			name := fmt.Sprintf("%s of %d bytes masked against the role", opcodeName(opcode), len(payload))
 			c.script("RFC 6455, 5.1", name, script{send: once(bad), end: failsWith(1002)})
 			c.script("RFC 6455, 5.1", name+" after a good message", script{
 				send: once(whole(opText, "good"), bad), want: events(echo(opText, "good")), end: failsWith(1002)})
@@ -83,34 +83,34 @@ func framingCases(c *catalogue) {
 	c.script("RFC 6455, 5.1", "second fragment masked against the role", script{
 		send: once(part(opText, "one"), whole(opContinuation, "two").masked(maskAgainst)), end: failsWith(1002)})
 	for _, n := range []int{1, 5, 126, 70000} {
-		c.add(testCase{section: "RFC 6455, 5.3", name: fmt.Sprintf("binary of %d bytes with the masking key 0", n), judges: server, run: script{
+		c.add(Case{Section: "RFC 6455, 5.3", Name: fmt.Sprintf("binary of %d bytes with the masking key 0", n), role: Server, run: script{
 			send: once(whole(opBinary, noise(n)).masked(maskZero)), want: events(echo(opBinary, noise(n)))}.run})
-		c.add(testCase{section: "RFC 6455, 5.3", name: fmt.Sprintf("binary of %d bytes with the masking key ffffffff", n), judges: server, run: script{
+		c.add(Case{Section: "RFC 6455, 5.3", Name: fmt.Sprintf("binary of %d bytes with the masking key ffffffff", n), role: Server, run: script{
 			send: once(whole(opBinary, noise(n)).masked(maskOnes)), want: events(echo(opBinary, noise(n)))}.run})
 	}
-	c.add(testCase{section: "RFC 6455, 5.3", name: "a fresh masking key for each of 64 frames", judges: client, run: freshKeys})
+	c.add(Case{Section: "RFC 6455, 5.3", Name: "a fresh masking key for each of 64 frames", role: Client, run: freshKeys})
 
 	// The TCP connection ends where no frame ends: nothing may come back but, at most, a close frame.
 	good := whole(opText, "half of it").appendTo(nil, true, [4]byte{1, 2, 3, 4})
 	for cut := range good {
-		c.add(testCase{section: "RFC 6455, 7.1.7", name: fmt.Sprintf("the connection ends after %d bytes of a frame", cut), run: func(s *session) error {
+		c.add(Case{Section: "RFC 6455, 7.1.7", Name: fmt.Sprintf("the connection ends after %d bytes of a frame", cut), run: func(s *session) error {
 			b := s.encode(whole(opText, "half of it"))
 			s.send(b[:min(cut, len(b)-1)], 0)
 			return s.abandoned()
 		}})
 	}
-	c.add(testCase{section: "RFC 6455, 7.1.7", name: "the connection ends after a message", run: func(s *session) error {
+	c.add(Case{Section: "RFC 6455, 7.1.7", Name: "the connection ends after a message", run: func(s *session) error {
 		s.sendFrames(whole(opText, "last words"))
 		return s.abandoned(echo(opText, "last words"))
 	}})
-	c.add(testCase{section: "RFC 6455, 7.1.7", name: "the connection ends between fragments", run: func(s *session) error {
+	c.add(Case{Section: "RFC 6455, 7.1.7", Name: "the connection ends between fragments", run: func(s *session) error {
 		s.sendFrames(part(opText, "half"))
 		return s.abandoned()
 	}})
 }
 
 func sized(opcode byte, n, chop int) string {
-	return fmt.Sprintf("%s of %d bytes in %s", typeName(opcode), n, chopName(chop))
+	return fmt.Sprintf("%s of %d bytes in %s", opcodeName(opcode), n, chopName(chop))
 }
 
 func chopName(chop int) string {
@@ -140,7 +140,7 @@ func freshKeys(s *session) error {
 			seen[k] = true
 		}
 	}
-	return s.finish(1000, "")
+	return s.finish()
 }
 
 func pingCases(c *catalogue) {
@@ -157,18 +157,18 @@ func pingCases(c *catalogue) {
 	for _, opcode := range []byte{opPing, opPong} {
 		for _, n := range []int{126, 127, 65536} {
 			bad := whole(opcode, noise(n))
-			name := fmt.Sprintf("a %s of %d bytes", typeName(opcode), n)
+			name := fmt.Sprintf("a %s of %d bytes", opcodeName(opcode), n)
 			c.script("RFC 6455, 5.5", name, script{send: once(bad), end: failsWith(1002)})
 			c.script("RFC 6455, 5.5", name+", header only", script{
-				send: once(frame{fin: true, opcode: opcode}.declaring(uint64(n))), end: failsWith(1002)})
+				send: once(whole(opcode, "").declaring(uint64(n))), end: failsWith(1002)})
 			c.script("RFC 6455, 5.5", name+" after a good ping", script{
 				send: once(whole(opPing, "good"), bad), want: events(pong("good")), end: failsWith(1002)})
 		}
-		c.script("RFC 6455, 5.5", "a fragmented "+typeName(opcode), script{
+		c.script("RFC 6455, 5.5", "a fragmented "+opcodeName(opcode), script{
 			send: once(part(opcode, "frag"), whole(opContinuation, "ment")), end: failsWith(1002)})
-		c.script("RFC 6455, 5.5", "a fragmented "+typeName(opcode)+", empty", script{
+		c.script("RFC 6455, 5.5", "a fragmented "+opcodeName(opcode)+", empty", script{
 			send: once(part(opcode, "")), end: failsWith(1002)})
-		c.script("RFC 6455, 5.5", "a fragmented "+typeName(opcode)+" inside a fragmented message", script{
+		c.script("RFC 6455, 5.5", "a fragmented "+opcodeName(opcode)+" inside a fragmented message", script{
 			send: once(part(opText, "one"), part(opcode, "frag"), whole(opContinuation, "two")), end: failsWith(1002)})
 	}
 
@@ -193,33 +193,17 @@ func pingCases(c *catalogue) {
 	}
 	c.script("RFC 6455, 5.5.2", "ten pings, each after the last pong", script{send: oneByOne, want: tenPongs})
 	c.script("RFC 6455, 5.5.2", "ten equal pings", script{
-		send: once(repeatFrame(whole(opPing, "same"), 10)...), want: repeatEvent(pong("same"), 10)})
+		send: once(repeated(whole(opPing, "same"), 10)...), want: repeated(pong("same"), 10)})
 	c.script("RFC 6455, 5.5.2", "a thousand pings in one write", script{
-		send: once(repeatFrame(whole(opPing, ""), 1000)...), want: repeatEvent(pong(""), 1000)})
+		send: once(repeated(whole(opPing, ""), 1000)...), want: repeated(pong(""), 1000)})
 	c.script("RFC 6455, 5.5.3", "a thousand unsolicited pongs, then a message", script{
-		send: once(append(repeatFrame(whole(opPong, "x"), 1000), whole(opText, "after"))...), want: events(echo(opText, "after"))})
+		send: once(append(repeated(whole(opPong, "x"), 1000), whole(opText, "after"))...), want: events(echo(opText, "after"))})
 	c.script("RFC 6455, 5.5.2", "a ping whose payload looks like a close frame", script{
 		send: once(whole(opPing, "\x88\x02\x03\xe8")), want: events(pong("\x88\x02\x03\xe8"))})
 	c.script("RFC 6455, 5.5.2", "a ping ahead of a close frame in one write", script{
 		send: once(whole(opPing, "p"), closeFrame(1000, "")), want: events(pong("p")), end: repliesWith(1000)})
 	c.script("RFC 6455, 5.5.2", "a ping ahead of a violation in one write", script{
-		send: once(whole(opPing, "p"), frame{fin: true, opcode: 3}), want: events(pong("p")), end: failsWith(1002)})
-}
-
-func repeatFrame(f frame, n int) []frame {
-	all := make([]frame, n)
-	for i := range all {
-		all[i] = f
-	}
-	return all
-}
-
-func repeatEvent(e event, n int) []event {
-	all := make([]event, n)
-	for i := range all {
-		all[i] = e
-	}
-	return all
+		send: once(whole(opPing, "p"), whole(3, "")), want: events(pong("p")), end: failsWith(1002)})
 }
 
 func reservedCases(c *catalogue) {
@@ -227,7 +211,7 @@ func reservedCases(c *catalogue) {
 	for bits := byte(1); bits < 8; bits++ {
 		for _, opcode := range []byte{opText, opBinary, opPing, opPong, opClose} {
 			bad := whole(opcode, "\x03\xe8").reserved(bits)
-			c.script("RFC 6455, 5.2", fmt.Sprintf("reserved bits %03b on a %s", bits, typeName(opcode)), script{send: once(bad), end: failsWith(1002)})
+			c.script("RFC 6455, 5.2", fmt.Sprintf("reserved bits %03b on a %s", bits, opcodeName(opcode)), script{send: once(bad), end: failsWith(1002)})
 		}
 		c.script("RFC 6455, 5.2", fmt.Sprintf("reserved bits %03b on a continuation", bits), script{
 			send: once(part(opText, "one"), whole(opContinuation, "two").reserved(bits)), end: failsWith(1002)})
@@ -237,7 +221,7 @@ func reservedCases(c *catalogue) {
 		c.script("RFC 6455, 5.2", fmt.Sprintf("reserved bits %03b between a message and a ping in chops of 1", bits), script{
 			send: chops(1, whole(opText, "good"), bad, whole(opPing, "lost")), want: events(echo(opText, "good")), end: failsWith(1002)})
 		c.script("RFC 6455, 5.2", fmt.Sprintf("reserved bits %03b in a lone header", bits), script{
-			send: once(frame{fin: true, opcode: opText}.reserved(bits).declaring(4096)), end: failsWith(1002)})
+			send: once(whole(opText, "").reserved(bits).declaring(4096)), end: failsWith(1002)})
 	}
 
 	c.topic = "reserved opcodes"
@@ -247,7 +231,7 @@ func reservedCases(c *catalogue) {
 		c.script("RFC 6455, 5.2", name+" with a payload", script{send: once(whole(opcode, "payload")), end: failsWith(1002)})
 		c.script("RFC 6455, 5.2", name+" without FIN", script{send: once(part(opcode, "payload")), end: failsWith(1002)})
 		c.script("RFC 6455, 5.2", name+" in a lone header", script{
-			send: once(frame{fin: true, opcode: opcode}.declaring(100)), end: failsWith(1002)})
+			send: once(whole(opcode, "").declaring(100)), end: failsWith(1002)})
 		c.script("RFC 6455, 5.2", name+" between good messages in one write", script{
 			send: once(whole(opText, "good"), whole(opcode, ""), whole(opPing, "lost")), want: events(echo(opText, "good")), end: failsWith(1002)})
 		c.script("RFC 6455, 5.2", name+" between good messages in chops of 1", script{
@@ -263,12 +247,12 @@ func reservedCases(c *catalogue) {
 func limitCases(c *catalogue) {
 	c.topic = "limits"
 	for _, n := range []uint64{1<<63 - 1, 1 << 62, 1 << 40, 1<<40 + 125} {
-		bad := frame{fin: true, opcode: opBinary}.declaring(n)
+		bad := whole(opBinary, "").declaring(n)
 		c.script("RFC 6455, 10.4", fmt.Sprintf("a frame that declares %#x bytes", n), script{send: once(bad), end: failsWith(1009)})
 		c.script("RFC 6455, 10.4", fmt.Sprintf("a frame that declares %#x bytes after a good message", n), script{
 			send: once(whole(opText, "good"), bad), want: events(echo(opText, "good")), end: failsWith(1009)})
 		c.script("RFC 6455, 10.4", fmt.Sprintf("a second fragment that declares %#x bytes", n), script{
-			send: once(part(opBinary, "one"), frame{fin: true, opcode: opContinuation}.declaring(n)), end: failsWith(1009)})
+			send: once(part(opBinary, "one"), whole(opContinuation, "").declaring(n)), end: failsWith(1009)})
 	}
 	c.script("RFC 6455, 10.4", "a fragment of 100 bytes and one of 2^63 - 1, the sum of which overflows 63 bits", script{
 		send: once(part(opBinary, noise(100)), frame{opcode: opContinuation}.declaring(math.MaxInt64)), end: failsWith(1009)})

@@ -2,6 +2,6 @@
 
 // Says that the race detector is on.
 
-package main
+package suite_test
 
 const underRace = true
