@@ -121,7 +121,7 @@ func (c *Conn) leave() {
 // canceled returns the error of a call whose ctx is done. It must not be called with mu held: a context is foreign code,
 // and may ask for the connection's state.
 func canceled(call string, ctx context.Context) error {
-	return &causeError{call, done.Why(ctx)}
+	return done.Canceled(call, ctx)
 }
 
 // checkCall is the first step of every call that takes a context.
