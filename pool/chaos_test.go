@@ -141,7 +141,7 @@ func TestChaos(t *testing.T) {
 		}
 		var err error
 		if number%2 == 0 {
-			err = p.Do(ctx, func(conn *wsd.Conn) error {
+			err = p.Do(ctx, func(conn *pool.Conn) error {
 				if err := conn.Send(ctx, wsd.Text(want)); err != nil {
 					return err
 				}
@@ -204,7 +204,7 @@ func TestChaos(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for well := 0; well < conns; {
-		err := p.Do(ctx, func(conn *wsd.Conn) error {
+		err := p.Do(ctx, func(conn *pool.Conn) error {
 			if err := conn.Send(ctx, wsd.Text("well?")); err != nil {
 				return err
 			}

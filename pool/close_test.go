@@ -42,7 +42,7 @@ func TestCloseFreesWaiters(t *testing.T) {
 		}
 		_, err := p.Acquire(context.Background())
 		require.ErrorIs(t, err, pool.ErrClosed)
-		require.ErrorIs(t, p.Do(context.Background(), func(*wsd.Conn) error { return nil }), pool.ErrClosed)
+		require.ErrorIs(t, p.Do(context.Background(), func(*pool.Conn) error { return nil }), pool.ErrClosed)
 		require.ErrorIs(t, out.Send(context.Background(), wsd.Text("x")), wsd.ErrClosed)
 		require.NoError(t, out.Release())
 		require.NoError(t, held.conn.Destroy())
