@@ -33,12 +33,14 @@ type endpoint struct {
 // failure is why a dial failed, or a connection ended as good as at once. It is not changed.
 type failure struct {
 	err      *DialError
+	text     string        // err's, for which foreign code may be needed
 	hopeless bool          // retrying does not help
 	asked    time.Duration // for how long the server wants to be left alone
 }
 
 func newFailure(e *endpoint, err error) *failure {
 	f := &failure{err: &DialError{URL: e.shown, Err: err}}
+	f.text = f.err.Error()
 	var dns *net.DNSError
 	f.hopeless = wsd.Permanent(err) || errors.As(err, &dns) && dns.IsNotFound
 	var handshake *wsd.HandshakeError

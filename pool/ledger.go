@@ -213,19 +213,20 @@ func (b *ledger) checkFailed() {
 
 // discard closes a lent connection that must not be lent again.
 func (b *ledger) discard(l *link) {
-	state := l.conn.State()
+	released := l.conn.State() == wsd.StateClosed
+	ended := l.ended()
 	var end ending
-	if state != wsd.StateOpen {
+	if ended {
 		end = l.ending()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if state == wsd.StateOpen {
-		b.counts.discarded++
-	} else {
+	if ended {
 		b.lose(l, end)
+	} else {
+		b.counts.discarded++
 	}
-	if state == wsd.StateClosed {
+	if released {
 		b.forget(l)
 	} else {
 		b.close(l, abruptly)
@@ -330,8 +331,8 @@ func (b *ledger) end(closeConn func(*wsd.Conn)) {
 	b.tasks.Wait()
 }
 
-// stats returns the state of the pool, and for each endpoint the failure because of which it is down, or nil.
-func (b *ledger) stats() (Stats, []*failure) {
+// stats returns all of Stats but what the ledger does not count.
+func (b *ledger) stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Stats{
@@ -352,14 +353,16 @@ func (b *ledger) stats() (Stats, []*failure) {
 		Expired:      b.counts.expired,
 		IdleTooLong:  b.counts.idleTooLong,
 	}
-	var failures []*failure
 	now := time.Now()
 	for _, e := range b.endpoints.all {
-		s.Endpoints = append(s.Endpoints, EndpointStats{URL: e.shown, Conns: e.conns, Dialing: e.dialing, Failures: e.failures,
-			Resting: max(0, e.restTill.Sub(now))})
-		failures = append(failures, e.down)
+		stats := EndpointStats{URL: e.shown, Conns: e.conns, Dialing: e.dialing, Failures: e.failures}
+		stats.Resting = max(0, e.restTill.Sub(now))
+		if e.down != nil {
+			stats.LastError = e.down.text
+		}
+		s.Endpoints = append(s.Endpoints, stats)
 	}
-	return s, failures
+	return s
 }
 
 // The rest are parts of the methods above, which hold the lock.

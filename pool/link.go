@@ -44,19 +44,31 @@ func newLink(conn *wsd.Conn, e *endpoint, opts *Options) *link {
 func (l *link) expired(now time.Time) bool { return !l.retireAt.IsZero() && !now.Before(l.retireAt) }
 
 // reusable reports whether the next user can have the connection.
-func (l *link) reusable() bool { return l.conn.State() == wsd.StateOpen && !l.unread() }
-
-// unread reports whether a message has been left unread, or Messages is closed. Losing the message does not matter: the
-// connection is closed. What comes ahead of the first user is for that one.
-func (l *link) unread() bool {
-	if !l.used {
+func (l *link) reusable() bool {
+	if l.conn.State() != wsd.StateOpen {
 		return false
 	}
+	unread, closed := l.look()
+	return !unread && !closed
+}
+
+// unread reports whether a message has been left unread.
+func (l *link) unread() bool {
+	unread, _ := l.look()
+	return unread
+}
+
+// look looks into Messages. Losing a message that is there does not matter, as the connection is then closed. What comes
+// ahead of the first user is for that one.
+func (l *link) look() (unread, closed bool) {
+	if !l.used {
+		return false, false
+	}
 	select {
-	case <-l.conn.Messages():
-		return true
+	case _, open := <-l.conn.Messages():
+		return open, !open
 	default:
-		return false
+		return false, false
 	}
 }
 
@@ -66,7 +78,12 @@ type ending struct {
 	failure *failure
 }
 
-// ending tells how a connection ended that is no longer open.
+// ended reports whether the end of the connection has begun.
+func (l *link) ended() bool {
+	return l.conn.State() != wsd.StateOpen || l.conn.CloseEvent().Err != nil
+}
+
+// ending tells how a connection has ended.
 func (l *link) ending() ending {
 	err := l.conn.CloseEvent().Err
 	switch {

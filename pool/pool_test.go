@@ -408,6 +408,40 @@ func TestDo(t *testing.T) {
 	})
 }
 
+// The function that Do calls has the connection until it returns, and what happened to the connection is not forgotten.
+func TestDoLendsWhatAcquireLends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		var kept *pool.Conn
+		require.NoError(t, p.Do(t.Context(), func(conn *pool.Conn) error {
+			kept = conn
+			ask(t, conn, "mine")
+			return nil
+		}))
+		require.ErrorIs(t, kept.Send(t.Context(), wsd.Text("late")), pool.ErrReleased)
+		require.ErrorIs(t, kept.Release(), pool.ErrReleased)
+		require.Equal(t, 1, p.Stats().Idle)
+
+		require.NoError(t, p.Do(t.Context(), func(conn *pool.Conn) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := conn.Receive(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			return nil // as if nothing had happened
+		}))
+		require.NoError(t, p.Do(t.Context(), func(conn *pool.Conn) error { ask(t, conn, "other"); return nil }))
+		require.Equal(t, 2, h.dials(), "the answer to a Receive that failed could still come")
+
+		require.NoError(t, p.Do(t.Context(), (*pool.Conn).Release))
+		require.Equal(t, 1, p.Stats().Idle)
+		require.NoError(t, p.Do(t.Context(), (*pool.Conn).Destroy))
+		synctest.Wait()
+		require.Zero(t, p.Stats().Idle)
+		require.EqualValues(t, 2, p.Stats().Discarded)
+	})
+}
+
 // The first user of a connection gets what the server sends unasked, and has to read it.
 func TestGreetingIsForTheFirstUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,13 +48,8 @@ type counts struct {
 
 // Stats returns the pool's state and counts. It does not block.
 func (p *Pool) Stats() Stats {
-	s, failures := p.ledger.stats()
+	s := p.ledger.stats()
 	s.Acquired = p.acquired.Load()
 	s.WaitTime = time.Duration(p.waited.Load())
-	for i, f := range failures {
-		if f != nil {
-			s.Endpoints[i].LastError = f.err.Error()
-		}
-	}
 	return s
 }
