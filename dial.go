@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd/internal/done"
+	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
 // DialOptions holds what a client asks for in a handshake and the settings of its connection. The zero value and nil are
@@ -124,7 +125,7 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 		if len(values) != 1 || values[0] == "" {
 			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(values)}
 		}
-		if !isAuthority(values[0]) {
+		if !wsurl.IsAuthority(values[0]) {
 			return nil, &HandshakeError{Header: "Host", Problem: "expected host or host:port, got " + shown(values)}
 		}
 		req.Host = values[0]
@@ -153,39 +154,15 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 
 // parseTarget turns the URL of a WebSocket (RFC 6455, section 3) into that of its handshake.
 func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
-	target, err := url.Parse(rawURL)
-	if err != nil {
-		// The outer error contains the whole URL, perhaps with a password.
-		if inner := errors.Unwrap(err); inner != nil {
-			err = inner
-		}
+	target, err := wsurl.Parse(rawURL)
+	switch {
+	case target == nil:
 		return nil, &HandshakeError{Problem: "expected a URL such as wss://example.com/path: " + err.Error()}
-	}
-	problem := ""
-	switch scheme := httpScheme(target.Scheme); {
-	case scheme != "http" && scheme != "https":
-		problem = "expected the scheme ws, wss, http or https"
-	case target.Opaque != "" || target.Hostname() == "":
-		problem = "expected a host"
-	case !isAuthority(target.Host):
-		problem = "expected a host name or address"
-	case target.Port() != "" && !isPort(strings.TrimLeft(target.Port(), "0")): // url.Parse takes any number
-		problem = "expected a port from 1 to 65535"
-	case strings.Contains(rawURL, "#"):
-		problem = "expected no fragment"
-	}
-	if problem != "" {
-		return nil, &HandshakeError{Problem: problem + " in the URL " + quoted(target.Redacted())}
+	case err != nil:
+		return nil, &HandshakeError{Problem: err.Error() + " in the URL " + quoted(target.Redacted())}
 	}
 	normalize(target)
 	return target, nil
-}
-
-// isAuthority reports whether s is host [ ":" port ]. Neither url.Parse nor net/http checks that: net/http sends an empty
-// Host instead of a bad one. Letters beyond ASCII are left for net/http to encode.
-func isAuthority(s string) bool {
-	host, _, ok := splitHostPort(s)
-	return ok && host != "" && !strings.ContainsAny(host, " \t/?#@\\<>[]\"")
 }
 
 // normalize turns u into what a handshake sends: with the scheme of HTTP, without a default port (RFC 6455, section 4.1),
@@ -445,7 +422,7 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	switch last := via[len(via)-1]; {
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
 		return errors.New("redirected to the scheme " + quoted(req.URL.Scheme) + ", expected ws, wss, http or https")
-	case !isAuthority(req.URL.Host):
+	case !wsurl.IsAuthority(req.URL.Host):
 		return errors.New("redirected to the host " + quoted(req.URL.Host) + ", expected a host name or address")
 	case last.URL.Scheme == "https" && req.URL.Scheme == "http":
 		return errors.New("redirected from wss to ws, which is refused")

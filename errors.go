@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // Sentinel errors, to be matched with errors.Is.
@@ -101,7 +103,7 @@ func (e *HandshakeError) Error() string {
 		s += ": " + e.Problem
 	}
 	if e.Err != nil {
-		cause := plain(e.Err)
+		cause := done.Plain(e.Err)
 		if len(cause) > maxCauseText {
 			cause = strings.ToValidUTF8(cause[:maxCauseText], "") + "..."
 		}
@@ -134,7 +136,7 @@ func (e *CloseArgumentError) Error() string {
 type closedError struct{ cause error }
 
 func (e *closedError) Error() string {
-	return "wsd: connection closed: " + plain(e.cause)
+	return "wsd: connection closed: " + done.Plain(e.cause)
 }
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 func (e *closedError) Unwrap() error        { return e.cause }
@@ -146,9 +148,5 @@ type causeError struct {
 	err     error
 }
 
-func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + plain(e.err) }
+func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + done.Plain(e.err) }
 func (e *causeError) Unwrap() error { return e.err }
-
-// plain returns err's text without the prefix that the surrounding text already has. A context may end with another
-// connection, and then has that connection's error as its cause.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }

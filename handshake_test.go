@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
 // rfcKey and rfcAccept are the example of RFC 6455, section 1.3.
@@ -392,7 +394,7 @@ func FuzzOrigin(f *testing.F) {
 		}
 		if checkOrigin(http.Header{"Origin": {s}}, host, false, nil) == nil {
 			require.True(t, ok)
-			name, _, _ := splitHostPort(host)
+			name, _, _ := wsurl.SplitHostPort(host)
 			require.True(t, equalHost(name, o.host))
 		}
 		// A pattern that is the origin itself, or has its host go, lets it pass.

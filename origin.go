@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
 // origin is a web origin, or the pattern of one.
@@ -66,8 +68,8 @@ func parseOrigin(s string) (origin, bool) {
 	if !ok || !isScheme(scheme) {
 		return origin{}, false
 	}
-	host, port, ok := splitHostPort(authority)
-	if !ok || host == "" || !isHost(host) || port != "" && !isPort(port) {
+	host, port, ok := wsurl.SplitHostPort(authority)
+	if !ok || host == "" || !isHost(host) || port != "" && !wsurl.IsPort(port) {
 		return origin{}, false
 	}
 	if port == "" {
@@ -81,7 +83,7 @@ func sameOrigin(from origin, host string, tls bool) bool {
 	if !webScheme(from.scheme, tls) {
 		return false
 	}
-	host, port, ok := splitHostPort(host)
+	host, port, ok := wsurl.SplitHostPort(host)
 	if !ok {
 		return false
 	}
@@ -107,9 +109,9 @@ func checkOriginPattern(pattern string) *HandshakeError {
 	if !found {
 		scheme, authority = "*", pattern
 	}
-	host, port, ok := splitHostPort(authority)
+	host, port, ok := wsurl.SplitHostPort(authority)
 	if !ok || strings.Trim(scheme, "*") != "" && !isScheme(strings.ReplaceAll(scheme, "*", "a")) || !isHost(host) ||
-		host == "" && !found || port != "" && port != "*" && !isPort(port) {
+		host == "" && !found || port != "" && port != "*" && !wsurl.IsPort(port) {
 		return &HandshakeError{Header: "Origin", Problem: "expected a pattern such as *.example.com or https://example.com:*, got " +
 			quoted(pattern)}
 	}
@@ -127,7 +129,7 @@ func matchOrigin(pattern string, from origin, tls bool) bool {
 	} else if !glob(scheme, from.scheme) {
 		return false
 	}
-	host, port, ok := splitHostPort(authority)
+	host, port, ok := wsurl.SplitHostPort(authority)
 	if !ok || host == "" {
 		return false
 	}
@@ -158,26 +160,6 @@ func glob(pattern, s string) bool {
 		}
 	}
 	return strings.Trim(pattern[p:], "*") == ""
-}
-
-// splitHostPort takes host [ ":" port ] apart (RFC 3986, section 3.2). The host comes without the brackets that IPv6
-// addresses have, and the port is empty if there is none.
-func splitHostPort(s string) (host, port string, ok bool) {
-	if strings.HasPrefix(s, "[") {
-		host, port, ok = strings.Cut(s[1:], "]")
-		if ip, err := netip.ParseAddr(host); !ok || err != nil || !ip.Is6() {
-			return "", "", false
-		}
-		if port == "" {
-			return host, "", true
-		}
-		if port[0] != ':' {
-			return "", "", false
-		}
-		return host, port[1:], true
-	}
-	host, port, _ = strings.Cut(s, ":")
-	return host, port, strings.IndexByte(port, ':') < 0
 }
 
 // equalHost compares host names and addresses. IPv6 has many ways to write one address.
@@ -221,10 +203,4 @@ func isHost(s string) bool {
 		}
 	}
 	return true
-}
-
-// isPort reports whether s is a port as browsers write them, without leading zeros.
-func isPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0 && s[0] != '0'
 }

@@ -225,11 +225,11 @@ func TestWriteTimeoutSparesAPeerThatReadsSlowly(t *testing.T) {
 
 // What a socket accepts is progress, even where a write that is under way needs longer than WriteTimeout as a whole.
 func TestWriteTimeoutCountsWhatASocketTakes(t *testing.T) {
-	for name, row := range map[string]struct{ size, count int }{"one large message": {240 << 10, 1}, "small ones": {4 << 10, 60}} {
+	for name, row := range map[string]struct{ size, count int }{"one large message": {4 << 20, 1}, "small ones": {4 << 10, 1 << 10}} {
 		t.Run(name, func(t *testing.T) {
 			far, near := tcpPair(t)
-			require.NoError(t, far.SetReadBuffer(4<<10))
-			require.NoError(t, near.SetWriteBuffer(4<<10))
+			require.NoError(t, far.SetReadBuffer(256<<10))
+			require.NoError(t, near.SetWriteBuffer(256<<10))
 			c := wsd.NewConn(near, wsd.ServerRole, wsd.Config{WriteTimeout: time.Second, SendQueue: -1, PingInterval: -1})
 			p := &peer{t, far, true}
 			background := ends(t, c, p)
@@ -243,12 +243,12 @@ func TestWriteTimeoutCountsWhatASocketTakes(t *testing.T) {
 				}
 				sent <- c.Flush(context.Background())
 			})
-			// 160 KiB a second: a socket with buffers as small as these takes more in steps of some 40 KiB.
-			pace := time.NewTicker(6 * time.Millisecond)
+			// Some seconds in all, of which the socket needs a fraction to take more.
+			pace := time.NewTicker(50 * time.Millisecond)
 			defer pace.Stop()
-			for left := row.size * row.count; left > 0; left -= 1 << 10 {
+			for left := row.size * row.count; left > 0; left -= 128 << 10 {
 				<-pace.C
-				_, err := io.CopyN(io.Discard, far, 1<<10)
+				_, err := io.CopyN(io.Discard, far, 128<<10)
 				require.NoError(t, err)
 			}
 			background.Go(func() { _, _ = io.Copy(io.Discard, far) })

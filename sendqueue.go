@@ -685,4 +685,4 @@ func waitFor(ctx context.Context, progress <-chan struct{}, call string) error {
 
 // canceled returns the error of a call whose ctx is done. A context is foreign code, which may ask for the connection's
 // state: no lock may be held.
-func canceled(call string, ctx context.Context) error { return &causeError{call, done.Why(ctx)} }
+func canceled(call string, ctx context.Context) error { return done.Canceled(call, ctx) }

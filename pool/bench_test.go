@@ -31,7 +31,7 @@ func BenchmarkDo(b *testing.B) {
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := p.Do(ctx, func(*wsd.Conn) error { return nil }); err != nil {
+		if err := p.Do(ctx, func(*pool.Conn) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -64,7 +64,7 @@ func BenchmarkEcho64On8(b *testing.B) {
 	b.SetParallelism((64 + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			err := p.Do(ctx, func(conn *wsd.Conn) error {
+			err := p.Do(ctx, func(conn *pool.Conn) error {
 				if err := conn.Send(ctx, wsd.Text("hello")); err != nil {
 					return err
 				}

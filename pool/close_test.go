@@ -5,8 +5,10 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +44,7 @@ func TestCloseFreesWaiters(t *testing.T) {
 		}
 		_, err := p.Acquire(context.Background())
 		require.ErrorIs(t, err, pool.ErrClosed)
-		require.ErrorIs(t, p.Do(context.Background(), func(*wsd.Conn) error { return nil }), pool.ErrClosed)
+		require.ErrorIs(t, p.Do(context.Background(), func(*pool.Conn) error { return nil }), pool.ErrClosed)
 		require.ErrorIs(t, out.Send(context.Background(), wsd.Text("x")), wsd.ErrClosed)
 		require.NoError(t, out.Release())
 		require.NoError(t, held.conn.Destroy())
@@ -255,4 +257,193 @@ func TestShutdownBehindClose(t *testing.T) {
 			require.NoError(t, p.Shutdown(done))
 		}
 	})
+}
+
+// A dial that ends because the pool does is not a failed one.
+func TestDialThatThePoolEndsIsNoFailure(t *testing.T) {
+	for name, end := range map[string]func(*pool.Pool) error{
+		"Close":    (*pool.Pool).Close,
+		"Shutdown": func(p *pool.Pool) error { return p.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, nil)
+				h.slow = time.Hour
+				p := newPool(t, h, pool.Options{MaxConns: 2, MinIdle: 2, DialTimeout: -1,
+					DialOptions: wsd.DialOptions{HandshakeTimeout: -1}})
+				synctest.Wait()
+				require.Equal(t, 2, p.Stats().Dialing)
+				begun := time.Now()
+				require.NoError(t, end(p))
+				require.Zero(t, time.Since(begun), "the dials are ended, not waited for")
+				s := p.Stats()
+				require.Zero(t, s.Dialing)
+				require.EqualValues(t, 2, s.Dials)
+				require.Zero(t, s.DialErrors)
+				require.Zero(t, s.Endpoints[0].Failures)
+				require.Empty(t, s.Endpoints[0].LastError)
+			})
+		})
+	}
+}
+
+// What the pool closes itself, for whatever reason, is not lost, nor does it speak against its endpoint.
+func TestOwnClosingsAreNotLosses(t *testing.T) {
+	var hung chan struct{}
+	for _, row := range []struct {
+		name   string
+		opts   pool.Options
+		handle func(*wsd.Conn)
+		close  func(t *testing.T, p *pool.Pool, c *pool.Conn)
+		count  func(pool.Stats) uint64 // nil for none
+	}{
+		{name: "Destroy", close: func(t *testing.T, _ *pool.Pool, c *pool.Conn) { require.NoError(t, c.Destroy()) },
+			count: func(s pool.Stats) uint64 { return s.Discarded }},
+		{name: "Do that failed", close: func(t *testing.T, p *pool.Pool, c *pool.Conn) {
+			require.NoError(t, c.Release())
+			require.ErrorIs(t, p.Do(t.Context(), func(*pool.Conn) error { return io.EOF }), io.EOF)
+		}, count: func(s pool.Stats) uint64 { return s.Discarded }},
+		{name: "unread message", close: func(t *testing.T, _ *pool.Pool, c *pool.Conn) {
+			require.NoError(t, c.Send(t.Context(), wsd.Text("a")))
+			synctest.Wait()
+			require.NoError(t, c.Release())
+		}, count: func(s pool.Stats) uint64 { return s.Discarded }},
+		{name: "MaxIdleTime", opts: pool.Options{MaxIdleTime: time.Millisecond}, close: func(t *testing.T, _ *pool.Pool, c *pool.Conn) {
+			require.NoError(t, c.Release())
+		}, count: func(s pool.Stats) uint64 { return s.IdleTooLong }},
+		{name: "MaxLifetime, idle", opts: pool.Options{MaxLifetime: 10 * time.Millisecond}, close: func(t *testing.T, _ *pool.Pool, c *pool.Conn) {
+			require.NoError(t, c.Release())
+		}, count: func(s pool.Stats) uint64 { return s.Expired }},
+		{name: "MaxLifetime, released", opts: pool.Options{MaxLifetime: time.Millisecond}, close: func(t *testing.T, _ *pool.Pool, c *pool.Conn) {
+			<-time.After(2 * time.Millisecond)
+			require.NoError(t, c.Release())
+		}, count: func(s pool.Stats) uint64 { return s.Expired }},
+		{name: "check without an answer", handle: func(conn *wsd.Conn) { <-hung; echo(conn) },
+			opts: pool.Options{CheckAfter: time.Millisecond, CheckTimeout: time.Millisecond},
+			close: func(t *testing.T, p *pool.Pool, c *pool.Conn) {
+				for range 40 { // more than the server's buffer holds
+					require.NoError(t, c.Send(t.Context(), wsd.Text("x")))
+				}
+				require.NoError(t, c.Release())
+				<-time.After(2 * time.Millisecond)
+				require.NoError(t, acquire(t, p).Release())
+			}, count: func(s pool.Stats) uint64 { return s.ChecksFailed }},
+		{name: "Close, idle", close: func(t *testing.T, p *pool.Pool, c *pool.Conn) {
+			require.NoError(t, c.Release())
+			require.NoError(t, p.Close())
+		}},
+		{name: "Close, lent", close: func(t *testing.T, p *pool.Pool, c *pool.Conn) {
+			require.NoError(t, p.Close())
+			synctest.Wait()
+			require.NoError(t, c.Release())
+		}},
+		{name: "Shutdown, then released", close: func(t *testing.T, p *pool.Pool, c *pool.Conn) {
+			time.AfterFunc(time.Millisecond, func() { _ = c.Release() })
+			require.NoError(t, p.Shutdown(t.Context()))
+		}},
+		{name: "Shutdown that gave up", close: func(t *testing.T, p *pool.Pool, c *pool.Conn) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			require.ErrorIs(t, p.Shutdown(ctx), context.DeadlineExceeded)
+			synctest.Wait()
+			require.NoError(t, c.Destroy())
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hung = make(chan struct{})
+				row.opts.MaxConns = 1
+				p := newPool(t, newHost(t, row.handle), row.opts)
+				c := acquire(t, p)
+				conn := unwrap(t, c)
+				row.close(t, p, c)
+				close(hung)
+				<-conn.Closed()
+				synctest.Wait()
+				s := p.Stats()
+				require.Zero(t, s.Lost)
+				require.Zero(t, s.Endpoints[0].Failures)
+				require.Empty(t, s.Endpoints[0].LastError)
+				if row.count != nil {
+					require.EqualValues(t, 1, row.count(s))
+				}
+			})
+		})
+	}
+}
+
+// Whatever happens at the time of a Close or Shutdown, each connection is closed, each place freed and each call ended.
+func TestEndDuringEverything(t *testing.T) {
+	rounds := 60
+	if testing.Short() || raceEnabled {
+		rounds = 15
+	}
+	for round := range rounds {
+		var asked atomic.Int64
+		hostile := func(conn *wsd.Conn) {
+			for m := range conn.Messages() {
+				switch asked.Add(1) % 7 {
+				case 0:
+					conn.CloseNow()
+				case 1:
+					_ = conn.Close(wsd.StatusGoingAway, "")
+				case 2: // two answers
+					_ = conn.Send(conn.Context(), m)
+				}
+				_ = conn.Send(conn.Context(), m)
+			}
+		}
+		hosts := map[string]*host{"a": newHost(t, hostile), "b": newHost(t, hostile)}
+		p, err := pool.New("ws://a", options(hosts, pool.Options{MaxConns: 5, MinIdle: 2, MoreURLs: []string{"ws://b"},
+			Balance: pool.Balance(round % 2), MinBackoff: time.Microsecond, MaxBackoff: time.Millisecond,
+			MaxLifetime: 3 * time.Millisecond, MaxIdleTime: time.Millisecond, CheckAfter: time.Microsecond}))
+		require.NoError(t, err)
+		watched := watchStats(t, p)
+		var users sync.WaitGroup
+		begun := make(chan struct{}, 16)
+		for user := range cap(begun) {
+			users.Go(func() {
+				for i := user; ; i++ {
+					if i == user+10 {
+						begun <- struct{}{}
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%50)*100*time.Microsecond)
+					c, err := p.Acquire(ctx)
+					if err == nil {
+						if err := c.Send(ctx, wsd.Text("x")); err == nil && i%3 > 0 {
+							_, _ = c.Receive(ctx)
+						}
+						if i%5 == 0 {
+							_ = c.Destroy()
+						} else if err := c.Release(); err != nil {
+							t.Error(err)
+						}
+					}
+					cancel()
+					if errors.Is(err, pool.ErrClosed) {
+						return
+					}
+				}
+			})
+		}
+		for range cap(begun) {
+			<-begun
+		}
+		if round%3 == 0 {
+			require.NoError(t, p.Close())
+		} else {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round%3)*time.Minute)
+			require.NoError(t, p.Shutdown(ctx))
+			cancel()
+		}
+		users.Wait()
+		watched()
+		s := p.Stats()
+		require.Zero(t, s.InUse+s.Idle+s.Dialing+s.Closing+s.Waiting, "%+v", s)
+		for _, h := range hosts {
+			for h.server.Connections() > 0 {
+				runtime.Gosched()
+			}
+		}
+	}
 }

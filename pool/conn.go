@@ -1,4 +1,4 @@
-// conn.go is what Acquire hands out: a connection, until it is released.
+// conn.go is what Do and Acquire lend: a connection, until it is released.
 
 package pool
 
@@ -9,21 +9,22 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// Conn is a pooled connection held by one user, from Acquire to Release or Destroy. Afterwards its methods return
-// ErrReleased and do not touch the connection, which may be another user's. All methods are safe for concurrent use.
+// Conn is a pooled connection lent to one user, from Acquire to Release or Destroy, or for one call of Do's function.
+// Afterwards its methods return ErrReleased and do not touch the connection, which may be another user's. All methods are
+// safe for concurrent use.
 type Conn struct {
-	pool    *Pool
-	res     *resource
-	link    *link
-	state   atomic.Int32 // calls under way, and the bit ended
-	spoiled atomic.Bool  // a Receive failed: the answer that it waited for may still come
+	pool  *Pool
+	link  *link
+	state atomic.Int32 // calls under way, and the two bits below
 }
 
-// ended is the bit of Conn.state that Release sets.
-const ended = 1 << 30
+const (
+	returned = 1 << 30 // set by Release and Destroy
+	spoiled  = 1 << 29 // a Receive failed: the answer that it waited for may still come
+)
 
 func (c *Conn) begin() error {
-	if c.state.Add(1)&ended != 0 {
+	if c.state.Add(1)&returned != 0 {
 		c.state.Add(-1)
 		return ErrReleased
 	}
@@ -50,7 +51,7 @@ func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 	defer c.done()
 	m, err := c.link.conn.Receive(ctx)
 	if err != nil {
-		c.spoiled.Store(true)
+		c.state.Or(spoiled)
 	}
 	return m, err
 }
@@ -59,7 +60,7 @@ func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 // its channels after Release. Do not Close it; call Destroy instead. The pool counts a connection that ends by itself as
 // lost and, soon after its dial, as a failure of its endpoint (Options.MinBackoff).
 func (c *Conn) Unwrap() (*wsd.Conn, error) {
-	if c.state.Load()&ended != 0 {
+	if c.state.Load()&returned != 0 {
 		return nil, ErrReleased
 	}
 	return c.link.conn, nil
@@ -71,15 +72,15 @@ func (c *Conn) Unwrap() (*wsd.Conn, error) {
 //
 // Release does not block. It returns ErrReleased if the connection has already been released or destroyed.
 func (c *Conn) Release() error {
-	old := c.state.Or(ended)
-	if old&ended != 0 {
+	old := c.state.Or(returned)
+	if old&returned != 0 {
 		return ErrReleased
 	}
-	if old != 0 || c.spoiled.Load() || !c.link.reusable() {
-		c.pool.discard(c.res)
-		return nil
+	if old != 0 || !c.link.reusable() {
+		c.pool.ledger.discard(c.link)
+	} else {
+		c.pool.ledger.giveBack(c.link)
 	}
-	c.pool.giveBack(c.res)
 	return nil
 }
 
@@ -87,9 +88,9 @@ func (c *Conn) Release() error {
 // an unknown state, such as one with an answer under way. It does not block, and returns ErrReleased if the connection
 // has already been released or destroyed.
 func (c *Conn) Destroy() error {
-	if c.state.Or(ended)&ended != 0 {
+	if c.state.Or(returned)&returned != 0 {
 		return ErrReleased
 	}
-	c.pool.discard(c.res)
+	c.pool.ledger.discard(c.link)
 	return nil
 }

@@ -548,3 +548,32 @@ func TestLossInTheMiddle(t *testing.T) {
 		require.NoError(t, c.Release())
 	})
 }
+
+// nosyError asks for the state of the pool when it is asked what it is.
+type nosyError struct{ pool **pool.Pool }
+
+func (n nosyError) Error() string   { return fmt.Sprint("idle: ", (*n.pool).Stats().Idle) }
+func (n nosyError) Is(error) bool   { return (*n.pool).Stats().Idle > 0 }
+func (n nosyError) As(any) bool     { return (*n.pool).Stats().Idle > 0 }
+func (n nosyError) Unwrap() []error { return []error{io.EOF, fmt.Errorf("%d", (*n.pool).Stats().Idle)} }
+
+// The error of a Setup is foreign code, and may use the very pool that it is returned to, as may Setup.
+func TestSetupThatAsksForThePool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p *pool.Pool
+		ready := make(chan struct{})
+		var depth int
+		p = newPool(t, newHost(t, nil), pool.Options{MaxConns: 1, RetryFor: -1, Setup: func(context.Context, *wsd.Conn) error {
+			<-ready
+			if depth++; depth > 1 {
+				return io.EOF
+			}
+			require.Equal(t, 1, p.Stats().Dialing)
+			return nosyError{&p}
+		}})
+		close(ready)
+		_, err := p.Acquire(t.Context())
+		require.ErrorIs(t, err, io.EOF)
+		require.EqualError(t, err, "wsd: no connection to ws://server/: idle: 0")
+	})
+}

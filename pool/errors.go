@@ -3,10 +3,8 @@
 package pool
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/seed62836080/wsd/internal/done"
 )
@@ -29,7 +27,9 @@ type DialError struct {
 }
 
 // Error says which endpoint failed and why.
-func (e *DialError) Error() string { return "wsd: no connection to " + e.URL + ": " + plain(e.Err) }
+func (e *DialError) Error() string {
+	return "wsd: no connection to " + e.URL + ": " + done.Plain(e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *DialError) Unwrap() error { return e.Err }
@@ -45,19 +45,4 @@ func (e *OptionError) Error() string { return "wsd: pool option " + e.Option + "
 
 func optionError(option, format string, args ...any) error {
 	return &OptionError{option, fmt.Sprintf(format, args...)}
-}
-
-// plain returns err's text without the prefix that the surrounding text already has.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "wsd: ") }
-
-// plainError is an error in the middle of another one's text.
-type plainError struct{ error }
-
-func (e *plainError) Error() string { return plain(e.error) }
-func (e *plainError) Unwrap() error { return e.error }
-
-// canceled returns the error of a call whose context was done. The context may be a connection's, and then has that
-// connection's error as its cause.
-func canceled(call string, ctx context.Context) error {
-	return fmt.Errorf("wsd: %s: %w", call, &plainError{done.Why(ctx)})
 }

@@ -29,7 +29,7 @@ func ExamplePool_Do() {
 
 	ctx := context.Background()
 	var answer wsd.Message
-	err = p.Do(ctx, func(conn *wsd.Conn) error {
+	err = p.Do(ctx, func(conn *pool.Conn) error {
 		if err := conn.Send(ctx, wsd.Text("hello")); err != nil {
 			return err
 		}

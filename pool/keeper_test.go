@@ -143,3 +143,22 @@ func TestCheckAfter(t *testing.T) {
 		require.NoError(t, c.Release())
 	})
 }
+
+// A connection that may be idle for long only because it is one of MinIdle goes as soon as a fresher one takes its place.
+func TestMinIdleKeepsTheFreshest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 2, MinIdle: 1, MaxIdleTime: time.Minute})
+		synctest.Wait()
+		a, b := acquire(t, p), acquire(t, p)
+		old, fresh := unwrap(t, a), unwrap(t, b)
+		require.NoError(t, a.Release())
+		<-time.After(time.Hour / 3)
+		require.Equal(t, 1, p.Stats().Idle)
+		require.Equal(t, wsd.StateOpen, old.State())
+		require.NoError(t, b.Release())
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Idle)
+		require.Equal(t, wsd.StateClosed, old.State())
+		require.Equal(t, wsd.StateOpen, fresh.State())
+	})
+}

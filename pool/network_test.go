@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -218,4 +219,38 @@ func unwrap(t testing.TB, c *pool.Conn) *wsd.Conn {
 	conn, err := c.Unwrap()
 	require.NoError(t, err)
 	return conn
+}
+
+// watchStats checks without a pause that a pool's Stats add up, until the function that it returns is called.
+func watchStats(t testing.TB, p *pool.Pool) (stop func()) {
+	over, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for looks := 0; ; looks++ {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			if s := p.Stats(); !addsUp(s) {
+				t.Errorf("look %d: more than MaxConns, or not the sum of the endpoints: %+v", looks, s)
+				return
+			}
+			runtime.Gosched()
+		}
+	}()
+	return func() {
+		close(over)
+		<-watched
+	}
+}
+
+// addsUp reports whether each connection and dial is counted once, and all have a place.
+func addsUp(s pool.Stats) bool {
+	conns, dialing := 0, 0
+	for _, e := range s.Endpoints {
+		conns += e.Conns
+		dialing += e.Dialing
+	}
+	return conns == s.InUse+s.Idle+s.Closing && dialing == s.Dialing && conns+dialing <= s.MaxConns
 }

@@ -5,10 +5,10 @@ package pool
 import (
 	"context"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
 // Options holds the options of a pool. MaxConns must be set. For the others zero means the default, and a negative
@@ -69,7 +69,7 @@ const (
 
 const (
 	defaultMaxConns     = 8
-	maxMaxConns         = 1 << 30 // puddle counts in 32 bits
+	maxMaxConns         = 1 << 30 // more than any system has descriptors for: a limit that is none is a mistake
 	defaultDialTimeout  = 10 * time.Second
 	defaultRetryFor     = 3 * time.Second
 	defaultMinBackoff   = 100 * time.Millisecond
@@ -118,24 +118,16 @@ func (o *Options) settle() error {
 	return nil
 }
 
-// checkURL refuses URLs that can never be dialed, and returns what may be shown of the others.
+// checkURL refuses URLs that can never be dialed, and returns what may be shown of the others: not user info and query,
+// which may hold secrets.
 func checkURL(option, raw string) (shown string, err error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		// The error has the whole URL in it, with its secrets.
-		return "", optionError(option, "expected a URL, got one that cannot be parsed")
+	u, err := wsurl.Parse(raw)
+	if u == nil {
+		return "", optionError(option, "expected a URL, got one that cannot be parsed") // err quotes it
 	}
 	shown = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
-	switch u.Scheme {
-	case "ws", "wss", "http", "https":
-	default:
-		return "", optionError(option, "expected the scheme ws, wss, http or https, got %q", u.Scheme)
-	}
-	switch {
-	case u.Opaque != "" || u.Hostname() == "":
-		return "", optionError(option, "expected a host in %q", shown)
-	case strings.Contains(raw, "#"):
-		return "", optionError(option, "expected no fragment behind %q (RFC 6455, section 3)", shown)
+	if err != nil {
+		return "", optionError(option, "%v in the URL %q", err, shown)
 	}
 	return shown, nil
 }

@@ -4,7 +4,7 @@
 //
 //	p, err := pool.New("wss://example.com/rpc", &pool.Options{MaxConns: 4})
 //	...
-//	err = p.Do(ctx, func(conn *wsd.Conn) error {
+//	err = p.Do(ctx, func(conn *pool.Conn) error {
 //		if err := conn.Send(ctx, request); err != nil {
 //			return err
 //		}
@@ -20,7 +20,7 @@
 //
 //	for range maxConns {
 //		group.Go(func() error {
-//			return p.Do(ctx, func(conn *wsd.Conn) error {
+//			return p.Do(ctx, func(conn *pool.Conn) error {
 //				for job := range jobs { ... }
 //			})
 //		})
@@ -29,100 +29,34 @@ package pool
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/puddle/v2"
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // Pool is a set of connections to one server, or to several equal ones. It is made by New and safe for concurrent use.
 type Pool struct {
-	opts   Options
-	puddle *puddle.Pool[*link]
-	ctx    context.Context // of the dials: ended by Close and Shutdown
-	cancel context.CancelFunc
-	wake   chan struct{}  // tells the keeper to look; has room for one value
-	ended  chan struct{}  // closed by end alone, which ends the keeper
-	tasks  sync.WaitGroup // the keeper, dials and closings; not added to once ended is closed
-
-	// attention is the number of waiters in the queue, plus one once the pool is closed. While it is zero, connections go
-	// out and come back without mu.
-	attention atomic.Int32
-	idle      atomic.Int32 // idle connections; may lag behind for a moment
-	acquired  atomic.Uint64
-	waited    atomic.Int64 // nanoseconds, of those that were served
-
-	// waiters holds used waiters, whose channels are empty. It is not a global, because channels must not leave a
-	// synctest bubble.
-	waiters sync.Pool
-
-	mu        sync.Mutex // guards all below; held for moments only
-	queue     queue
-	links     map[*link]struct{}
-	size      int // connections, dials and closings: MaxConns at most
-	dialing   int
-	closing   int
-	endpoints []*endpoint
-	dialTurn  int // under RoundRobin, the next endpoint to dial
-	takeTurn  int // and the next to take an idle connection of
-	closed    bool
-	empty     chan struct{} // closed when closed is set and size is 0
-	counts    counts
-}
-
-type resource = puddle.Resource[*link]
-
-// link is one pooled connection.
-type link struct {
-	conn     *wsd.Conn
-	endpoint *endpoint
-	opened   time.Time
-	sent     uint64      // messages that Setup has sent
-	received uint64      // messages that had arrived when Setup was done
-	retireAt time.Time   // zero for never
-	expired  atomic.Bool // retireAt has passed: whoever holds the link next closes it
-	used     bool        // has been handed out; owned by whoever holds the resource
-	proven   atomic.Bool // was returned in good order: its endpoint works
-	retiring bool        // Pool.mu: the pool is closing it
-	counted  bool        // Pool.mu: its end has been counted
-}
-
-// reusable reports whether the next user can have the connection.
-func (l *link) reusable() bool {
-	if l.conn.State() != wsd.StateOpen {
-		return false
-	}
-	if l.used {
-		select {
-		case <-l.conn.Messages():
-			// A message was left unread, or the channel is closed. Losing the message does not matter: the connection is
-			// closed.
-			return false
-		default:
-		}
-	}
-	return true
+	opts     Options
+	ledger   *ledger
+	ctx      context.Context // of the dials: ended by Close and Shutdown
+	cancel   context.CancelFunc
+	acquired atomic.Uint64
+	waited   atomic.Int64 // nanoseconds, of those that were served
 }
 
 // New returns a pool of connections to url, a ws or wss URL as for wsd.Dial. It dials nothing yet, except for MinIdle in
 // the background. A nil opts means the defaults. The error is an *OptionError.
 func New(url string, opts *Options) (*Pool, error) {
-	p := &Pool{
-		opts:  Options{MaxConns: defaultMaxConns},
-		wake:  make(chan struct{}, 1),
-		ended: make(chan struct{}),
-		empty: make(chan struct{}),
-		links: make(map[*link]struct{}),
-	}
-	p.waiters.New = newWaiter
+	p := &Pool{opts: Options{MaxConns: defaultMaxConns}}
 	if opts != nil {
 		p.opts = *opts
 	}
 	if err := p.opts.settle(); err != nil {
 		return nil, err
 	}
+	servers := endpoints{balance: p.opts.Balance}
 	for i, raw := range append([]string{url}, p.opts.MoreURLs...) {
 		option := "url"
 		if i > 0 {
@@ -132,18 +66,11 @@ func New(url string, opts *Options) (*Pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.endpoints = append(p.endpoints, &endpoint{url: raw, shown: shown, window: firstWindow})
+		servers.all = append(servers.all, &endpoint{url: raw, shown: shown, window: firstWindow})
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	var err error
-	p.puddle, err = puddle.NewPool(&puddle.Config[*link]{
-		Constructor: p.construct,
-		MaxSize:     int32(p.opts.MaxConns),
-	})
-	if err != nil {
-		return nil, optionError("MaxConns", "%v", err)
-	}
-	p.tasks.Go(p.keep)
+	p.ledger = newLedger(&p.opts, servers, p.dial)
+	p.ledger.start()
 	return p, nil
 }
 
@@ -163,28 +90,36 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		return nil, wsd.ErrNilContext
 	}
 	if ctx.Err() != nil {
-		return nil, canceled("acquire", ctx)
+		return nil, done.Canceled("acquire", ctx)
 	}
-	if p.attention.Load() == 0 {
-		for res := p.takeIdle(); res != nil; res = p.takeIdle() {
-			if ok, err := p.fit(ctx, res, false); err != nil {
-				return nil, err
-			} else if ok {
-				return p.lend(res), nil
+	var since time.Time // zero until it waits
+	for {
+		l, w, err := p.ledger.take(since)
+		if w != nil {
+			since = w.since
+			l, err = p.ledger.await(ctx, w)
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch usable, err := p.usable(ctx, l); {
+		case err != nil:
+			return nil, err
+		case usable:
+			if !since.IsZero() {
+				p.waited.Add(int64(time.Since(since)))
 			}
+			p.acquired.Add(1)
+			l.used = true
+			return &Conn{pool: p, link: l}, nil
 		}
 	}
-	res, err := p.wait(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return p.lend(res), nil
 }
 
 // Do calls f with a connection, between an Acquire and a Release. If f fails or panics, or ctx is done by then, the
-// connection is destroyed instead, as an answer may be under way. f must not keep or close the connection, and must fail
-// if a Receive in it has failed, even one with a shorter context of its own. Do returns Acquire's error or f's.
-func (p *Pool) Do(ctx context.Context, f func(conn *wsd.Conn) error) error {
+// connection is destroyed instead, as an answer may be under way. conn is f's until f returns. Do returns Acquire's error
+// or f's.
+func (p *Pool) Do(ctx context.Context, f func(conn *Conn) error) error {
 	c, err := p.Acquire(ctx)
 	if err != nil {
 		return err
@@ -197,15 +132,100 @@ func (p *Pool) Do(ctx context.Context, f func(conn *wsd.Conn) error) error {
 			_ = c.Destroy()
 		}
 	}()
-	err = f(c.link.conn)
+	err = f(c)
 	good = err == nil && ctx.Err() == nil
 	return err
 }
 
-// lend returns the handle of a connection that is handed out.
-func (p *Pool) lend(res *resource) *Conn {
-	l := res.Value()
-	l.used = true
-	p.acquired.Add(1)
-	return &Conn{pool: p, res: res, link: l}
+// Close closes the pool. Calls to Acquire, including those that wait, return ErrClosed at once. All connections are
+// closed with StatusNormalClosure, including those that are handed out, whose users see them end. Close returns nil when
+// all have ended, which takes wsd.Config.CloseTimeout at most; nothing is left running. Connections that are handed out
+// may be released later, or not at all. Calling Close again, or during Shutdown, is fine.
+func (p *Pool) Close() error {
+	p.ledger.stop()
+	p.cancel()
+	p.ledger.end(func(conn *wsd.Conn) { _ = conn.Close(wsd.StatusNormalClosure, "") })
+	return nil
+}
+
+// Shutdown closes the pool as Close does, but waits for connections that are handed out to be released before it closes
+// them. If ctx is done first, it ends the rest without closing handshakes and returns an error matching ctx's cause. If
+// nothing is left to wait for it returns nil, whatever ctx says. Nothing is left running in either case.
+func (p *Pool) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return wsd.ErrNilContext
+	}
+	p.ledger.stop()
+	p.cancel()
+	err := p.ledger.awaitEmpty(ctx)
+	p.ledger.end((*wsd.Conn).CloseNow)
+	return err
+}
+
+// usable reports whether a connection can be handed out, and discards it if it cannot. An error is ctx's.
+func (p *Pool) usable(ctx context.Context, l *link) (bool, error) {
+	if !l.reusable() {
+		p.ledger.discard(l)
+		return false, nil
+	}
+	if p.opts.CheckAfter == 0 || time.Since(l.idleSince) < p.opts.CheckAfter {
+		return true, nil
+	}
+	check, cancel := limit(ctx, p.opts.CheckTimeout)
+	defer cancel()
+	_, err := l.conn.Ping(check, nil)
+	switch {
+	case err == nil && l.reusable(): // a late answer may have arrived ahead of the pong
+		return true, nil
+	case err != nil && ctx.Err() != nil:
+		// Nothing is known about the connection. Its next user will check it again.
+		p.ledger.putBack(l)
+		return false, done.Canceled("acquire", ctx)
+	case err != nil:
+		p.ledger.checkFailed()
+	}
+	p.ledger.discard(l)
+	return false, nil
+}
+
+// limit returns ctx bounded by timeout, where 0 is no bound.
+func limit(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// dial makes a connection to e and tells the ledger.
+func (p *Pool) dial(e *endpoint) {
+	begun := time.Now()
+	conn, err := p.connect(e)
+	if err != nil {
+		p.ledger.dialFailed(e, begun, newFailure(e, err))
+		return
+	}
+	l := newLink(conn, e, &p.opts)
+	p.ledger.add(l)
+	context.AfterFunc(conn.Context(), func() { p.ledger.connEnded(l) })
+}
+
+// connect makes a connection that is ready for its first user.
+func (p *Pool) connect(e *endpoint) (*wsd.Conn, error) {
+	ctx, cancel := limit(p.ctx, p.opts.DialTimeout)
+	defer cancel()
+	conn, _, err := wsd.Dial(ctx, e.url, &p.opts.DialOptions)
+	if err != nil {
+		return nil, err
+	}
+	if p.opts.Setup != nil {
+		if err := p.opts.Setup(ctx, conn); err != nil {
+			conn.CloseNow()
+			return nil, err
+		}
+	}
+	if conn.State() != wsd.StateOpen {
+		conn.CloseNow()
+		return nil, conn.CloseEvent().Err
+	}
+	return conn, nil
 }

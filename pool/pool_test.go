@@ -320,13 +320,15 @@ func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 	}
 }
 
-// answerLate is a handler that answers "slow" after a second, and all else at once.
+// answerLate is a handler that answers "slow" after a second, and all else at once. It takes the next message when the
+// answer is written, since the pong to a ping behind that message would overtake an answer that is still queued.
 func answerLate(c *wsd.Conn) {
 	for m := range c.Messages() {
 		if string(m.Data) == "slow" {
 			<-time.After(time.Second)
 		}
 		_ = c.Send(context.Background(), m)
+		_ = c.Flush(context.Background())
 	}
 }
 
@@ -369,7 +371,7 @@ func TestDo(t *testing.T) {
 		h := newHost(t, nil)
 		p := newPool(t, h, pool.Options{MaxConns: 1})
 		request := func(ctx context.Context, text string) (answer string, err error) {
-			err = p.Do(ctx, func(conn *wsd.Conn) error {
+			err = p.Do(ctx, func(conn *pool.Conn) error {
 				if err := conn.Send(ctx, wsd.Text(text)); err != nil {
 					return err
 				}
@@ -387,22 +389,56 @@ func TestDo(t *testing.T) {
 		require.Equal(t, 1, h.dials())
 
 		mine := errors.New("mine")
-		require.ErrorIs(t, p.Do(context.Background(), func(*wsd.Conn) error { return mine }), mine)
+		require.ErrorIs(t, p.Do(context.Background(), func(*pool.Conn) error { return mine }), mine)
 		_, err := request(context.Background(), "three")
 		require.NoError(t, err)
 		require.Equal(t, 2, h.dials(), "an error destroys the connection")
 
 		ctx, cancel := context.WithCancel(context.Background())
-		require.NoError(t, p.Do(ctx, func(*wsd.Conn) error { cancel(); return nil }))
+		require.NoError(t, p.Do(ctx, func(*pool.Conn) error { cancel(); return nil }))
 		_, err = request(context.Background(), "four")
 		require.NoError(t, err)
 		require.Equal(t, 3, h.dials(), "a context that ends in the middle destroys the connection")
 
-		require.PanicsWithValue(t, "oops", func() { _ = p.Do(context.Background(), func(*wsd.Conn) error { panic("oops") }) })
+		require.PanicsWithValue(t, "oops", func() { _ = p.Do(context.Background(), func(*pool.Conn) error { panic("oops") }) })
 		_, err = request(context.Background(), "five")
 		require.NoError(t, err)
 		require.Equal(t, 4, h.dials(), "a panic destroys the connection")
 		require.Equal(t, uint64(3), p.Stats().Discarded)
+	})
+}
+
+// The function that Do calls has the connection until it returns, and what happened to the connection is not forgotten.
+func TestDoLendsWhatAcquireLends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		var kept *pool.Conn
+		require.NoError(t, p.Do(t.Context(), func(conn *pool.Conn) error {
+			kept = conn
+			ask(t, conn, "mine")
+			return nil
+		}))
+		require.ErrorIs(t, kept.Send(t.Context(), wsd.Text("late")), pool.ErrReleased)
+		require.ErrorIs(t, kept.Release(), pool.ErrReleased)
+		require.Equal(t, 1, p.Stats().Idle)
+
+		require.NoError(t, p.Do(t.Context(), func(conn *pool.Conn) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := conn.Receive(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			return nil // as if nothing had happened
+		}))
+		require.NoError(t, p.Do(t.Context(), func(conn *pool.Conn) error { ask(t, conn, "other"); return nil }))
+		require.Equal(t, 2, h.dials(), "the answer to a Receive that failed could still come")
+
+		require.NoError(t, p.Do(t.Context(), (*pool.Conn).Release))
+		require.Equal(t, 1, p.Stats().Idle)
+		require.NoError(t, p.Do(t.Context(), (*pool.Conn).Destroy))
+		synctest.Wait()
+		require.Zero(t, p.Stats().Idle)
+		require.EqualValues(t, 2, p.Stats().Discarded)
 	})
 }
 

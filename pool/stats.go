@@ -39,7 +39,7 @@ type EndpointStats struct {
 	LastError string        // the last failure, empty if the endpoint is not down
 }
 
-// counts are the counters of Stats that Pool.mu guards.
+// counts are the counters of Stats that the ledger keeps, under its lock.
 type counts struct {
 	waits, canceled, refused                            uint64
 	dials, dialErrors                                   uint64
@@ -48,38 +48,8 @@ type counts struct {
 
 // Stats returns the pool's state and counts. It does not block.
 func (p *Pool) Stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// To puddle, what the pool closes or dials is acquired or being constructed.
-	accounts := p.puddle.Stat()
-	s := Stats{
-		MaxConns:     p.opts.MaxConns,
-		InUse:        max(0, int(accounts.AcquiredResources())-p.closing),
-		Idle:         int(accounts.IdleResources()),
-		Dialing:      p.dialing,
-		Closing:      p.closing,
-		Waiting:      p.queue.length,
-		Acquired:     p.acquired.Load(),
-		Waits:        p.counts.waits,
-		WaitTime:     time.Duration(p.waited.Load()),
-		Canceled:     p.counts.canceled,
-		Refused:      p.counts.refused,
-		Dials:        p.counts.dials,
-		DialErrors:   p.counts.dialErrors,
-		Lost:         p.counts.lost,
-		Discarded:    p.counts.discarded,
-		ChecksFailed: p.counts.checksFailed,
-		Expired:      p.counts.expired,
-		IdleTooLong:  p.counts.idleTooLong,
-	}
-	now := time.Now()
-	for _, e := range p.endpoints {
-		stats := EndpointStats{URL: e.shown, Conns: e.conns, Dialing: e.dialing, Failures: e.failures}
-		stats.Resting = max(0, e.restTill.Sub(now))
-		if e.down {
-			stats.LastError = e.err.Error()
-		}
-		s.Endpoints = append(s.Endpoints, stats)
-	}
+	s := p.ledger.stats()
+	s.Acquired = p.acquired.Load()
+	s.WaitTime = time.Duration(p.waited.Load())
 	return s
 }

@@ -124,7 +124,7 @@ func run(ctx context.Context, out io.Writer, requests int, outage time.Duration)
 
 // request does one request over whichever connection is free.
 func request(ctx context.Context, p *pool.Pool, text string) error {
-	return p.Do(ctx, func(conn *wsd.Conn) error {
+	return p.Do(ctx, func(conn *pool.Conn) error {
 		if err := conn.Send(ctx, wsd.Text(text)); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-// done_test.go checks that the error for a done context matches both ctx.Err() and the cause.
+// done_test.go checks that the error for a done context matches both ctx.Err() and the cause, and reads well.
 
 package done_test
 
@@ -33,4 +33,21 @@ func TestWhy(t *testing.T) {
 	require.ErrorIs(t, err, enough)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, context.Canceled)
+}
+
+func TestCanceled(t *testing.T) {
+	ended := errors.New("wsd: connection closed")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ended)
+	err := done.Canceled("send", ctx)
+	require.EqualError(t, err, "wsd: send: connection closed", "the prefix is there once")
+	require.ErrorIs(t, err, ended)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestWithin(t *testing.T) {
+	ended := errors.New("wsd: connection closed")
+	require.Equal(t, "connection closed", done.Plain(ended))
+	require.EqualError(t, done.Within(ended), "connection closed")
+	require.ErrorIs(t, done.Within(ended), ended)
 }
