@@ -76,7 +76,7 @@ func TestEnded(t *testing.T) {
 		t.Run(string(role), func(t *testing.T) {
 			var told []suite.Result
 			var telling atomic.Int32
-			o := suite.Options{Parallel: 4, Ended: func(r suite.Result) {
+			o := suite.Options{Parallel: 4, Timeout: patient.Timeout, Ended: func(r suite.Result) {
 				require.EqualValues(t, 1, telling.Add(1))
 				told = append(told, r)
 				telling.Add(-1)
@@ -243,7 +243,7 @@ func takeCase(t *testing.T, address string) net.Conn {
 func TestServerThatGoes(t *testing.T) {
 	h := echoServer(t, false)
 	cases := chosen(suite.Server, "^reserved bits/|^every code from 0 to 999")
-	results, err := suite.JudgeServer(t.Context(), h.URL, cases, &suite.Options{Parallel: 1, Ended: func(r suite.Result) {
+	results, err := suite.JudgeServer(t.Context(), h.URL, cases, &suite.Options{Parallel: 1, Timeout: patient.Timeout, Ended: func(r suite.Result) {
 		if r.Case == cases[4].ID {
 			h.Listener.Close()
 		}
