@@ -297,6 +297,37 @@ func TestDialNegotiatesCompression(t *testing.T) {
 	}
 }
 
+// RFC 7692, section 7.1.2.2: the window that a client offers is a hint. A server may answer with a larger one, and the
+// client still compresses with its own, which a reader with that window proves.
+func TestDialKeepsToItsOwnWindow(t *testing.T) {
+	own := &wsd.Compression{ClientMaxWindowBits: 9}
+	received := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rwc, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(rwc, switching(acceptFor(r), "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=15"))
+		conn := wsd.NewConn(rwc, wsd.ServerRole, wsd.Config{Compression: own})
+		defer conn.CloseNow()
+		m, err := conn.Receive(context.Background())
+		if err != nil {
+			received <- err.Error()
+			return
+		}
+		received <- string(m.Data)
+	}))
+	defer server.Close()
+	conn := dialed(t, wsURL(server), &wsd.DialOptions{Config: wsd.Config{Compression: own}})
+	require.Equal(t, "permessage-deflate; client_max_window_bits=15", conn.Extensions())
+	var noise strings.Builder // what repeats is further back than 2^9 bytes
+	for i := range 200 {
+		fmt.Fprintf(&noise, "%x", sha1.Sum([]byte{byte(i)}))
+	}
+	require.NoError(t, conn.Send(t.Context(), wsd.Text(noise.String()+noise.String())))
+	require.Equal(t, noise.String()+noise.String(), <-received)
+}
+
 func TestDialArguments(t *testing.T) {
 	//lint:ignore SA1012 the mistake is what is tested
 	_, _, err := wsd.Dial(nil, "ws://example.com", nil) //nolint:staticcheck
