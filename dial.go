@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/done"
@@ -86,7 +87,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 		if problem == nil {
 			_ = conn.rwc.Close()
 		}
-		problem = &HandshakeError{Problem: "given up", Err: ended}
+		problem = h.failed("given up", ended)
 		resp = nil
 	}
 	if problem != nil {
@@ -276,9 +277,10 @@ func (l *handshakeLimit) stop() error {
 
 // handshake is a client's opening handshake, over all its redirects.
 type handshake struct {
-	opts *DialOptions
-	key  string   // of the last request
-	conn net.Conn // of the last request, nil if the transport is not net/http's own
+	opts  *DialOptions
+	key   string      // of the last request
+	conn  net.Conn    // of the last request, nil if the transport is not net/http's own
+	http2 atomic.Bool // a connection was for HTTP/2
 }
 
 // dialed is the result of a handshake.
@@ -296,15 +298,20 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	if client.Transport == nil {
 		client.Transport = http.DefaultTransport
 	}
-	if transport, ok := client.Transport.(*http.Transport); ok {
-		// With net/http's own transport, the answer is known to come over the connection that GotConn reports.
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			GotConn: func(info httptrace.GotConnInfo) { h.conn = info.Conn },
-		})
+	transport, ok := client.Transport.(*http.Transport)
+	if ok {
 		own := &handshakeTransport{caller: transport}
 		defer own.close()
 		client.Transport = own
 	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if ok {
+			h.conn = info.Conn // with net/http's own transport, the answer is known to come over this connection
+		}
+		if isForHTTP2(info.Conn) {
+			h.http2.Store(true)
+		}
+	}})
 	req.Header[wireKey] = []string{h.key}
 	resp, err := client.Do(req.WithContext(ctx))
 	if err != nil {
@@ -316,7 +323,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 		if errors.As(err, &outer) {
 			err = outer.Err
 		}
-		return dialed{}, resp, &HandshakeError{Err: err}
+		return dialed{}, resp, h.failed("", err)
 	}
 	conn, problem := h.judge(resp)
 	if problem != nil {
@@ -328,6 +335,25 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	}
 	resp.Body = http.NoBody
 	return conn, resp, nil
+}
+
+// failed returns the error of a handshake that got no answer. A connection for HTTP/2 says more than what came of it, such
+// as the end of its bytes.
+func (h *handshake) failed(problem string, err error) *HandshakeError {
+	if h.http2.Load() {
+		problem = notForHTTP1
+	}
+	return &HandshakeError{Problem: problem, Err: err}
+}
+
+// notForHTTP1 is the problem with a connection over which only HTTP/2 is understood.
+const notForHTTP1 = "expected HTTP/1.1 to be agreed on by TLS, got h2: Dial speaks HTTP/1.1, so the dial function of " +
+	"HTTPClient.Transport must not offer h2 (tls.Config.NextProtos)"
+
+// isForHTTP2 reports whether TLS has agreed on HTTP/2 for conn (RFC 7301).
+func isForHTTP2(conn net.Conn) bool {
+	secure, ok := conn.(interface{ ConnectionState() tls.ConnectionState })
+	return ok && secure.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // judge verifies the answer, and takes over its connection.

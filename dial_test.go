@@ -785,6 +785,84 @@ func TestDialSpeaksHTTP1ToServersThatHaveHTTP2(t *testing.T) {
 	requireEcho(t, dialed(t, wsURL(server), &wsd.DialOptions{HTTPClient: server.Client()}), "HTTP/1.1")
 }
 
+// Over a connection for which TLS has agreed on HTTP/2, a server ends its bytes or sends frames that are no HTTP/1.1.
+func TestDialNamesAConnectionForHTTP2(t *testing.T) {
+	server := httptest.NewUnstartedServer(echoHandler(nil, nil))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	proxy := httptest.NewUnstartedServer(connectProxy{targets: make(chan string, 1)})
+	proxy.EnableHTTP2 = true
+	proxy.StartTLS()
+	defer proxy.Close()
+	config := &tls.Config{
+		RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, NextProtos: []string{"h2", "http/1.1"},
+		ServerName: "example.com",
+	}
+	dialTLS := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
+	}
+	const says = "expected HTTP/1.1 to be agreed on by TLS, got h2"
+	for name, test := range map[string]struct {
+		opts  *wsd.DialOptions
+		fails bool
+	}{
+		"TLSClientConfig":             {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: config}}}, false},
+		"TLSClientConfig, to a proxy": {through(proxy.URL, func(t *http.Transport) { t.TLSClientConfig = config }), false},
+		"DialTLSContext":              {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{DialTLSContext: dialTLS}}}, true},
+		"DialTLSContext that leaves the TLS handshake to others": {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+			DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return tls.Client(conn, config), err
+			},
+		}}}, true},
+		"DialTLS": {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+			//lint:ignore SA1019 it is what is tested
+			DialTLS: func(network, addr string) (net.Conn, error) { return tls.Dial(network, addr, config) },
+		}}}, true},
+		"DialTLSContext, below a transport of another make": {&wsd.DialOptions{HTTPClient: &http.Client{
+			Transport: roundTripper((&http.Transport{DialTLSContext: dialTLS}).RoundTrip),
+		}}, true},
+		"DialTLSContext, to a proxy": {through(proxy.URL, func(t *http.Transport) { t.DialTLSContext = dialTLS }), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, resp, err := wsd.Dial(t.Context(), wsURL(server), test.opts)
+			if !test.fails {
+				require.NoError(t, err)
+				defer conn.CloseNow()
+				requireEcho(t, conn, name)
+				return
+			}
+			require.ErrorContains(t, err, says)
+			require.Nil(t, resp)
+			var failed *wsd.HandshakeError
+			require.ErrorAs(t, err, &failed)
+			require.NotNil(t, failed.Err, "what net/http says")
+		})
+	}
+	t.Run("a server that says nothing", func(t *testing.T) {
+		silent, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates, NextProtos: []string{"h2"}})
+		require.NoError(t, err)
+		defer func() { _ = silent.Close() }()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			conn, err := silent.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1)) // the request has come
+			cancel()
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}()
+		_, _, err = wsd.Dial(ctx, "wss://"+silent.Addr().String(), &wsd.DialOptions{
+			HTTPClient: &http.Client{Transport: &http.Transport{DialTLSContext: dialTLS}},
+		})
+		require.ErrorContains(t, err, says)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
 func TestDialHonoursTheClientsTimeoutForTheHandshakeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := newPipeListener()

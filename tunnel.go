@@ -82,6 +82,9 @@ func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error
 		err = context.Cause(ctx)
 	}
 	if err != nil {
+		if isForHTTP2(conn) {
+			err = fmt.Errorf("%s: %w", notForHTTP1, err)
+		}
 		_ = conn.Close()
 		return nil, fmt.Errorf("proxy %s: %w", t.proxy.Host, err)
 	}
