@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -116,19 +117,20 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 		return nil, problem
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: make(http.Header, len(o.Header)+8)}
-	for name, values := range o.Header {
-		if !equalFold(name, "Host") {
-			name = http.CanonicalHeaderKey(name)
-			req.Header[name] = append(req.Header[name], values...)
-			continue
+	// net/http and the caller's policy for redirects know the canonical names. respelling restores the caller's.
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		canonical := http.CanonicalHeaderKey(name)
+		req.Header[canonical] = append(req.Header[canonical], o.Header[name]...)
+	}
+	if hosts, given := req.Header["Host"]; given {
+		switch {
+		case len(hosts) != 1 || hosts[0] == "":
+			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(hosts)}
+		case !isAuthority(hosts[0]):
+			return nil, &HandshakeError{Header: "Host", Problem: "expected host or host:port, got " + shown(hosts)}
 		}
-		if len(values) != 1 || values[0] == "" {
-			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(values)}
-		}
-		if !isAuthority(values[0]) {
-			return nil, &HandshakeError{Header: "Host", Problem: "expected host or host:port, got " + shown(values)}
-		}
-		req.Host = values[0]
+		req.Host = hosts[0]
+		delete(req.Header, "Host")
 	}
 	if user := target.User; user != nil {
 		if req.Header.Get("Authorization") == "" {
@@ -303,6 +305,9 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 		own := &handshakeTransport{caller: transport}
 		defer own.close()
 		client.Transport = own
+	}
+	if len(h.opts.Header) > 0 {
+		client.Transport = newRespelling(client.Transport, h.opts.Header, ok)
 	}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if ok {
@@ -481,13 +486,20 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	origin := originOf(via[0].URL)
 	left := func(r *http.Request) bool { return originOf(r.URL) != origin }
 	if left(req) || slices.ContainsFunc(via, left) {
-		for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate"} {
-			req.Header.Del(name)
-		}
+		maps.DeleteFunc(req.Header, func(name string, _ []string) bool { return isCredential(name) })
 	}
 	h.key = newKey() // a nonce is for one connection
 	req.Header[wireKey] = []string{h.key}
 	return nil
+}
+
+// isCredential reports whether a header field is one that HTTP has for credentials, however a caller's policy spells it.
+func isCredential(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate":
+		return true
+	}
+	return false
 }
 
 func originOf(u *url.URL) origin {

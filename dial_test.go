@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -368,6 +369,7 @@ func TestDialArguments(t *testing.T) {
 		{"header of the handshake", "ws://a", wsd.DialOptions{Header: http.Header{"Sec-WebSocket-Extensions": {"x"}}}, "use Compression"},
 		{"header name", "ws://a", wsd.DialOptions{Header: http.Header{"A B": {"x"}}}, "expected the name of a header field"},
 		{"two Hosts", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a", "b"}}}, "Host: expected one value"},
+		{"two Hosts, spelled differently", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a"}, "host": {"b"}}}, "Host: expected one value"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.opts.HTTPClient = &http.Client{Transport: transport}
@@ -427,6 +429,129 @@ func TestDialHeader(t *testing.T) {
 	require.ElementsMatch(t, []string{"1", "2"}, r.Header.Values("X-A"))
 	require.Equal(t, http.Header{"host": {"virtual.example"}, "Origin": {"http://page.example"}, "x-a": {"1"}, "X-A": {"2"}}, header,
 		"the caller's header is only read")
+}
+
+// headLines returns the lines of a request's head that begin with one of the names, in any spelling, sorted by net/http.
+func headLines(head string, names ...string) (lines []string) {
+	for line := range strings.SplitSeq(head, "\r\n") {
+		for _, name := range names {
+			if got, _, _ := strings.Cut(line, ":"); strings.EqualFold(got, name) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
+// Servers exist that mind how the name of a header field is spelled, so it stays as the caller has it, on every way to
+// the server.
+func TestDialKeepsTheSpellingOfHeaderNames(t *testing.T) {
+	header := http.Header{
+		"X-MBX-APIKEY": {"a"}, "x-lower": {"b"}, "X-Canonical": {"c"}, "x-twice": {"1", "2"}, "X-TWICE": {"3"},
+		"hOST": {"virtual.example"}, "oRIGIN": {"http://page.example"}, "user-agent": {"me/1"}, "accept-encoding": {"identity"},
+		"authorization": {"Bearer x"}, "COOKIE": {"a=b"}, "referer": {"http://page.example/"},
+	}
+	want := []string{
+		"Host: virtual.example", "COOKIE: a=b", "X-Canonical: c", "X-MBX-APIKEY: a", "X-TWICE: 3", "accept-encoding: identity",
+		"authorization: Bearer x", "oRIGIN: http://page.example", "referer: http://page.example/", "user-agent: me/1",
+		"x-lower: b", "x-twice: 1", "x-twice: 2",
+	}
+	requireLines := func(t *testing.T, head string, want ...string) {
+		t.Helper()
+		require.ElementsMatch(t, want, headLines(head, "X-MBX-APIKEY", "X-Lower", "X-Canonical", "X-Twice", "Host", "Origin",
+			"User-Agent", "Accept-Encoding", "Authorization", "Cookie", "Referer"), head)
+	}
+	proxy := httptest.NewServer(connectProxy{targets: make(chan string, 4)})
+	defer proxy.Close()
+	for name, opts := range map[string]*wsd.DialOptions{
+		"straight":                    {},
+		"through a proxy":             through(proxy.URL),
+		"a transport of another make": {HTTPClient: &http.Client{Transport: roundTripper(http.DefaultTransport.RoundTrip)}},
+	} {
+		opts.Header = header.Clone()
+		want := slices.Clone(want)
+		beyond := []string{"Host: ", "X-Canonical: c", "X-MBX-APIKEY: a", "X-TWICE: 3", "accept-encoding: identity",
+			"oRIGIN: http://page.example", "referer: http://page.example/", "user-agent: me/1", "x-lower: b", "x-twice: 1", "x-twice: 2"}
+		if strings.Contains(name, "another make") {
+			// net/http's transport, which it may have below, would add a second one.
+			want[slices.Index(want, "accept-encoding: identity")] = "Accept-Encoding: identity"
+			beyond[slices.Index(beyond, "accept-encoding: identity")] = "Accept-Encoding: identity"
+		}
+		t.Run(name, func(t *testing.T) {
+			addr, heads := answering(t, func(accept string) string { return switching(accept) })
+			dialed(t, "ws://"+addr, opts)
+			requireLines(t, <-heads, want...)
+			require.Equal(t, header, opts.Header, "the caller's header is only read")
+		})
+		t.Run(name+", redirected", func(t *testing.T) {
+			target, targetHeads := answering(t, func(accept string) string { return switching(accept) })
+			to := []string{"/within", "ws://" + target + "/beyond"}
+			addr, heads := answering(t, func(string) string {
+				answer := "HTTP/1.1 302 Found\r\nLocation: " + to[0] + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+				to = to[1:]
+				return answer
+			})
+			dialed(t, "ws://"+addr, opts)
+			requireLines(t, <-heads, want...)
+			// net/http keeps a Host for relative redirects only.
+			requireLines(t, <-heads, want...)
+			beyond[0] += target
+			requireLines(t, <-targetHeads, beyond...)
+		})
+	}
+	t.Run("with a jar", func(t *testing.T) {
+		jar, err := cookiejar.New(nil)
+		require.NoError(t, err)
+		addr, heads := answering(t, func(accept string) string { return switching(accept) })
+		jar.SetCookies(&url.URL{Scheme: "http", Host: addr}, []*http.Cookie{{Name: "c", Value: "d"}})
+		dialed(t, "ws://"+addr, &wsd.DialOptions{Header: http.Header{"COOKIE": {"a=b"}}, HTTPClient: &http.Client{Jar: jar}})
+		require.Equal(t, []string{"COOKIE: a=b; c=d"}, headLines(<-heads, "Cookie"), "RFC 6265, section 5.4: one line")
+	})
+	t.Run("with user info", func(t *testing.T) {
+		addr, heads := answering(t, func(accept string) string { return switching(accept) })
+		dialed(t, "ws://user:pass@"+addr, &wsd.DialOptions{Header: http.Header{"authorization": {"Bearer x"}}})
+		require.Equal(t, []string{"authorization: Bearer x"}, headLines(<-heads, "Authorization"))
+	})
+	for _, none := range [][]string{{""}, {}, nil} {
+		t.Run(fmt.Sprintf("no User-Agent, %q", none), func(t *testing.T) {
+			addr, heads := answering(t, func(accept string) string { return switching(accept) })
+			dialed(t, "ws://"+addr, &wsd.DialOptions{Header: http.Header{"User-Agent": none}})
+			require.Empty(t, headLines(<-heads, "User-Agent"), "as net/http has it")
+		})
+	}
+}
+
+// However credentials are spelled, by the caller or by the caller's policy, they do not leave the origin.
+func TestDialStripsCredentialsHoweverTheyAreSpelled(t *testing.T) {
+	secrets := http.Header{}
+	for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Proxy-Authenticate", "Www-Authenticate"} {
+		secrets[strings.ToLower(name)] = []string{"secret"}
+		secrets[strings.ToUpper(name)] = []string{"secret"}
+	}
+	restore := func(req *http.Request, _ []*http.Request) error {
+		for name, values := range secrets {
+			req.Header[name] = values
+		}
+		return nil
+	}
+	for name, client := range map[string]*http.Client{
+		"net/http's transport":        {},
+		"a transport of another make": {Transport: roundTripper(http.DefaultTransport.RoundTrip)},
+		"a policy that restores them": {CheckRedirect: restore},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target, heads := answering(t, func(accept string) string { return switching(accept) })
+			redirects, _ := answering(t, func(string) string {
+				return "HTTP/1.1 307 Temporary Redirect\r\nLocation: ws://" + target + "/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+			})
+			header := secrets.Clone()
+			header["x-kept"] = []string{"kept"}
+			dialed(t, "ws://"+redirects, &wsd.DialOptions{HTTPClient: client, Header: header})
+			head := <-heads
+			require.NotContains(t, head, "secret")
+			require.Contains(t, head, "\r\nx-kept: kept\r\n")
+		})
+	}
 }
 
 func TestDialCookieJar(t *testing.T) {
