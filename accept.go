@@ -66,23 +66,46 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 		refuse(w, refused)
 		return nil, refused
 	}
+	key := r.Header[mapKey][0]
+	told, failed := opts.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		refused = refusal(http.StatusInternalServerError, "", fmt.Sprintf(
-			"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
-		refused.Err = err
-		refuse(w, refused)
-		return nil, refused
+		return nil, notHandedOver(w, told, err)
 	}
 	c := newConn(conn, ServerRole, &opts.Config, agreed)
-	buffered, err := opts.answer(&c.transport, rw, w.Header(), r.Header[mapKey][0], &agreed)
-	if err != nil {
+	buffered := takeBuffered(rw)
+	switch {
+	case told == nil:
+		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header(), opts.Header)
+	case !told.sent:
+		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header())
+	}
+	if failed != nil {
 		_ = conn.Close()
-		return nil, &HandshakeError{Problem: "the answer could not be written", Err: err}
+		return nil, &HandshakeError{Problem: "the answer could not be written", Err: failed}
 	}
 	_ = conn.SetDeadline(time.Time{}) // also those of the server, if Hijack has left them
 	c.start(buffered)
 	return c, nil
+}
+
+// notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
+func notHandedOver(w http.ResponseWriter, told *announcement, err error) *HandshakeError {
+	if told != nil && told.sent {
+		// Middleware refuses what net/http below it does not. It is too late for another answer.
+		if conn, _, err := told.inner.Hijack(); err == nil {
+			_ = conn.Close()
+		}
+		return &HandshakeError{Problem: fmt.Sprintf("expected %T to hand its connection over behind the answer", w), Err: err}
+	}
+	if told != nil {
+		clear(w.Header()) // of the answer that is not sent
+	}
+	refused := refusal(http.StatusInternalServerError, "", fmt.Sprintf(
+		"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
+	refused.Err = err
+	refuse(w, refused)
+	return refused
 }
 
 // judge decides whether to accept a request, and what to agree to.
@@ -179,22 +202,28 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 	http.Error(w, "WebSocket handshake refused: "+text, refused.StatusCode)
 }
 
-// answer writes the 101, and returns the bytes that came after the request.
-func (o *AcceptOptions) answer(t *transport, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
-	var b, buffered []byte
+// takeBuffered returns the bytes that came after the request.
+func takeBuffered(rw *bufio.ReadWriter) []byte {
 	// A ResponseWriter that is not net/http's may have no buffers to hand over.
+	if rw == nil || rw.Reader == nil {
+		return nil
+	}
+	early, _ := rw.Peek(rw.Reader.Buffered()) // what is buffered is there without an error
+	return slices.Clone(early)                // so that the reader and all it refers to can be freed
+}
+
+// answer writes the 101, with the fields of headers.
+func (o *AcceptOptions) answer(t *transport, rw *bufio.ReadWriter, key string, agreed *agreement, headers ...http.Header) error {
+	var b []byte
 	if rw != nil && rw.Writer != nil {
 		b = rw.AvailableBuffer() // room that exists already
 	}
-	if rw != nil && rw.Reader != nil {
-		early, _ := rw.Peek(rw.Reader.Buffered()) // what is buffered is there without an error
-		buffered = slices.Clone(early)            // so that the reader and all it refers to can be freed
-	}
 	b = appendAnswer(b, key, agreed)
-	b = appendHeader(b, extra)
-	b = appendHeader(b, o.Header)
+	for _, h := range headers {
+		b = appendHeader(b, h)
+	}
 	b = append(b, "\r\n"...)
 	// Even the shortest answer needs the timeout: the client may have left the answers to earlier requests in the
 	// socket, unread.
-	return buffered, t.writeWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
+	return t.writeWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
 }
