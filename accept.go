@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// AcceptOptions holds a server's requirements for handshakes and the settings of its connections. The zero value and
-// nil are safe defaults. It is only read, and one value may serve many calls at once.
+// AcceptOptions holds what a server requires of handshakes, and the settings of its connections. The zero value and nil
+// are safe defaults. It is only read, so one value may serve many calls at the same time.
 type AcceptOptions struct {
 	Config
 	// Subprotocols lists the subprotocols that the server speaks, in order of preference. The first one that the client
@@ -21,13 +21,12 @@ type AcceptOptions struct {
 	// Header is added to the answer to a successful handshake, together with what the ResponseWriter's Header holds by
 	// then. It cannot have fields that the handshake itself sets.
 	Header http.Header
-	// Origins lists the origins from which web pages may connect, besides the server's own, as [scheme "://"] host
-	// [":" port], where * stands for any run of characters, as in "*.example.com" or "https://example.com:*". Without a
-	// scheme, it means https, and on a server without TLS also http; without a port, the scheme's default port. Opaque
-	// origins, such as "null", must be named literally. "*" alone lets every page connect.
+	// Origins lists the origins from which web pages may connect, besides the server's own: those with the host and port
+	// of the request's Host, under https if the server speaks TLS. A request without Origin does not come from a page.
 	//
-	// A page is the server's own if its host and port are those of the request's Host. On a server that speaks TLS, its
-	// scheme must also be https. A request without Origin does not come from a web page and is allowed.
+	// An origin is [scheme "://"] host [":" port], and * stands for any run of characters, as in "*.example.com" or
+	// "https://example.com:*". No scheme means https, and http too on a server without TLS; no port means the scheme's
+	// own. "null" and other opaque origins must be named literally. "*" alone lets every page connect.
 	Origins []string
 	// CheckOrigin, if set, decides instead of Origins and the rule for the server's own pages, also for requests
 	// without Origin.
@@ -47,16 +46,12 @@ var defaultAcceptOptions AcceptOptions
 func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
-// net/http, through any ResponseWriter that lets http.ResponseController reach it. A nil opts means the defaults. w and
-// r.Body must not be used afterwards. The handler may return; the connection lives on. If there are many connections,
-// let it return and continue in another goroutine: net/http holds some 12 KiB for a request whose handler has not
-// returned. r's context is done when the handler returns; Conn.Context is the connection's own.
+// net/http, through any ResponseWriter that lets http.ResponseController reach it. Middleware that wraps net/http's own
+// sees WriteHeader with 101. w and r.Body must not be used afterwards. The handler may return; the connection lives on.
+// A nil opts means the defaults.
 //
-// Accept answers a request that is not a handshake, or not an acceptable one, before it takes anything over, with an
-// HTTP status and a line of text that says what was wrong. It then returns a *HandshakeError with that StatusCode: 400
-// for a malformed request, 403 for a web page of a foreign origin, 405 for a method other than GET, 426 for a request
-// that does not ask for a WebSocket or asks for a version other than 13, 505 for HTTP/2 and later, 500 if the options
-// or the ResponseWriter are at fault. StatusCode is 0 if the connection failed while it was being taken over.
+// A request that is refused is answered before anything is taken over. The error is then a *HandshakeError with the
+// StatusCode of that answer, which the package comment lists, or 0 if the connection failed while it was being taken over.
 func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn, error) {
 	if opts == nil {
 		opts = &defaultAcceptOptions

@@ -26,17 +26,18 @@ import (
 	"github.com/seed62836080/wsd/internal/done"
 )
 
-// DialOptions holds what a client asks for in a handshake and the settings of its connection. The zero value and nil are
-// safe defaults. It is only read, and one value may serve many calls at once.
+// DialOptions holds what a client asks for in a handshake, and the settings of its connection. The zero value and nil are
+// safe defaults. It is only read, so one value may serve many calls at the same time.
 type DialOptions struct {
 	Config
 	// HTTPClient performs the handshake, with its Jar, its CheckRedirect, its Timeout, and above all its Transport, which
-	// is the place for a custom dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too,
-	// a proxy is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used,
-	// but not the pool, and only HTTP/1.1 is spoken. Default http.DefaultClient.
+	// is the place for a dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too, a proxy
+	// is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used, but not
+	// the pool. Only HTTP/1.1 is spoken: a dial function that does TLS itself must not offer h2. Default
+	// http.DefaultClient.
 	HTTPClient *http.Client
-	// Header is added to the request. A Host in it replaces the URL's. It cannot have fields that the handshake itself
-	// sets.
+	// Header is added to the request, with the names spelled as they are here. A Host in it replaces the URL's. It cannot
+	// have fields that the handshake itself sets.
 	Header http.Header
 	// Subprotocols lists the subprotocols to ask for, preferred ones first. The server chooses one or none (RFC 6455,
 	// section 1.9).
@@ -58,18 +59,12 @@ const (
 var errRedirects = errors.New("stopped after 10 redirects")
 
 // Dial opens a connection to a ws or wss URL, or an http or https URL, which mean the same (RFC 6455, section 4.1). User
-// info in the URL becomes basic authentication, unless Header has its own Authorization. A nil opts means the defaults.
-// On success the response is the server's answer, without a body.
+// info in the URL becomes basic authentication, unless Header has an Authorization. A nil opts means the defaults. The
+// response is the server's answer, without a body if the handshake succeeded.
 //
-// Redirects are followed as HTTPClient.CheckRedirect decides, but never from wss to ws. When a redirect leaves the
-// origin, which is scheme, host and port, it does not carry Authorization, Cookie and the other header fields that HTTP
-// has for credentials. It does carry secrets in other fields: only CheckRedirect can know of those. A cookie jar follows
-// its own rules.
-//
-// ctx bounds only the handshake: if it is done later, the connection is not affected. The error is a *HandshakeError or
-// ErrNilContext. It matches ctx's error if that ended the handshake, and context.DeadlineExceeded if HandshakeTimeout
-// did. Its Response, which is also the second result, is the answer, if there was one; up to 64 KiB of its body can be
-// read, and it need not be closed.
+// ctx bounds only the handshake. The error is a *HandshakeError, which has the answer too if there was one, or
+// ErrNilContext. It matches context.DeadlineExceeded if HandshakeTimeout ended the handshake. The package comment says
+// which redirects are followed, and what goes along.
 func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Response, error) {
 	if ctx == nil {
 		return nil, nil, ErrNilContext
