@@ -36,8 +36,8 @@ type DialOptions struct {
 	// the pool. Only HTTP/1.1 is spoken: a dial function that does TLS itself must not offer h2. Default
 	// http.DefaultClient.
 	HTTPClient *http.Client
-	// Header is added to the request, with the names spelled as they are here. A Host in it replaces the URL's. It cannot
-	// have fields that the handshake itself sets.
+	// Header is added to the request, with the names spelled as they are here, except Host, which replaces the URL's. It
+	// cannot have fields that the handshake itself sets.
 	Header http.Header
 	// Subprotocols lists the subprotocols to ask for, preferred ones first. The server chooses one or none (RFC 6455,
 	// section 1.9).

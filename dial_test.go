@@ -299,7 +299,7 @@ func TestDialNegotiatesCompression(t *testing.T) {
 }
 
 // RFC 7692, section 7.1.2.2: the window that a client offers is a hint. A server may answer with a larger one, and the
-// client still compresses with its own, which a reader with that window proves.
+// client still compresses with its own (Compression.ClientMaxWindowBits), which a reader with that window proves.
 func TestDialKeepsToItsOwnWindow(t *testing.T) {
 	own := &wsd.Compression{ClientMaxWindowBits: 9}
 	received := make(chan string, 1)
@@ -444,7 +444,7 @@ func headLines(head string, names ...string) (lines []string) {
 }
 
 // Servers exist that mind how the name of a header field is spelled, so it stays as the caller has it, on every way to
-// the server.
+// the server, as the documentation of DialOptions.Header says.
 func TestDialKeepsTheSpellingOfHeaderNames(t *testing.T) {
 	header := http.Header{
 		"X-MBX-APIKEY": {"a"}, "x-lower": {"b"}, "X-Canonical": {"c"}, "x-twice": {"1", "2"}, "X-TWICE": {"3"},
@@ -521,7 +521,8 @@ func TestDialKeepsTheSpellingOfHeaderNames(t *testing.T) {
 	}
 }
 
-// However credentials are spelled, by the caller or by the caller's policy, they do not leave the origin.
+// However credentials are spelled, by the caller or by the caller's policy, they do not leave the origin, as the package
+// comment says.
 func TestDialStripsCredentialsHoweverTheyAreSpelled(t *testing.T) {
 	secrets := http.Header{}
 	for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Proxy-Authenticate", "Www-Authenticate"} {
@@ -910,7 +911,8 @@ func TestDialSpeaksHTTP1ToServersThatHaveHTTP2(t *testing.T) {
 	requireEcho(t, dialed(t, wsURL(server), &wsd.DialOptions{HTTPClient: server.Client()}), "HTTP/1.1")
 }
 
-// Over a connection for which TLS has agreed on HTTP/2, a server ends its bytes or sends frames that are no HTTP/1.1.
+// Over a connection for which TLS has agreed on HTTP/2, a server ends its bytes or sends frames that are no HTTP/1.1. The
+// documentation of DialOptions.HTTPClient says what must not be offered.
 func TestDialNamesAConnectionForHTTP2(t *testing.T) {
 	server := httptest.NewUnstartedServer(echoHandler(nil, nil))
 	server.EnableHTTP2 = true

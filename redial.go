@@ -41,7 +41,7 @@ const (
 )
 
 // Permanent reports whether retrying cannot fix err, an error of Dial or the cause of a connection's end. That is so for
-// an HTTP status from 400 to 499 except 408, 425 and 429, for arguments from which Dial cannot make a request, and for the
+// an HTTP status of 4xx except 408, 425 and 429, for arguments from which Dial cannot make a request, and for the
 // codes by which a peer says that it does not accept what this side sends: 1002, 1003 and 1007 to 1010 (RFC 6455, section
 // 7.4.1). A peer answers a close frame with its code, so a Close with one of these counts too. A certificate that cannot
 // be verified does not: it may be renewed.

@@ -210,7 +210,8 @@ func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
 	})
 }
 
-// A handshake that is under way when Shutdown begins makes a connection that is closed as all others are.
+// A handshake that is under way when Shutdown begins makes a connection that is closed as all others are, as the
+// documentation of Shutdown says.
 func TestServerShutdownDuringAHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ws := &wsd.Server{Handler: echo}
