@@ -13,8 +13,8 @@ import (
 	"github.com/seed62836080/wsd/internal/netio"
 )
 
-// AcceptOptions holds a server's requirements for handshakes and the settings of its connections. The zero value and
-// nil are safe defaults. It is only read, and one value may serve many calls at once.
+// AcceptOptions holds what a server requires of handshakes, and the settings of its connections. The zero value and nil
+// are safe defaults. It is only read, so one value may serve many calls at the same time.
 type AcceptOptions struct {
 	Config
 	// Subprotocols lists the subprotocols that the server speaks, in order of preference. The first one that the client
@@ -23,13 +23,12 @@ type AcceptOptions struct {
 	// Header is added to the answer to a successful handshake, together with what the ResponseWriter's Header holds by
 	// then. It cannot have fields that the handshake itself sets.
 	Header http.Header
-	// Origins lists the origins from which web pages may connect, besides the server's own, as [scheme "://"] host
-	// [":" port], where * stands for any run of characters, as in "*.example.com" or "https://example.com:*". Without a
-	// scheme, it means https, and on a server without TLS also http; without a port, the scheme's default port. Opaque
-	// origins, such as "null", must be named literally. "*" alone lets every page connect.
+	// Origins lists the origins from which web pages may connect, besides the server's own: those with the host and port
+	// of the request's Host, under https if the server speaks TLS. A request without Origin does not come from a page.
 	//
-	// A page is the server's own if its host and port are those of the request's Host. On a server that speaks TLS, its
-	// scheme must also be https. A request without Origin does not come from a web page and is allowed.
+	// An origin is [scheme "://"] host [":" port], and * stands for any run of characters, as in "*.example.com" or
+	// "https://example.com:*". No scheme means https, and http too on a server without TLS; no port means the scheme's
+	// own. "null" and other opaque origins must be named literally. "*" alone lets every page connect.
 	Origins []string
 	// CheckOrigin, if set, decides instead of Origins and the rule for the server's own pages, also for requests
 	// without Origin.
@@ -49,16 +48,12 @@ var defaultAcceptOptions AcceptOptions
 func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
-// net/http, through any ResponseWriter that lets http.ResponseController reach it. A nil opts means the defaults. w and
-// r.Body must not be used afterwards. The handler may return; the connection lives on. If there are many connections,
-// let it return and continue in another goroutine: net/http holds some 12 KiB for a request whose handler has not
-// returned. r's context is done when the handler returns; Conn.Context is the connection's own.
+// net/http, through any ResponseWriter that lets http.ResponseController reach it. Middleware that wraps net/http's own
+// sees WriteHeader with 101. w and r.Body must not be used afterwards. The handler may return; the connection lives on.
+// A nil opts means the defaults.
 //
-// Accept answers a request that is not a handshake, or not an acceptable one, before it takes anything over, with an
-// HTTP status and a line of text that says what was wrong. It then returns a *HandshakeError with that StatusCode: 400
-// for a malformed request, 403 for a web page of a foreign origin, 405 for a method other than GET, 426 for a request
-// that does not ask for a WebSocket or asks for a version other than 13, 505 for HTTP/2 and later, 500 if the options
-// or the ResponseWriter are at fault. StatusCode is 0 if the connection failed while it was being taken over.
+// A request that is refused is answered before anything is taken over. The error is then a *HandshakeError with the
+// StatusCode of that answer, which the package comment lists, or 0 if the connection failed while it was being taken over.
 func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn, error) {
 	if opts == nil {
 		opts = &defaultAcceptOptions
@@ -68,23 +63,46 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 		refuse(w, refused)
 		return nil, refused
 	}
+	key := r.Header[mapKey][0]
+	told, failed := opts.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		refused = refusal(http.StatusInternalServerError, "", fmt.Sprintf(
-			"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
-		refused.Err = err
-		refuse(w, refused)
-		return nil, refused
+		return nil, notHandedOver(w, told, err)
 	}
 	c := newConn(conn, ServerRole, &opts.Config, agreed)
-	buffered, err := opts.answer(&c.transport, rw, w.Header(), r.Header[mapKey][0], &agreed)
-	if err != nil {
+	buffered := takeBuffered(rw)
+	switch {
+	case told == nil:
+		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header(), opts.Header)
+	case !told.sent:
+		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header())
+	}
+	if failed != nil {
 		_ = conn.Close()
-		return nil, &HandshakeError{Problem: "the answer could not be written", Err: err}
+		return nil, &HandshakeError{Problem: "the answer could not be written", Err: failed}
 	}
 	_ = conn.SetDeadline(time.Time{}) // also those of the server, if Hijack has left them
 	c.start(buffered)
 	return c, nil
+}
+
+// notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
+func notHandedOver(w http.ResponseWriter, told *announcement, err error) *HandshakeError {
+	if told != nil && told.sent {
+		// Middleware refuses what net/http below it does not. It is too late for another answer.
+		if conn, _, err := told.inner.Hijack(); err == nil {
+			_ = conn.Close()
+		}
+		return &HandshakeError{Problem: fmt.Sprintf("expected %T to hand its connection over behind the answer", w), Err: err}
+	}
+	if told != nil {
+		clear(w.Header()) // of the answer that is not sent
+	}
+	refused := refusal(http.StatusInternalServerError, "", fmt.Sprintf(
+		"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
+	refused.Err = err
+	refuse(w, refused)
+	return refused
 }
 
 // judge decides whether to accept a request, and what to agree to.
@@ -181,22 +199,28 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 	http.Error(w, "WebSocket handshake refused: "+text, refused.StatusCode)
 }
 
-// answer writes the 101, and returns the bytes that came after the request.
-func (o *AcceptOptions) answer(t *netio.Transport, rw *bufio.ReadWriter, extra http.Header, key string, agreed *agreement) ([]byte, error) {
-	var b, buffered []byte
+// takeBuffered returns the bytes that came after the request.
+func takeBuffered(rw *bufio.ReadWriter) []byte {
 	// A ResponseWriter that is not net/http's may have no buffers to hand over.
+	if rw == nil || rw.Reader == nil {
+		return nil
+	}
+	early, _ := rw.Peek(rw.Reader.Buffered()) // what is buffered is there without an error
+	return slices.Clone(early)                // so that the reader and all it refers to can be freed
+}
+
+// answer writes the 101, with the fields of headers.
+func (o *AcceptOptions) answer(t *netio.Transport, rw *bufio.ReadWriter, key string, agreed *agreement, headers ...http.Header) error {
+	var b []byte
 	if rw != nil && rw.Writer != nil {
 		b = rw.AvailableBuffer() // room that exists already
 	}
-	if rw != nil && rw.Reader != nil {
-		early, _ := rw.Peek(rw.Reader.Buffered()) // what is buffered is there without an error
-		buffered = slices.Clone(early)            // so that the reader and all it refers to can be freed
-	}
 	b = appendAnswer(b, key, agreed)
-	b = appendHeader(b, extra)
-	b = appendHeader(b, o.Header)
+	for _, h := range headers {
+		b = appendHeader(b, h)
+	}
 	b = append(b, "\r\n"...)
 	// Even the shortest answer needs the timeout: the client may have left the answers to earlier requests in the
 	// socket, unread.
-	return buffered, t.WriteWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
+	return t.WriteWithin(b, durationOr(o.HandshakeTimeout, defaultHandshakeTimeout))
 }

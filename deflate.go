@@ -37,8 +37,9 @@ type Compression struct {
 	// ServerMaxWindowBits bounds how far back the server's compressor looks: 8 to 15 stand for 2^8 to 2^15 bytes. 0 means
 	// 15, and other values mean the nearest of these. A client's handshake fails if the server does not agree to it.
 	ServerMaxWindowBits int
-	// ClientMaxWindowBits is the same for the client's compressor. A server cannot ask this of a client that did not
-	// offer to be asked, and asks such a client for no context takeover instead.
+	// ClientMaxWindowBits is the same for the client's compressor, except that a client keeps to its own setting if the
+	// server's answer allows more (RFC 7692, section 7.1.2.2). A server cannot ask this of a client that did not offer to
+	// be asked, and asks such a client for no context takeover instead.
 	ClientMaxWindowBits int
 	// Threshold is the size in bytes from which messages with CompressAuto are compressed (Message.Compress). Default
 	// 512: shorter ones fit in a packet either way. Negative means all messages.

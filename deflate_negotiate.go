@@ -104,21 +104,14 @@ func deflateOffer(c *Compression) string {
 // malformed says how the values break the header's grammar, if they do, which fails the connection whether or not want is
 // nil (RFC 6455, section 9.1).
 func chooseDeflate(offers []string, want *Compression) (agreed *Compression, answer, malformed string) {
-	for _, value := range offers {
-		for rest, more := value, true; more; {
-			var offer string
-			offer, rest, more = cutExtension(rest)
-			if offer == "" {
-				continue // an empty list element is no element (RFC 9110, section 5.6.1.2)
-			}
-			name, params, broken, problem := parseDeflate(offer)
-			switch {
-			case broken != "":
-				return nil, "", broken
-			case want != nil && agreed == nil && name == deflateExtension && problem == "":
-				agreed, answer = want.accept(params)
-			}
+	malformed = eachExtension(offers, func(offer extension) string {
+		if want != nil && agreed == nil && offer.name == deflateExtension && offer.problem == "" {
+			agreed, answer = want.accept(offer.params)
 		}
+		return ""
+	})
+	if malformed != "" {
+		return nil, "", malformed
 	}
 	return agreed, answer, ""
 }
@@ -162,29 +155,20 @@ func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer s
 // checkDeflate judges a server's Sec-WebSocket-Extensions values against what was offered, and returns what was agreed
 // on, or nil if the server declined.
 func checkDeflate(answer []string, offered *Compression) (agreed *Compression, problem *HandshakeError) {
-	for _, value := range answer {
-		for rest, more := value, true; more; {
-			var element string
-			element, rest, more = cutExtension(rest)
-			if element == "" {
-				continue // an empty list element is no element (RFC 9110, section 5.6.1.2)
-			}
-			name, params, wrong, unfit := parseDeflate(element)
-			switch {
-			case wrong != "":
-			case name != deflateExtension || offered == nil:
-				wrong = "extension " + quoted(name) + " was not offered"
-			case unfit != "":
-				wrong = unfit
-			case agreed != nil:
-				wrong = deflateExtension + " is answered twice"
-			default:
-				agreed, wrong = offered.settle(params)
-			}
-			if wrong != "" {
-				return nil, &HandshakeError{Header: wireExtensions, Problem: wrong}
-			}
+	wrong := eachExtension(answer, func(element extension) (wrong string) {
+		switch {
+		case element.name != deflateExtension || offered == nil:
+			return "extension " + quoted(element.name) + " was not offered"
+		case element.problem != "":
+			return element.problem
+		case agreed != nil:
+			return deflateExtension + " is answered twice"
 		}
+		agreed, wrong = offered.settle(element.params)
+		return wrong
+	})
+	if wrong != "" {
+		return nil, &HandshakeError{Header: wireExtensions, Problem: wrong}
 	}
 	return agreed, nil
 }
@@ -199,74 +183,82 @@ func (c *Compression) settle(answer deflateParams) (agreed *Compression, problem
 	case serverBits < maxWindowBits && answer.serverBits == 0:
 		return nil, "parameter " + serverMaxBits + " was offered and is not in the answer"
 	case answer.serverBits > serverBits:
-		return nil, tooWide(serverMaxBits, answer.serverBits, serverBits)
+		return nil, "parameter " + serverMaxBits + " is " + strconv.Itoa(answer.serverBits) + ", expected at most the " +
+			strconv.Itoa(serverBits) + " offered"
 	case answer.clientBits == anyBits:
 		return nil, "parameter " + clientMaxBits + " has no value, expected 8 to 15"
-	case answer.clientBits > clientBits:
-		return nil, tooWide(clientMaxBits, answer.clientBits, clientBits)
 	}
 	settled.ServerNoContextTakeover = answer.serverNoTakeover
 	settled.ClientNoContextTakeover = c.ClientNoContextTakeover || answer.clientNoTakeover
 	settled.ServerMaxWindowBits = maxBits(answer.serverBits)
 	settled.ClientMaxWindowBits = clientBits
 	if answer.clientBits != 0 {
-		settled.ClientMaxWindowBits = answer.clientBits
+		// What was offered is a hint, so an answer may allow more (RFC 7692, section 7.1.2.2). Nobody has to use it.
+		settled.ClientMaxWindowBits = min(clientBits, answer.clientBits)
 	}
 	return &settled, ""
 }
 
-func tooWide(name string, bits, offered int) string {
-	return "parameter " + name + " is " + strconv.Itoa(bits) + ", expected at most the " + strconv.Itoa(offered) + " offered"
+// extension is one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1).
+type extension struct {
+	name    string
+	params  deflateParams // if the name is permessage-deflate
+	problem string        // with the first parameter that is wrong then, empty if none is
 }
 
-// cutExtension splits a Sec-WebSocket-Extensions value after its first element, at a comma that is not quoted. more says
-// whether there was one.
-func cutExtension(value string) (element, rest string, more bool) {
-	quoted := false
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case c == '"':
-			quoted = !quoted
-		case c == '\\' && quoted:
-			i++
-		case c == ',' && !quoted:
-			return trimSpace(value[:i]), value[i+1:], true
+// eachExtension calls f with the elements of Sec-WebSocket-Extensions values, in order, until f returns that one is wrong
+// or one is malformed, and returns what is wrong. It looks at each byte a fixed number of times, and at none after what is
+// wrong.
+func eachExtension(values []string, f func(extension) (wrong string)) (wrong string) {
+	for _, rest := range values {
+		for {
+			// An empty list element is no element (RFC 9110, section 5.6.1.2).
+			if rest = strings.TrimLeft(rest, " \t,"); rest == "" {
+				break
+			}
+			element, after, wrong := cutExtension(rest)
+			if wrong == "" {
+				wrong = f(element)
+			}
+			if wrong != "" {
+				return wrong
+			}
+			rest = after
 		}
 	}
-	return trimSpace(value), "", false
+	return ""
 }
 
-// parseDeflate reads one element of Sec-WebSocket-Extensions (RFC 6455, section 9.1). malformed says what is wrong with
-// its syntax. problem says what is wrong with a parameter, if the name is permessage-deflate. parseDeflate looks at each
-// byte a fixed number of times, and at none after what is malformed.
-func parseDeflate(element string) (name string, params deflateParams, malformed, problem string) {
-	name, rest := cutToken(element)
-	if name == "" {
-		return "", params, "malformed extension " + quoted(element) + ", expected a name", ""
+// cutExtension splits value after its first element, up to a comma or the end. malformed says what is wrong with the
+// element's syntax, if something is.
+func cutExtension(value string) (element extension, rest, malformed string) {
+	element.name, rest = cutToken(value)
+	if element.name == "" {
+		return element, "", "malformed extension " + quoted(value) + ", expected a name"
 	}
 	for {
 		rest = strings.TrimLeft(rest, " \t")
-		if rest == "" {
-			return name, params, "", problem
+		if rest == "" || rest[0] == ',' {
+			return element, rest, ""
 		}
 		if rest[0] != ';' {
-			return name, params, "malformed extension, expected a semicolon at " + quoted(rest), ""
+			return element, "", "malformed extension, expected a semicolon at " + quoted(rest)
 		}
 		var param, value string
 		param, rest = cutToken(strings.TrimLeft(rest[1:], " \t"))
 		if param == "" {
-			return name, params, "empty parameter of extension " + quoted(name), ""
+			return element, "", "empty parameter of extension " + quoted(element.name)
 		}
 		rest = strings.TrimLeft(rest, " \t")
 		valued := strings.HasPrefix(rest, "=")
 		if valued {
 			var ok bool
 			if value, rest, ok = cutValue(strings.TrimLeft(rest[1:], " \t")); !ok {
-				return name, params, "parameter " + quoted(param) + " has a malformed value, expected a token", ""
+				return element, "", "parameter " + quoted(param) + " has a malformed value, expected a token"
 			}
 		}
-		if name == deflateExtension && problem == "" {
-			problem = params.set(param, value, valued)
+		if element.name == deflateExtension && element.problem == "" {
+			element.problem = element.params.set(param, value, valued)
 		}
 	}
 }

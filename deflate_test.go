@@ -745,7 +745,9 @@ func TestDeflateCheck(t *testing.T) {
 		{&Compression{ServerMaxWindowBits: 10}, []string{x + "; server_max_window_bits=9"}, "", settled(false, false, 9, 15)},
 		{&Compression{ClientMaxWindowBits: 10}, []string{x}, "", settled(false, false, 15, 10)},
 		{&Compression{ClientMaxWindowBits: 10}, []string{x + "; client_max_window_bits=9"}, "", settled(false, false, 15, 9)},
-		{&Compression{ClientMaxWindowBits: 10}, []string{x + "; client_max_window_bits=11"}, "client_max_window_bits", nil},
+		// Section 7.1.2.2: what a client offers is a hint, and an answer that allows more does not make it use more.
+		{&Compression{ClientMaxWindowBits: 10}, []string{x + "; client_max_window_bits=11"}, "", settled(false, false, 15, 10)},
+		{&Compression{ClientMaxWindowBits: 10}, []string{x + "; client_max_window_bits=15"}, "", settled(false, false, 15, 10)},
 		{&Compression{}, []string{x + "; client_max_window_bits"}, "client_max_window_bits", nil},
 		{&Compression{}, []string{x + "; client_max_window_bits=16"}, "client_max_window_bits", nil},
 		{&Compression{}, []string{x + "; server_max_window_bits=7"}, "server_max_window_bits", nil},

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -19,23 +20,25 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/done"
 	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
-// DialOptions holds what a client asks for in a handshake and the settings of its connection. The zero value and nil are
-// safe defaults. It is only read, and one value may serve many calls at once.
+// DialOptions holds what a client asks for in a handshake, and the settings of its connection. The zero value and nil are
+// safe defaults. It is only read, so one value may serve many calls at the same time.
 type DialOptions struct {
 	Config
 	// HTTPClient performs the handshake, with its Jar, its CheckRedirect, its Timeout, and above all its Transport, which
-	// is the place for a custom dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too,
-	// a proxy is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used,
-	// but not the pool, and only HTTP/1.1 is spoken. Default http.DefaultClient.
+	// is the place for a dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too, a proxy
+	// is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used, but not
+	// the pool. Only HTTP/1.1 is spoken: a dial function that does TLS itself must not offer h2. Default
+	// http.DefaultClient.
 	HTTPClient *http.Client
-	// Header is added to the request. A Host in it replaces the URL's. It cannot have fields that the handshake itself
-	// sets.
+	// Header is added to the request, with the names spelled as they are here, except Host, which replaces the URL's. It
+	// cannot have fields that the handshake itself sets.
 	Header http.Header
 	// Subprotocols lists the subprotocols to ask for, preferred ones first. The server chooses one or none (RFC 6455,
 	// section 1.9).
@@ -57,18 +60,12 @@ const (
 var errRedirects = errors.New("stopped after 10 redirects")
 
 // Dial opens a connection to a ws or wss URL, or an http or https URL, which mean the same (RFC 6455, section 4.1). User
-// info in the URL becomes basic authentication, unless Header has its own Authorization. A nil opts means the defaults.
-// On success the response is the server's answer, without a body.
+// info in the URL becomes basic authentication, unless Header has an Authorization. A nil opts means the defaults. The
+// response is the server's answer, without a body if the handshake succeeded.
 //
-// Redirects are followed as HTTPClient.CheckRedirect decides, but never from wss to ws. When a redirect leaves the
-// origin, which is scheme, host and port, it does not carry Authorization, Cookie and the other header fields that HTTP
-// has for credentials. It does carry secrets in other fields: only CheckRedirect can know of those. A cookie jar follows
-// its own rules.
-//
-// ctx bounds only the handshake: if it is done later, the connection is not affected. The error is a *HandshakeError or
-// ErrNilContext. It matches ctx's error if that ended the handshake, and context.DeadlineExceeded if HandshakeTimeout
-// did. Its Response, which is also the second result, is the answer, if there was one; up to 64 KiB of its body can be
-// read, and it need not be closed.
+// ctx bounds only the handshake. The error is a *HandshakeError, which has the answer too if there was one, or
+// ErrNilContext. It matches context.DeadlineExceeded if HandshakeTimeout ended the handshake. The package comment says
+// which redirects are followed, and what goes along.
 func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Response, error) {
 	if ctx == nil {
 		return nil, nil, ErrNilContext
@@ -87,7 +84,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 		if problem == nil {
 			_ = conn.rwc.Close()
 		}
-		problem = &HandshakeError{Problem: "given up", Err: ended}
+		problem = h.failed("given up", ended)
 		resp = nil
 	}
 	if problem != nil {
@@ -116,19 +113,20 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 		return nil, problem
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: make(http.Header, len(o.Header)+8)}
-	for name, values := range o.Header {
-		if !equalFold(name, "Host") {
-			name = http.CanonicalHeaderKey(name)
-			req.Header[name] = append(req.Header[name], values...)
-			continue
+	// net/http and the caller's policy for redirects know the canonical names. respelling restores the caller's.
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		canonical := http.CanonicalHeaderKey(name)
+		req.Header[canonical] = append(req.Header[canonical], o.Header[name]...)
+	}
+	if hosts, given := req.Header["Host"]; given {
+		switch {
+		case len(hosts) != 1 || hosts[0] == "":
+			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(hosts)}
+		case !wsurl.IsAuthority(hosts[0]):
+			return nil, &HandshakeError{Header: "Host", Problem: "expected host or host:port, got " + shown(hosts)}
 		}
-		if len(values) != 1 || values[0] == "" {
-			return nil, &HandshakeError{Header: "Host", Problem: "expected one value, got " + shown(values)}
-		}
-		if !wsurl.IsAuthority(values[0]) {
-			return nil, &HandshakeError{Header: "Host", Problem: "expected host or host:port, got " + shown(values)}
-		}
-		req.Host = values[0]
+		req.Host = hosts[0]
+		delete(req.Header, "Host")
 	}
 	if user := target.User; user != nil {
 		if req.Header.Get("Authorization") == "" {
@@ -253,9 +251,10 @@ func (l *handshakeLimit) stop() error {
 
 // handshake is a client's opening handshake, over all its redirects.
 type handshake struct {
-	opts *DialOptions
-	key  string   // of the last request
-	conn net.Conn // of the last request, nil if the transport is not net/http's own
+	opts  *DialOptions
+	key   string      // of the last request
+	conn  net.Conn    // of the last request, nil if the transport is not net/http's own
+	http2 atomic.Bool // a connection was for HTTP/2
 }
 
 // dialed is the result of a handshake.
@@ -273,15 +272,23 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	if client.Transport == nil {
 		client.Transport = http.DefaultTransport
 	}
-	if transport, ok := client.Transport.(*http.Transport); ok {
-		// With net/http's own transport, the answer is known to come over the connection that GotConn reports.
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			GotConn: func(info httptrace.GotConnInfo) { h.conn = info.Conn },
-		})
+	transport, ok := client.Transport.(*http.Transport)
+	if ok {
 		own := &handshakeTransport{caller: transport}
 		defer own.close()
 		client.Transport = own
 	}
+	if len(h.opts.Header) > 0 {
+		client.Transport = newRespelling(client.Transport, h.opts.Header, ok)
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if ok {
+			h.conn = info.Conn // with net/http's own transport, the answer is known to come over this connection
+		}
+		if isForHTTP2(info.Conn) {
+			h.http2.Store(true)
+		}
+	}})
 	req.Header[wireKey] = []string{h.key}
 	resp, err := client.Do(req.WithContext(ctx))
 	if err != nil {
@@ -293,7 +300,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 		if errors.As(err, &outer) {
 			err = outer.Err
 		}
-		return dialed{}, resp, &HandshakeError{Err: err}
+		return dialed{}, resp, h.failed("", err)
 	}
 	conn, problem := h.judge(resp)
 	if problem != nil {
@@ -305,6 +312,25 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	}
 	resp.Body = http.NoBody
 	return conn, resp, nil
+}
+
+// failed returns the error of a handshake that got no answer. A connection for HTTP/2 says more than what came of it, such
+// as the end of its bytes.
+func (h *handshake) failed(problem string, err error) *HandshakeError {
+	if h.http2.Load() {
+		problem = notForHTTP1
+	}
+	return &HandshakeError{Problem: problem, Err: err}
+}
+
+// notForHTTP1 is the problem with a connection over which only HTTP/2 is understood.
+const notForHTTP1 = "expected HTTP/1.1 to be agreed on by TLS, got h2: Dial speaks HTTP/1.1, so the dial function of " +
+	"HTTPClient.Transport must not offer h2 (tls.Config.NextProtos)"
+
+// isForHTTP2 reports whether TLS has agreed on HTTP/2 for conn (RFC 7301).
+func isForHTTP2(conn net.Conn) bool {
+	secure, ok := conn.(interface{ ConnectionState() tls.ConnectionState })
+	return ok && secure.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // judge verifies the answer, and takes over its connection.
@@ -432,13 +458,20 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	origin := originOf(via[0].URL)
 	left := func(r *http.Request) bool { return originOf(r.URL) != origin }
 	if left(req) || slices.ContainsFunc(via, left) {
-		for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate"} {
-			req.Header.Del(name)
-		}
+		maps.DeleteFunc(req.Header, func(name string, _ []string) bool { return isCredential(name) })
 	}
 	h.key = newKey() // a nonce is for one connection
 	req.Header[wireKey] = []string{h.key}
 	return nil
+}
+
+// isCredential reports whether a header field is one that HTTP has for credentials, however a caller's policy spells it.
+func isCredential(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate":
+		return true
+	}
+	return false
 }
 
 func originOf(u *url.URL) origin {

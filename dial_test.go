@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -297,6 +298,37 @@ func TestDialNegotiatesCompression(t *testing.T) {
 	}
 }
 
+// RFC 7692, section 7.1.2.2: the window that a client offers is a hint. A server may answer with a larger one, and the
+// client still compresses with its own (Compression.ClientMaxWindowBits), which a reader with that window proves.
+func TestDialKeepsToItsOwnWindow(t *testing.T) {
+	own := &wsd.Compression{ClientMaxWindowBits: 9}
+	received := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rwc, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(rwc, switching(acceptFor(r), "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=15"))
+		conn := wsd.NewConn(rwc, wsd.ServerRole, wsd.Config{Compression: own})
+		defer conn.CloseNow()
+		m, err := conn.Receive(context.Background())
+		if err != nil {
+			received <- err.Error()
+			return
+		}
+		received <- string(m.Data)
+	}))
+	defer server.Close()
+	conn := dialed(t, wsURL(server), &wsd.DialOptions{Config: wsd.Config{Compression: own}})
+	require.Equal(t, "permessage-deflate; client_max_window_bits=15", conn.Extensions())
+	var noise strings.Builder // what repeats is further back than 2^9 bytes
+	for i := range 200 {
+		fmt.Fprintf(&noise, "%x", sha1.Sum([]byte{byte(i)}))
+	}
+	require.NoError(t, conn.Send(t.Context(), wsd.Text(noise.String()+noise.String())))
+	require.Equal(t, noise.String()+noise.String(), <-received)
+}
+
 func TestDialArguments(t *testing.T) {
 	//lint:ignore SA1012 the mistake is what is tested
 	_, _, err := wsd.Dial(nil, "ws://example.com", nil) //nolint:staticcheck
@@ -337,6 +369,7 @@ func TestDialArguments(t *testing.T) {
 		{"header of the handshake", "ws://a", wsd.DialOptions{Header: http.Header{"Sec-WebSocket-Extensions": {"x"}}}, "use Compression"},
 		{"header name", "ws://a", wsd.DialOptions{Header: http.Header{"A B": {"x"}}}, "expected the name of a header field"},
 		{"two Hosts", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a", "b"}}}, "Host: expected one value"},
+		{"two Hosts, spelled differently", "ws://a", wsd.DialOptions{Header: http.Header{"Host": {"a"}, "host": {"b"}}}, "Host: expected one value"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.opts.HTTPClient = &http.Client{Transport: transport}
@@ -396,6 +429,130 @@ func TestDialHeader(t *testing.T) {
 	require.ElementsMatch(t, []string{"1", "2"}, r.Header.Values("X-A"))
 	require.Equal(t, http.Header{"host": {"virtual.example"}, "Origin": {"http://page.example"}, "x-a": {"1"}, "X-A": {"2"}}, header,
 		"the caller's header is only read")
+}
+
+// headLines returns the lines of a request's head that begin with one of the names, in any spelling, sorted by net/http.
+func headLines(head string, names ...string) (lines []string) {
+	for line := range strings.SplitSeq(head, "\r\n") {
+		for _, name := range names {
+			if got, _, _ := strings.Cut(line, ":"); strings.EqualFold(got, name) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
+// Servers exist that mind how the name of a header field is spelled, so it stays as the caller has it, on every way to
+// the server, as the documentation of DialOptions.Header says.
+func TestDialKeepsTheSpellingOfHeaderNames(t *testing.T) {
+	header := http.Header{
+		"X-MBX-APIKEY": {"a"}, "x-lower": {"b"}, "X-Canonical": {"c"}, "x-twice": {"1", "2"}, "X-TWICE": {"3"},
+		"hOST": {"virtual.example"}, "oRIGIN": {"http://page.example"}, "user-agent": {"me/1"}, "accept-encoding": {"identity"},
+		"authorization": {"Bearer x"}, "COOKIE": {"a=b"}, "referer": {"http://page.example/"},
+	}
+	want := []string{
+		"Host: virtual.example", "COOKIE: a=b", "X-Canonical: c", "X-MBX-APIKEY: a", "X-TWICE: 3", "accept-encoding: identity",
+		"authorization: Bearer x", "oRIGIN: http://page.example", "referer: http://page.example/", "user-agent: me/1",
+		"x-lower: b", "x-twice: 1", "x-twice: 2",
+	}
+	requireLines := func(t *testing.T, head string, want ...string) {
+		t.Helper()
+		require.ElementsMatch(t, want, headLines(head, "X-MBX-APIKEY", "X-Lower", "X-Canonical", "X-Twice", "Host", "Origin",
+			"User-Agent", "Accept-Encoding", "Authorization", "Cookie", "Referer"), head)
+	}
+	proxy := httptest.NewServer(connectProxy{targets: make(chan string, 4)})
+	defer proxy.Close()
+	for name, opts := range map[string]*wsd.DialOptions{
+		"straight":                    {},
+		"through a proxy":             through(proxy.URL),
+		"a transport of another make": {HTTPClient: &http.Client{Transport: roundTripper(http.DefaultTransport.RoundTrip)}},
+	} {
+		opts.Header = header.Clone()
+		want := slices.Clone(want)
+		beyond := []string{"Host: ", "X-Canonical: c", "X-MBX-APIKEY: a", "X-TWICE: 3", "accept-encoding: identity",
+			"oRIGIN: http://page.example", "referer: http://page.example/", "user-agent: me/1", "x-lower: b", "x-twice: 1", "x-twice: 2"}
+		if strings.Contains(name, "another make") {
+			// net/http's transport, which it may have below, would add a second one.
+			want[slices.Index(want, "accept-encoding: identity")] = "Accept-Encoding: identity"
+			beyond[slices.Index(beyond, "accept-encoding: identity")] = "Accept-Encoding: identity"
+		}
+		t.Run(name, func(t *testing.T) {
+			addr, heads := answering(t, func(accept string) string { return switching(accept) })
+			dialed(t, "ws://"+addr, opts)
+			requireLines(t, <-heads, want...)
+			require.Equal(t, header, opts.Header, "the caller's header is only read")
+		})
+		t.Run(name+", redirected", func(t *testing.T) {
+			target, targetHeads := answering(t, func(accept string) string { return switching(accept) })
+			to := []string{"/within", "ws://" + target + "/beyond"}
+			addr, heads := answering(t, func(string) string {
+				answer := "HTTP/1.1 302 Found\r\nLocation: " + to[0] + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+				to = to[1:]
+				return answer
+			})
+			dialed(t, "ws://"+addr, opts)
+			requireLines(t, <-heads, want...)
+			// net/http keeps a Host for relative redirects only.
+			requireLines(t, <-heads, want...)
+			beyond[0] += target
+			requireLines(t, <-targetHeads, beyond...)
+		})
+	}
+	t.Run("with a jar", func(t *testing.T) {
+		jar, err := cookiejar.New(nil)
+		require.NoError(t, err)
+		addr, heads := answering(t, func(accept string) string { return switching(accept) })
+		jar.SetCookies(&url.URL{Scheme: "http", Host: addr}, []*http.Cookie{{Name: "c", Value: "d"}})
+		dialed(t, "ws://"+addr, &wsd.DialOptions{Header: http.Header{"COOKIE": {"a=b"}}, HTTPClient: &http.Client{Jar: jar}})
+		require.Equal(t, []string{"COOKIE: a=b; c=d"}, headLines(<-heads, "Cookie"), "RFC 6265, section 5.4: one line")
+	})
+	t.Run("with user info", func(t *testing.T) {
+		addr, heads := answering(t, func(accept string) string { return switching(accept) })
+		dialed(t, "ws://user:pass@"+addr, &wsd.DialOptions{Header: http.Header{"authorization": {"Bearer x"}}})
+		require.Equal(t, []string{"authorization: Bearer x"}, headLines(<-heads, "Authorization"))
+	})
+	for _, none := range [][]string{{""}, {}, nil} {
+		t.Run(fmt.Sprintf("no User-Agent, %q", none), func(t *testing.T) {
+			addr, heads := answering(t, func(accept string) string { return switching(accept) })
+			dialed(t, "ws://"+addr, &wsd.DialOptions{Header: http.Header{"User-Agent": none}})
+			require.Empty(t, headLines(<-heads, "User-Agent"), "as net/http has it")
+		})
+	}
+}
+
+// However credentials are spelled, by the caller or by the caller's policy, they do not leave the origin, as the package
+// comment says.
+func TestDialStripsCredentialsHoweverTheyAreSpelled(t *testing.T) {
+	secrets := http.Header{}
+	for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Proxy-Authenticate", "Www-Authenticate"} {
+		secrets[strings.ToLower(name)] = []string{"secret"}
+		secrets[strings.ToUpper(name)] = []string{"secret"}
+	}
+	restore := func(req *http.Request, _ []*http.Request) error {
+		for name, values := range secrets {
+			req.Header[name] = values
+		}
+		return nil
+	}
+	for name, client := range map[string]*http.Client{
+		"net/http's transport":        {},
+		"a transport of another make": {Transport: roundTripper(http.DefaultTransport.RoundTrip)},
+		"a policy that restores them": {CheckRedirect: restore},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target, heads := answering(t, func(accept string) string { return switching(accept) })
+			redirects, _ := answering(t, func(string) string {
+				return "HTTP/1.1 307 Temporary Redirect\r\nLocation: ws://" + target + "/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+			})
+			header := secrets.Clone()
+			header["x-kept"] = []string{"kept"}
+			dialed(t, "ws://"+redirects, &wsd.DialOptions{HTTPClient: client, Header: header})
+			head := <-heads
+			require.NotContains(t, head, "secret")
+			require.Contains(t, head, "\r\nx-kept: kept\r\n")
+		})
+	}
 }
 
 func TestDialCookieJar(t *testing.T) {
@@ -752,6 +909,85 @@ func TestDialSpeaksHTTP1ToServersThatHaveHTTP2(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	requireEcho(t, dialed(t, wsURL(server), &wsd.DialOptions{HTTPClient: server.Client()}), "HTTP/1.1")
+}
+
+// Over a connection for which TLS has agreed on HTTP/2, a server ends its bytes or sends frames that are no HTTP/1.1. The
+// documentation of DialOptions.HTTPClient says what must not be offered.
+func TestDialNamesAConnectionForHTTP2(t *testing.T) {
+	server := httptest.NewUnstartedServer(echoHandler(nil, nil))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	proxy := httptest.NewUnstartedServer(connectProxy{targets: make(chan string, 1)})
+	proxy.EnableHTTP2 = true
+	proxy.StartTLS()
+	defer proxy.Close()
+	config := &tls.Config{
+		RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, NextProtos: []string{"h2", "http/1.1"},
+		ServerName: "example.com",
+	}
+	dialTLS := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
+	}
+	const says = "expected HTTP/1.1 to be agreed on by TLS, got h2"
+	for name, test := range map[string]struct {
+		opts  *wsd.DialOptions
+		fails bool
+	}{
+		"TLSClientConfig":             {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: config}}}, false},
+		"TLSClientConfig, to a proxy": {through(proxy.URL, func(t *http.Transport) { t.TLSClientConfig = config }), false},
+		"DialTLSContext":              {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{DialTLSContext: dialTLS}}}, true},
+		"DialTLSContext that leaves the TLS handshake to others": {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+			DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return tls.Client(conn, config), err
+			},
+		}}}, true},
+		"DialTLS": {&wsd.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+			//lint:ignore SA1019 it is what is tested
+			DialTLS: func(network, addr string) (net.Conn, error) { return tls.Dial(network, addr, config) },
+		}}}, true},
+		"DialTLSContext, below a transport of another make": {&wsd.DialOptions{HTTPClient: &http.Client{
+			Transport: roundTripper((&http.Transport{DialTLSContext: dialTLS}).RoundTrip),
+		}}, true},
+		"DialTLSContext, to a proxy": {through(proxy.URL, func(t *http.Transport) { t.DialTLSContext = dialTLS }), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, resp, err := wsd.Dial(t.Context(), wsURL(server), test.opts)
+			if !test.fails {
+				require.NoError(t, err)
+				defer conn.CloseNow()
+				requireEcho(t, conn, name)
+				return
+			}
+			require.ErrorContains(t, err, says)
+			require.Nil(t, resp)
+			var failed *wsd.HandshakeError
+			require.ErrorAs(t, err, &failed)
+			require.NotNil(t, failed.Err, "what net/http says")
+		})
+	}
+	t.Run("a server that says nothing", func(t *testing.T) {
+		silent, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates, NextProtos: []string{"h2"}})
+		require.NoError(t, err)
+		defer func() { _ = silent.Close() }()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			conn, err := silent.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1)) // the request has come
+			cancel()
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}()
+		_, _, err = wsd.Dial(ctx, "wss://"+silent.Addr().String(), &wsd.DialOptions{
+			HTTPClient: &http.Client{Transport: &http.Transport{DialTLSContext: dialTLS}},
+		})
+		require.ErrorContains(t, err, says)
+		require.ErrorIs(t, err, context.Canceled)
+	})
 }
 
 func TestDialHonoursTheClientsTimeoutForTheHandshakeAlone(t *testing.T) {

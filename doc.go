@@ -33,10 +33,6 @@
 // Errors need not be read. It is closed at the end, without a value if the end was clean and nothing was
 // dropped. A closed channel is always ready: a loop that continues after that sets its variable for the channel to nil.
 //
-// A context passed to a method bounds that call and nothing else. When it is done, the connection is unharmed, unless a
-// message is cut in the middle, as documented for Send of a large message and for [Conn.Writer]. A context passed to
-// Dial bounds the handshake. [Conn.Context] is canceled when the connection ends.
-//
 // Every connection ends. [Conn.Close] performs the closing handshake within Config.CloseTimeout, [Conn.CloseNow] cuts
 // the connection off, and a keepalive finds peers that are gone. At the end, in this order, the cause is stored,
 // Messages is closed, Errors is closed, and [Conn.Closed] is closed. From then on [Conn.CloseEvent] is complete and
@@ -44,6 +40,34 @@
 //
 // The Data of a received message belongs to the receiver. The Data of a sent message belongs to the caller again when
 // Send returns.
+//
+// # Contexts
+//
+// A context passed to a call bounds that call and nothing else. When it is done, the connection is unharmed, unless a
+// message is cut in the middle, as documented for Send of a large message and for [Conn.Writer]. A context passed to
+// Dial bounds the handshake. A nil context is refused with [ErrNilContext].
+//
+// The error of a call whose context is done matches both the context's error and its cause (context.Cause). If the call
+// has succeeded at the same moment, it returns its result instead, and if the connection has ended, an error that
+// says how. So [Conn.Context], which is canceled when the connection ends, can be passed to the connection's own methods
+// without hiding why it ended. It has the cause of the end as its cause, and no values.
+//
+// # Handshakes
+//
+// [Accept] answers what it refuses with an HTTP status and a line of text that says what was wrong:
+//
+//   - 400 for a malformed request, 405 for a method other than GET, 505 for HTTP/2 and later;
+//   - 403 for a web page of a foreign origin;
+//   - 426 for a request that does not ask for a WebSocket, or for a version of the protocol other than 13;
+//   - 500 if the options or the ResponseWriter are at fault, which only the error says.
+//
+// net/http holds some 12 KiB for a request until its handler returns. If there are many connections, let it return, and
+// continue in another goroutine.
+//
+// [Dial] follows redirects as HTTPClient.CheckRedirect decides, but never from wss to ws. Once a redirect has left the
+// origin, which is scheme, host and port, requests no longer have Authorization, Cookie and the other header fields
+// that HTTP has for credentials. They do have secrets in other fields: only CheckRedirect can know of those. A cookie
+// jar follows its own rules. Of an answer that is not a handshake, up to 64 KiB can be read in the error's Response.
 //
 // # Limits
 //

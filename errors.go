@@ -34,8 +34,7 @@ var (
 	ErrInvalidMessage = errors.New("wsd: invalid message")
 	// ErrNilContext is returned when a nil context is passed.
 	ErrNilContext = errors.New("wsd: nil context, use context.Background()")
-	// ErrServerClosed is the text of a Server's answers to requests after Shutdown, with status 503. No call returns
-	// it.
+	// ErrServerClosed is the text of a Server's answers to requests after Shutdown, with status 503.
 	ErrServerClosed = errors.New("wsd: server closed")
 )
 

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd"
@@ -101,11 +102,11 @@ func Example_select() {
 func Example_proxy() {
 	pipe := func(to, from *wsd.Conn) {
 		for msg := range from.Messages() {
-			if to.Send(to.Context(), msg) != nil {
-				return // the end of to is forwarded by the other direction
-			}
+			// An error means that to is ending. from must still be drained, and is closed by the other direction.
+			to.Send(to.Context(), msg)
 			msg.Release()
 		}
+		<-from.Closed() // only now is the event complete
 		event := from.CloseEvent()
 		if to.Close(event.Code, event.Reason) != nil {
 			to.CloseNow() // from ended without a close frame: the code for that may not be sent
@@ -279,6 +280,84 @@ func ExampleDial() {
 	msg, err := conn.Receive(context.Background())
 	fmt.Println(string(msg.Data), err)
 	// Output: welcome <nil>
+}
+
+// Redial makes one connection after another. Here the server closes the first two with 1012, which means that it is back
+// soon, and the last with a code that says not to come back.
+func ExampleRedial() {
+	var visits atomic.Int32
+	server := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
+		visit := visits.Add(1)
+		conn.Send(conn.Context(), wsd.Text(fmt.Sprint("visit ", visit)))
+		if visit < 3 {
+			conn.Close(wsd.StatusServiceRestart, "back soon")
+		} else {
+			conn.Close(wsd.StatusPolicyViolation, "three are enough")
+		}
+	}})
+	defer server.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	opts := &wsd.RedialOptions{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond}
+	for conn, err := range wsd.Redial(ctx, webSocketURL(server), opts) {
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		for msg := range conn.Messages() {
+			fmt.Println(string(msg.Data))
+		}
+		// It ends after the last message: the next iteration gets the next connection.
+	}
+	// Output:
+	// visit 1
+	// visit 2
+	// visit 3
+	// wsd: connection closed: closed with 1008 (policy violation): "three are enough"
+}
+
+// A test of a handler, handshake included, needs a server of net/http/httptest and a Dial. What the handler must refuse
+// is in the error's Response.
+func Example_testWithAHandshake() {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session, err := r.Cookie("session")
+		if err != nil {
+			http.Error(w, "log in first", http.StatusUnauthorized)
+			return
+		}
+		conn, err := wsd.Accept(w, r, &wsd.AcceptOptions{Subprotocols: []string{"chat.v1"}})
+		if err != nil {
+			return
+		}
+		defer conn.Close(wsd.StatusNormalClosure, "")
+		conn.Send(conn.Context(), wsd.Text("hello "+session.Value))
+	})
+
+	server := httptest.NewServer(handler) // in a test: with t.Cleanup(server.Close) and t.Context()
+	defer server.Close()
+	ctx := context.Background()
+
+	_, resp, err := wsd.Dial(ctx, webSocketURL(server), nil)
+	var failed *wsd.HandshakeError
+	fmt.Println(errors.As(err, &failed), resp.StatusCode)
+
+	conn, _, err := wsd.Dial(ctx, webSocketURL(server), &wsd.DialOptions{
+		Header:       http.Header{"Cookie": {"session=alice"}},
+		Subprotocols: []string{"chat.v1"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	msg, err := conn.Receive(ctx)
+	fmt.Println(conn.Subprotocol(), string(msg.Data), err)
+	<-conn.Closed()
+	fmt.Println(conn.CloseEvent().Code)
+	// Output:
+	// true 401
+	// chat.v1 hello alice <nil>
+	// 1000 (normal closure)
 }
 
 // NewConn makes a connection over any byte stream on which the handshake is already done, or that needs none.

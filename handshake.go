@@ -6,6 +6,7 @@ package wsd
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"iter"
 	"maps"
 	"net/http"
 	"slices"
@@ -102,20 +103,12 @@ func appendAccept(dst []byte, key string) []byte {
 // (RFC 6455, section 4.2.2). It returns the server's own string, so that nothing of the request is kept in memory.
 func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
 	chosen := len(preferred)
-	for _, line := range lines {
-		for more := true; more; {
-			var element string
-			element, line, more = strings.Cut(line, ",")
-			element = trimSpace(element)
-			if element == "" {
-				continue // RFC 9110, section 5.6.1.2: recipients accept empty elements
-			}
-			if !isToken(element) {
-				return "", refusal(http.StatusBadRequest, wireProtocol, "expected a list of tokens, got "+shown(lines))
-			}
-			if i := slices.Index(preferred[:chosen], element); i >= 0 {
-				chosen = i
-			}
+	for element := range elements(lines) {
+		if !isToken(element) {
+			return "", refusal(http.StatusBadRequest, wireProtocol, "expected a list of tokens, got "+shown(lines))
+		}
+		if i := slices.Index(preferred[:chosen], element); i >= 0 {
+			chosen = i
 		}
 	}
 	if chosen == len(preferred) {
@@ -251,16 +244,26 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 // hasToken reports whether a comma-separated list, which may span several lines, has an element that equals token,
 // ignoring case (RFC 9110, section 5.6.1).
 func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for more := true; more; {
-			var element string
-			element, line, more = strings.Cut(line, ",")
-			if equalFold(trimSpace(element), token) {
-				return true
-			}
+	for element := range elements(lines) {
+		if equalFold(element, token) {
+			return true
 		}
 	}
 	return false
+}
+
+// elements yields the elements of a comma-separated list, which may span several lines, without the empty ones, which
+// recipients accept (RFC 9110, section 5.6.1.2).
+func elements(lines []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range lines {
+			for element := range strings.SplitSeq(line, ",") {
+				if element = trimSpace(element); element != "" && !yield(element) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // trimSpace removes what RFC 9110, section 5.6.3, calls optional white space.

@@ -12,7 +12,10 @@ import (
 	"github.com/seed62836080/wsd/internal/backoff"
 )
 
-// RedialOptions holds the options of Redial. The zero value and nil are safe defaults.
+// RedialOptions holds the options of Redial. The zero value and nil are safe defaults. It is only read.
+//
+// Between iterations Redial waits a random time, under a bound that doubles with every failure, and at least as long as a
+// Retry-After header on 429 or 503 asks for, up to a day.
 type RedialOptions struct {
 	// DialOptions are used for every Dial.
 	DialOptions DialOptions
@@ -26,7 +29,8 @@ type RedialOptions struct {
 	// 10 s; negative means that every connection counts as a success.
 	ResetAfter time.Duration
 	// Permanent reports whether retrying cannot fix err, which is the error of a Dial or the cause of a connection's end
-	// (CloseEvent.Err). Redial yields such an error and stops. Default Permanent.
+	// (CloseEvent.Err). Redial then yields a last error, which is err or wraps it and matches ErrClosed. Default
+	// Permanent.
 	Permanent func(err error) bool
 }
 
@@ -36,16 +40,11 @@ const (
 	defaultResetAfter = 10 * time.Second
 )
 
-// Permanent reports whether retrying cannot fix err, which is an error of Dial or the cause of a connection's end. It
-// returns true for an HTTP status from 400 to 499 except 408, 425 and 429; for arguments from which Dial cannot make a
-// request; and for the status codes by which a peer says that it does not accept what this side sends, which are 1002,
-// 1003, 1007, 1008, 1009 and 1010 (RFC 6455, section 7.4.1). A peer answers a close frame with its code, so a Close by
-// this side with one of these counts as well.
-//
-// A certificate that cannot be verified is not among them: it may be renewed, a clock may be set right, a network that
-// puts its own certificate in between may be left, and whoever shows a wrong one is not the server and cannot tell its
-// clients to stay away. To stop in that case too, set RedialOptions.Permanent to a function that looks for a
-// *tls.CertificateVerificationError.
+// Permanent reports whether retrying cannot fix err, an error of Dial or the cause of a connection's end. That is so for
+// an HTTP status of 4xx except 408, 425 and 429, for arguments from which Dial cannot make a request, and for the
+// codes by which a peer says that it does not accept what this side sends: 1002, 1003 and 1007 to 1010 (RFC 6455, section
+// 7.4.1). A peer answers a close frame with its code, so a Close with one of these counts too. A certificate that cannot
+// be verified does not: it may be renewed.
 func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {
@@ -67,8 +66,8 @@ func Permanent(err error) bool {
 	return errors.Is(err, ErrNilContext)
 }
 
-// Redial returns an endless sequence of connections to url, one at a time: each iteration of the loop gets a new, open
-// connection, and the next iteration begins when the body is done with it.
+// Redial returns an endless sequence of connections to url. Each iteration of a loop over it gets a new, open connection,
+// or the error of a Dial, and Redial pauses in between as RedialOptions say.
 //
 //	for conn, err := range wsd.Redial(ctx, "wss://example.com/feed", nil) {
 //		if err != nil {
@@ -81,17 +80,10 @@ func Permanent(err error) bool {
 //		}
 //	}
 //
-// A failed try is yielded as its error, a *HandshakeError, with a nil connection. Between iterations Redial waits a
-// random time under a bound that doubles with every failure (RedialOptions), and at least as long as a Retry-After header
-// on 429 and 503 asks for, up to a day. An error that RedialOptions.Permanent says retrying cannot fix is yielded and is
-// the last: either the error of a Dial, or an error that matches ErrClosed and wraps the cause of the end of the
-// iteration's connection. When ctx is done, the sequence ends without a further error: check ctx.Err.
-//
 // The connection belongs to its iteration. When the body is done with it, by continue, break, return or panic, Redial
-// closes it with StatusNormalClosure unless it has ended, which takes Config.CloseTimeout at most. When ctx is done,
-// Redial closes it at once with StatusGoingAway, so that a body that ranges over Messages comes to its end. Nothing is
-// left running when the loop is over. The sequence can be ranged over more than once, even concurrently; each time starts
-// afresh.
+// closes it with StatusNormalClosure, within Config.CloseTimeout. When ctx is done, Redial closes it with StatusGoingAway,
+// so that a body that ranges over Messages comes to its end, and the sequence ends without a further error. Each range
+// over it starts afresh.
 func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Conn, error] {
 	if opts == nil {
 		opts = new(RedialOptions)

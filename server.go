@@ -15,11 +15,11 @@ import (
 )
 
 // Server is an http.Handler that turns requests into WebSocket connections, runs Handler for each, and keeps track of
-// them. The zero value with a Handler is ready to use; its fields must not be changed once it serves. It is safe for
+// them. The zero value with a Handler is ready for use. Its fields must not be changed once it serves. It is safe for
 // concurrent use.
 //
-// An http.Server does not know of the connections that were taken over from it. Have its Shutdown end them, within a time
-// limit that begins then: a context that is already done, such as the one that the signal canceled, would cut them off.
+// An http.Server does not know of connections that were taken over from it. Have its Shutdown end them, within a limit
+// that begins then (a context that a signal has canceled would cut them off):
 //
 //	limit, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 //	defer cancel()
@@ -135,10 +135,10 @@ func (s *Server) Connections() int {
 	return len(s.conns)
 }
 
-// Shutdown stops accepting connections, closes existing ones with StatusGoingAway, and waits until they have ended and
-// their handlers have returned. If ctx is done first, it ends the rest with CloseNow, including connections that result
-// from handshakes still under way, and returns an error matching ctx's cause without waiting for their handlers. If
-// nothing is left it returns nil, whatever ctx says. Calling it again waits again.
+// Shutdown stops accepting connections, closes existing ones with StatusGoingAway, as well as those that result from
+// handshakes under way, and waits until they have ended and their handlers have returned. If ctx is done first, it ends
+// the rest as CloseNow does, and returns without waiting for their handlers. If nothing is left it returns nil, whatever
+// ctx says. Calling it again waits again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext

@@ -1,9 +1,11 @@
 package wsd_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -207,6 +209,48 @@ func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
 		require.NoError(t, ws.Shutdown(context.Background()))
 	})
 }
+
+// A handshake that is under way when Shutdown begins makes a connection that is closed as all others are, as the
+// documentation of Shutdown says.
+func TestServerShutdownDuringAHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws := &wsd.Server{Handler: echo}
+		ws.PingInterval = -1
+		judging, judge := make(chan struct{}), make(chan struct{})
+		ws.CheckOrigin = func(*http.Request) bool { close(judging); <-judge; return true }
+		client, server := net.Pipe()
+		go ws.ServeHTTP(hijacked{httptest.NewRecorder(), server, nil}, handshakeRequest())
+		<-judging
+		shut := make(chan error, 1)
+		go func() { shut <- ws.Shutdown(t.Context()) }()
+		synctest.Wait()
+		select {
+		case err := <-shut:
+			t.Fatal("the handshake was not waited for: ", err)
+		default:
+		}
+		close(judge)
+		reader := bufio.NewReader(client)
+		_, err := http.ReadResponse(reader, nil)
+		require.NoError(t, err)
+		conn := wsd.NewConn(readFrom{reader, client}, wsd.ClientRole, wsd.Config{PingInterval: -1})
+		begin := time.Now()
+		<-conn.Closed()
+		require.Equal(t, wsd.StatusGoingAway, conn.CloseEvent().Code)
+		require.True(t, conn.CloseEvent().Clean)
+		require.NoError(t, <-shut)
+		require.Zero(t, time.Since(begin))
+		require.Zero(t, ws.Connections())
+	})
+}
+
+// readFrom is a connection of which a reader holds bytes.
+type readFrom struct {
+	*bufio.Reader
+	net.Conn
+}
+
+func (r readFrom) Read(b []byte) (int, error) { return r.Reader.Read(b) }
 
 // A handshake that outlasts a Shutdown whose context is done makes no connection that outlasts it.
 func TestServerShutdownGivenUpDuringAHandshake(t *testing.T) {

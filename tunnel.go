@@ -34,6 +34,9 @@ func (h *handshakeTransport) RoundTrip(req *http.Request) (*http.Response, error
 	t.DisableKeepAlives = true
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
+	if spells(req.Header, "Accept-Encoding") {
+		t.DisableCompression = true // net/http would not see it unless its name is canonical, and add its own
+	}
 	if t.MaxResponseHeaderBytes == 0 {
 		t.MaxResponseHeaderBytes = maxAnswerHeader
 	}
@@ -82,6 +85,9 @@ func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error
 		err = context.Cause(ctx)
 	}
 	if err != nil {
+		if isForHTTP2(conn) {
+			err = fmt.Errorf("%s: %w", notForHTTP1, err)
+		}
 		_ = conn.Close()
 		return nil, fmt.Errorf("proxy %s: %w", t.proxy.Host, err)
 	}

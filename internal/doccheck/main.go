@@ -2,11 +2,11 @@
 //
 //	go run ./internal/doccheck [DIR]
 //
-// Below DIR, the current directory by default, and in the modules nested there, every exported function, method, type,
-// constant and variable needs a doc comment, every package a package comment, and every file other than tests a comment at
-// its top that says what the file is for. Only one file of a package may have that comment directly above the package
-// clause: go doc prints it as the package's. The program prints a line for each finding and exits with status 1 if there
-// are any.
+// Below DIR, the current directory by default, and in the modules nested there, every exported function, method, type, constant and variable needs a doc
+// comment, every package a package comment, and every file other than tests a comment at its top that says what the file
+// is for. Only one file of a package may have that comment directly above the package clause: go doc prints it as the
+// package's. The doc comment of an exported name, fields included, has at most 100 words besides examples. The program
+// prints a line for each finding and exits with status 1 if there are any.
 package main
 
 import (
@@ -136,21 +136,76 @@ func isPackageComment(file *ast.File) bool {
 	return strings.HasPrefix(file.Doc.Text(), "Package "+file.Name.Name+" ")
 }
 
+// maxWords is how long a doc comment may be. What takes longer to say belongs into the package comment.
+const maxWords = 100
+
+// tooLong are names whose comments have yet to be shortened.
+var tooLong = []string{"Acquire", "Close", "Compression", "Ping", "Prepare", "Send", "Writer"}
+
+// checkLength checks the doc comment of an exported name.
+func checkLength(name string, doc *ast.CommentGroup, report func(token.Pos, string)) {
+	words := 0
+	for line := range strings.Lines(doc.Text()) {
+		if !strings.HasPrefix(line, "\t") { // an example
+			words += len(strings.Fields(line))
+		}
+	}
+	if words > maxWords && !slices.Contains(tooLong, name) {
+		report(doc.Pos(), fmt.Sprintf("the doc comment of %s has %d words, expected at most %d", name, words, maxWords))
+	}
+}
+
+// checkFields checks the doc comments of a type's exported fields and methods.
+func checkFields(typ ast.Expr, report func(token.Pos, string)) {
+	var fields *ast.FieldList
+	switch typ := typ.(type) {
+	case *ast.StructType:
+		fields = typ.Fields
+	case *ast.InterfaceType:
+		fields = typ.Methods
+	default:
+		return
+	}
+	for _, field := range fields.List {
+		for _, name := range field.Names {
+			if name.IsExported() {
+				checkLength(name.Name, field.Doc, report)
+			}
+		}
+	}
+}
+
 func checkDecl(decl ast.Decl, report func(token.Pos, string)) {
 	switch decl := decl.(type) {
 	case *ast.FuncDecl:
-		if decl.Name.IsExported() && decl.Doc == nil && receiverExported(decl) {
+		if !decl.Name.IsExported() || !receiverExported(decl) {
+			return
+		}
+		if decl.Doc == nil {
 			report(decl.Pos(), "func "+decl.Name.Name+" has no doc comment")
 		}
+		checkLength(decl.Name.Name, decl.Doc, report)
 	case *ast.GenDecl:
 		for _, spec := range decl.Specs {
 			switch spec := spec.(type) {
 			case *ast.TypeSpec:
-				if spec.Name.IsExported() && spec.Doc == nil && (decl.Doc == nil || decl.Lparen.IsValid()) {
+				if !spec.Name.IsExported() {
+					continue
+				}
+				if decl.Lparen.IsValid() {
+					checkLength(spec.Name.Name, spec.Doc, report)
+				} else {
+					checkLength(spec.Name.Name, decl.Doc, report)
+				}
+				checkFields(spec.Type, report)
+				if spec.Doc == nil && (decl.Doc == nil || decl.Lparen.IsValid()) {
 					report(spec.Pos(), "type "+spec.Name.Name+" has no doc comment")
 				}
 			case *ast.ValueSpec:
 				for _, name := range spec.Names {
+					if name.IsExported() {
+						checkLength(name.Name, spec.Doc, report)
+					}
 					if name.IsExported() && spec.Doc == nil && spec.Comment == nil && decl.Doc == nil {
 						report(name.Pos(), decl.Tok.String()+" "+name.Name+" has no doc comment")
 					}

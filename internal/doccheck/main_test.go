@@ -4,6 +4,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,6 +52,19 @@ func TestCheck(t *testing.T) {
 		}, []string{
 			"b.go:3: the file does not open with a comment that says what it is for",
 		}},
+		"long doc comments": {map[string]string{
+			"a.go": "// Package p is for tests, " + long(200) + "\npackage p\n\n" + // a package has more to say
+				"// F " + long(99) + "\n//\n//\tan example\nfunc F() {}\n\n// G " + long(100) + "\nfunc G() {}\n\n// f " + long(100) + "\nfunc f() {}\n\n" +
+				"// T " + long(60) + "\n//\n// And " + long(60) + "\ntype T struct {\n\t// X " + long(100) + "\n\tX, y int\n\t// z " + long(100) + "\n\tz int\n}\n\n" +
+				"// I is.\ntype I interface {\n\t// M " + long(100) + "\n\tM()\n}\n\n" +
+				"// All of them.\nconst (\n\t// A " + long(100) + "\n\tA = 1\n)\n\n" +
+				"// Two.\ntype (\n\t// U " + long(100) + "\n\tU int\n)\n\n" +
+				"// Send " + long(100) + "\nfunc Send() {}\n", // one that is still too long
+		}, []string{
+			"a.go:15: the doc comment of T has 122 words, expected at most 100", "a.go:19: the doc comment of X has 101 words, expected at most 100",
+			"a.go:27: the doc comment of M has 101 words, expected at most 100", "a.go:33: the doc comment of A has 101 words, expected at most 100",
+			"a.go:39: the doc comment of U has 101 words, expected at most 100", "a.go:9: the doc comment of G has 101 words, expected at most 100",
+		}},
 		"no package comment": {map[string]string{"a.go": top + "package p\n"}, []string{"a.go:3: package p has no package comment"}},
 		"a file's comment would be the package's": {map[string]string{
 			"a.go": "// Package p is for tests.\npackage p\n",
@@ -84,6 +98,9 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+// long is a text of as many words.
+func long(words int) string { return strings.TrimSpace(strings.Repeat("word ", words)) }
 
 func TestCheckOfWhatIsNoGo(t *testing.T) {
 	dir := t.TempDir()
