@@ -4,6 +4,7 @@ package wsd_test
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
 	"testing"
 
@@ -46,5 +47,38 @@ func TestViolationIsSeenOverAWrappedConnection(t *testing.T) {
 		require.Equal(t, uint16(1002), binary.BigEndian.Uint16(f.payload))
 		p.close()
 		<-c.Closed()
+	}
+}
+
+// Likewise for a peer that goes on after its close frame, which it may not (RFC 6455, section 5.5.1).
+func TestAnswerToACloseFrameIsSeenByAPeerThatStillSends(t *testing.T) {
+	for name, wrap := range map[string]func(*net.TCPConn) io.ReadWriteCloser{
+		"socket":  func(socket *net.TCPConn) io.ReadWriteCloser { return socket },
+		"wrapped": func(socket *net.TCPConn) io.ReadWriteCloser { return wrapped{socket} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 50 {
+				client, server := tcpPair(t)
+				const answer = 512 << 10
+				require.NoError(t, client.SetReadBuffer(64<<10))
+				require.NoError(t, server.SetWriteBuffer(2*answer))
+				c := wsd.NewConn(wrap(server), wsd.ServerRole, wsd.Config{})
+				p := &peer{t, client, true}
+				background := ends(t, c, p)
+				require.NoError(t, c.Send(t.Context(), wsd.Binary(make([]byte, answer))))
+				sent := make(chan struct{})
+				background.Go(func() {
+					defer close(sent)
+					_, _ = client.Write(append(p.encode(closeFrame(1000)), make([]byte, 256<<10)...))
+				})
+				<-sent
+				f, before, err := p.reads(0x88)
+				require.NoError(t, err, "the answer is lost")
+				require.Equal(t, answer, before)
+				require.Equal(t, closeFrame(1000), f)
+				p.close()
+				<-c.Closed()
+			}
+		})
 	}
 }
