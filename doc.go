@@ -34,9 +34,13 @@
 // dropped. A closed channel is always ready: a loop that continues after that sets its variable for the channel to nil.
 //
 // Every connection ends. [Conn.Close] performs the closing handshake within Config.CloseTimeout, [Conn.CloseNow] cuts
-// the connection off, and a keepalive finds peers that are gone. At the end, in this order, the cause is stored,
+// the connection off, a keepalive finds peers that are gone, and Config.WriteTimeout those that take nothing of what is
+// sent to them, even if they only pause because their own consumer does. At the end, in this order, the cause is stored,
 // Messages is closed, Errors is closed, and [Conn.Closed] is closed. From then on [Conn.CloseEvent] is complete and
 // nothing is left behind. A connection dropped without being closed lives on until its peer ends it or is gone.
+//
+// When a peer closes, the answers to messages that have just arrived still leave, if they are sent within some 16 ms, more
+// on a busy machine. A handler that needs longer may lose its answer to a peer that is already closing.
 //
 // The Data of a received message belongs to the receiver. The Data of a sent message belongs to the caller again when
 // Send returns.
