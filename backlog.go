@@ -27,16 +27,19 @@ const (
 // backlog holds what waits to be written. Control frames go between frames, ahead of the data that waits; the close frame
 // goes last. It is not safe for concurrent use: the lock of its sendQueue guards it.
 type backlog struct {
-	masked     bool           // this side masks
-	rest       *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
-	control    *controlFrames // nil if none wait
-	segments   []segment      // the data; those before next have been taken
-	next       int
-	size       int    // of segments, in bytes
-	lastTaken  int    // the length in bytes of the frames that were taken last: the next ones begin with as much room
-	closeFrame []byte // nil until this side closes, and again once it has been taken
+	// What each small message touches comes first, so that a broadcast to thousands finds it in few lines of the cache.
+	frames []byte        // the data's last frames, to which more are added; on loan, nil if there are none
+	size   int           // of all data, in bytes
+	added  uint64        // frames and messages that were added: each has its number
+	since  time.Duration // on clock: when the first of frames was added; 0 if that was with nothing ahead of it
 
-	added uint64 // frames and messages that were added: each has its number
+	lastTaken  int       // the length in bytes of the longest frames taken lately: the next begin with as much room
+	masked     bool      // this side masks
+	segments   []segment // the data ahead of frames; those before next have been taken
+	next       int
+	control    *controlFrames // nil if none wait
+	rest       *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
+	closeFrame []byte         // nil until this side closes, and again once it has been taken
 }
 
 // segment is a part of the data that waits: finished frames, or one message whose frames are made as it is written.
@@ -45,6 +48,7 @@ type segment struct {
 	message []byte // what has not been taken of it; the slice is another's, and only read
 	frame   int    // how many bytes of it belong to a frame whose header has been taken
 	key     uint32 // the masking key of that frame, rotated
+	lent    []byte // the loan that message is part of, nil for what is another's
 	opcode  byte   // of its next frame, with RSV1 if it is set
 	last    uint64 // the number of the last frame in it, or of the message
 	since   time.Duration
@@ -61,8 +65,9 @@ type batch struct {
 	head, body []byte
 	lent       [2][]byte     // the loans that they are part of, nil for what is another's
 	last       uint64        // the number up to which everything is written once this is
-	since      time.Duration // on clock: when its oldest bytes began to wait
+	since      time.Duration // on clock: when its oldest bytes began to wait; 0 if they did not
 	closing    bool          // the close frame is in it
+	room       func()        // to be called while it is written, so that more can gather; usually nil
 }
 
 func (b *batch) len() int { return len(b.head) + len(b.body) }
@@ -81,7 +86,7 @@ func (b *batch) release() {
 }
 
 // empty reports whether nothing waits.
-func (l *backlog) empty() bool { return !l.behind() && l.next == len(l.segments) }
+func (l *backlog) empty() bool { return l.frames == nil && l.next == len(l.segments) && !l.behind() }
 
 // behind reports whether something waits that is not data from senders.
 func (l *backlog) behind() bool {
@@ -109,24 +114,30 @@ func appendMasked(dst, payload []byte, key uint32) ([]byte, uint32) {
 	return dst, mask.XOR(dst[start:], payload, key)
 }
 
-// addFrame adds a data frame, and copies its payload.
-func (l *backlog) addFrame(first byte, payload []byte) {
-	if l.next == len(l.segments) || l.segments[len(l.segments)-1].frames == nil {
-		l.addSegment(segment{frames: bufpool.Get(min(max(l.lastTaken, firstBuffer), largestFirst))})
+// addFrame adds a data frame, and copies its payload. behind says that something is being written: otherwise this frame is
+// about to be, and the time is not asked, which takes as long as all else here.
+func (l *backlog) addFrame(first byte, payload []byte, behind bool) {
+	if l.frames == nil {
+		l.frames = bufpool.Get(min(max(l.lastTaken, firstBuffer), largestFirst))
+		if l.since = 0; behind {
+			l.since = clock.Now()
+		}
 	}
-	s := &l.segments[len(l.segments)-1]
-	before := len(s.frames)
-	s.frames = l.appendFrame(bufpool.Grow(s.frames, maxFrameHeader+len(payload)), first, payload)
-	l.size += len(s.frames) - before
+	before := len(l.frames)
+	l.frames = l.appendFrame(bufpool.Grow(l.frames, maxFrameHeader+len(payload)), first, payload)
+	l.size += len(l.frames) - before
 	l.added++
-	s.last = l.added
 }
 
 // addMessage adds a message, and keeps its payload until all of it has been written. opcode has RSV1 set if payload is
-// compressed. It returns the message's number.
-func (l *backlog) addMessage(opcode byte, payload []byte) uint64 {
+// compressed. lent is the loan that payload is part of, nil for what is another's. It returns the message's number.
+func (l *backlog) addMessage(opcode byte, payload, lent []byte) uint64 {
+	if l.frames != nil {
+		l.addSegment(segment{frames: l.frames, last: l.added, since: l.since})
+		l.frames = nil
+	}
 	l.added++
-	l.addSegment(segment{message: payload, opcode: opcode, last: l.added})
+	l.addSegment(segment{message: payload, lent: lent, opcode: opcode, last: l.added, since: clock.Now()})
 	l.size += len(payload)
 	return l.added
 }
@@ -136,7 +147,6 @@ func (l *backlog) addSegment(s segment) {
 		l.segments = slices.Delete(l.segments, 0, l.next)
 		l.next = 0
 	}
-	s.since = clock.Now()
 	l.segments = append(l.segments, s)
 }
 
@@ -144,7 +154,7 @@ func (l *backlog) addSegment(s segment) {
 // it has been taken.
 func (l *backlog) withdraw(number uint64) bool {
 	end := len(l.segments) - 1
-	if l.next > end || l.segments[end].last != number || l.segments[end].opcode == byte(OpContinuation) ||
+	if l.frames != nil || l.next > end || l.segments[end].last != number || l.segments[end].opcode == byte(OpContinuation) ||
 		l.segments[end].frame > 0 {
 		return false
 	}
@@ -193,56 +203,57 @@ func (l *backlog) take() batch {
 		*l.rest = batch{}
 		return b
 	}
+	if l.control == nil && l.next == len(l.segments) && l.frames != nil {
+		return l.takeFrames()
+	}
+	var b batch
 	var first *segment
 	if l.next < len(l.segments) {
 		first = &l.segments[l.next]
 	}
-	inFrame := first != nil && first.frame > 0 // nothing may come between the bytes of a frame
-	var b batch
-	if first != nil {
+	head := bufpool.Get(firstBuffer)
+	if l.control != nil && (first == nil || first.frame == 0) { // nothing may come between the bytes of a frame
+		head = bufpool.Grow(head, len(l.control.pings)+len(l.control.pongs))
+		head = append(append(head, l.control.pings...), l.control.pongs...)
+		l.control = nil
+	}
+	switch {
+	case first != nil && first.frames == nil:
 		b.since = first.since
-	} else {
-		b.since = clock.Now() // control frames do not wait for long, or the connection ends
-	}
-	switch control := l.control != nil && !inFrame; {
-	case first != nil && first.frames != nil && !control:
-		b.head, b.lent[0] = first.frames, first.frames
-		l.takeFrames(&b, first)
-		return b
+		head, b.body = l.takeMessage(&b, first, head)
+	case first != nil:
+		b.since = first.since
+		b.body, b.lent[1] = first.frames, first.frames
+		l.size -= len(first.frames)
+		l.taken(&b, first)
+	case l.frames != nil:
+		frames := l.takeFrames()
+		b = batch{body: frames.head, lent: [2][]byte{1: frames.head}, last: frames.last, since: frames.since}
 	default:
-		head := bufpool.Get(firstBuffer)
-		if control {
-			head = bufpool.Grow(head, len(l.control.pings)+len(l.control.pongs))
-			head = append(append(head, l.control.pings...), l.control.pongs...)
-			l.control = nil
+		if l.closeFrame != nil {
+			head = append(head, l.closeFrame...)
+			l.closeFrame, b.closing = nil, true
 		}
-		switch {
-		case first == nil:
-			if l.closeFrame != nil {
-				head = append(head, l.closeFrame...)
-				l.closeFrame, b.closing = nil, true
-			}
-		case first.frames != nil:
-			b.body, b.lent[1] = first.frames, first.frames
-			l.takeFrames(&b, first)
-		default:
-			head, b.body = l.takeMessage(&b, first, head)
-		}
-		b.head, b.lent[0] = head, head
-		return b
 	}
+	b.head, b.lent[0] = head, head
+	return b
 }
 
-// takeFrames counts a segment of finished frames as taken.
-func (l *backlog) takeFrames(b *batch, s *segment) {
-	l.size -= len(s.frames)
-	l.lastTaken = len(s.frames)
-	l.taken(b, s)
+// takeFrames takes the last frames of the data.
+func (l *backlog) takeFrames() batch {
+	b := batch{head: l.frames, lent: [2][]byte{l.frames}, last: l.added, since: l.since}
+	l.size -= len(l.frames)
+	l.lastTaken = max(len(l.frames), l.lastTaken)
+	l.frames = nil
+	return b
 }
 
 // taken counts the first segment as taken as a whole.
 func (l *backlog) taken(b *batch, s *segment) {
 	b.last = s.last
+	if s.lent != nil {
+		b.lent[1] = s.lent // the rest of the message is the batch's body, or copied
+	}
 	*s = segment{}
 	l.next++
 	l.rewind()
@@ -288,13 +299,37 @@ func (l *backlog) putBack(b *batch) {
 // unfinished reports whether something was put back.
 func (l *backlog) unfinished() bool { return l.rest != nil && l.rest.len() > 0 }
 
+// oldest returns when, on clock, the oldest bytes that wait began to, and false if none do.
+func (l *backlog) oldest() (since time.Duration, waits bool) {
+	switch {
+	case l.unfinished():
+		return l.rest.since, true
+	case l.next < len(l.segments):
+		return l.segments[l.next].since, true
+	case l.frames != nil:
+		return l.since, true
+	}
+	return 0, !l.empty()
+}
+
+// bytes returns how many bytes wait.
+func (l *backlog) bytes() int {
+	n := l.size + l.pingBytes() + l.pongBytes() + len(l.closeFrame)
+	if l.rest != nil {
+		n += l.rest.len()
+	}
+	return n
+}
+
 // clear lets go of everything that waits.
 func (l *backlog) clear() {
 	if l.rest != nil {
 		l.rest.release()
 	}
+	bufpool.Put(l.frames)
 	for i := l.next; i < len(l.segments); i++ {
 		bufpool.Put(l.segments[i].frames)
+		bufpool.Put(l.segments[i].lent)
 	}
-	l.rest, l.control, l.closeFrame, l.segments, l.next, l.size = nil, nil, nil, nil, 0, 0
+	*l = backlog{masked: l.masked, added: l.added}
 }

@@ -395,11 +395,16 @@ func (c *Conn) endOnClose() {
 	close(c.messages)
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
 	c.ending.close(StatusNoStatus, "", nil)
-	switch written := c.queue.awaitClosed(); {
-	case written && c.role == ClientRole:
+	if !c.queue.awaitClosed() {
+		return
+	}
+	if c.role == ClientRole {
 		c.drain(func() {})
-	case written:
-		c.transport.Discard()
+	} else if sendsOn := c.reader.batchLeft.Load(); c.transport.Discard() || sendsOn {
+		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
+		// overtake the answer.
+		c.transport.CloseWrite()
+		c.drain(func() {})
 	}
 }
 
@@ -473,8 +478,9 @@ func (c *Conn) drain(more func()) {
 func (c *Conn) finish() {
 	cause := c.group.Wait()
 	c.keepalive.stop()
-	c.stopWatch()
+	c.parking.stopWatch()
 	c.pings.fail()
+	c.queue.end()
 	c.ending.announce(cause)
 }
 
@@ -484,7 +490,7 @@ func (c *Conn) abort(cause error) {
 	c.queue.stop()
 	c.ending.refuses()
 	c.transport.Abort()
-	c.unpark()
+	c.parking.unpark()
 }
 
 // Close begins the closing handshake with code and reason (RFC 6455, section 7.1.2) and waits for its end, which takes no

@@ -320,7 +320,7 @@ func TestSendPrepared(t *testing.T) {
 		for _, payload := range [][]byte{data, large} {
 			t.Run(fmt.Sprintf("%s, %d bytes", name, len(payload)), func(t *testing.T) {
 				callers := bytes.Clone(payload)
-				prepared := wsd.Prepare(wsd.Message{Type: wsd.BinaryMessage, Compress: test.mode, Data: callers})
+				prepared := prepared(wsd.Message{Type: wsd.BinaryMessage, Compress: test.mode, Data: callers})
 				clear(callers) // it is the caller's again
 				for _, role := range []wsd.Role{wsd.ServerRole, wsd.ClientRole} {
 					for range 3 {
@@ -358,7 +358,7 @@ func TestSendPrepared(t *testing.T) {
 
 // TestSendPreparedMasks checks that clients do not share masking keys (RFC 6455, section 5.3).
 func TestSendPreparedMasks(t *testing.T) {
-	prepared := wsd.Prepare(wsd.Message{Type: wsd.BinaryMessage, Data: prose(1, 3000)})
+	prepared := prepared(wsd.Message{Type: wsd.BinaryMessage, Data: prose(1, 3000)})
 	seen := map[string]bool{}
 	for range 3 {
 		a, b := wsdtest.Transport()
@@ -376,16 +376,20 @@ func TestSendPreparedMasks(t *testing.T) {
 
 func TestSendPreparedRefuses(t *testing.T) {
 	c, p := servedConn(t, wsd.Config{})
-	for name, prepared := range map[string]*wsd.Prepared{
-		"text that is not UTF-8": wsd.Prepare(wsd.Text("\xff")),
-		"no type":                wsd.Prepare(wsd.Message{}),
-		"another type":           wsd.Prepare(wsd.Message{Type: 9}),
-		"nil":                    nil,
-		"not prepared":           {},
+	for name, m := range map[string]wsd.Message{
+		"text that is not UTF-8": wsd.Text("\xff"),
+		"no type":                {},
+		"another type":           {Type: 9},
 	} {
-		require.ErrorIs(t, c.SendPrepared(t.Context(), prepared), wsd.ErrInvalidMessage, name)
+		none, err := wsd.Prepare(m)
+		require.ErrorIs(t, err, wsd.ErrInvalidMessage, name)
+		require.Nil(t, none)
 	}
-	fine := wsd.Prepare(wsd.Text("fine"))
+	for name, prepared := range map[string]*wsd.Prepared{"nil": nil, "not prepared": {}} {
+		require.ErrorIs(t, c.SendPrepared(t.Context(), prepared), wsd.ErrInvalidMessage, name)
+		require.ErrorIs(t, c.TrySendPrepared(prepared), wsd.ErrInvalidMessage, name)
+	}
+	fine := prepared(wsd.Text("fine"))
 	var none context.Context
 	require.ErrorIs(t, c.SendPrepared(none, fine), wsd.ErrNilContext)
 	canceled, cancel := context.WithCancel(t.Context())
@@ -402,7 +406,7 @@ func TestSendPreparedRefuses(t *testing.T) {
 func TestSendPreparedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := wsd.Message{Type: wsd.TextMessage, Data: prose(7, 5000)}
-		prepared := wsd.Prepare(m)
+		prepared := prepared(m)
 		var group sync.WaitGroup
 		for n := range 40 {
 			cfg := wsd.Config{}

@@ -5,6 +5,7 @@ package wsd
 import (
 	"context"
 	"io"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,22 +18,22 @@ import (
 // closes it, the peer breaks the protocol, the transport fails, or the keepalive finds the peer gone. At the end, in this
 // order, the cause is stored, Messages is closed, Errors is closed and Closed is closed.
 type Conn struct {
-	role      Role
-	agreed    *agreement // nil if the handshake agreed on nothing that callers can ask for
-	transport netio.Transport
-	messages  chan Message // closed by the reader alone, in end
-	group     errgroup.Group
-
-	// Each duty has its room, named after its file.
+	// Each duty has its room, named after its file. What a small message touches on its way out comes first.
+	deflater   *deflater // deflate.go; nil if nothing is compressed
+	answers    answers   // closing.go
+	queue      sendQueue // sendqueue.go
+	transport  netio.Transport
+	writeWatch writeWatch // writer.go
 	reader     reader     // reader.go
 	parking    parking    // park.go
-	queue      sendQueue  // sendqueue.go
-	deflater   *deflater  // deflate.go; nil if nothing is compressed
-	writeWatch writeWatch // writer.go
 	pings      pings      // ping.go
 	keepalive  keepalive  // ping.go
-	answers    answers    // closing.go
 	ending     ending     // closing.go
+
+	messages chan Message // closed by the reader alone, in end
+	group    errgroup.Group
+	agreed   *agreement // nil if the handshake agreed on nothing that callers can ask for
+	role     Role
 }
 
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
@@ -74,6 +75,7 @@ func (c *Conn) start(buffered []byte) {
 	c.parking.startReader = func(buffered []byte) { c.group.Go(func() error { return c.readLoop(buffered) }) }
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.abort, c.ending.written = &c.queue, c.abort, c.transport.Progress
+	c.writeWatch.transport, c.writeWatch.expired = &c.transport, func() { c.abort(ErrWriteTimeout) }
 	c.startKeepalive()
 	c.beginReading(buffered)
 }
@@ -143,21 +145,23 @@ type Stats struct {
 	BytesSent        uint64 // of those
 	Writes           uint64 // writes to the transport: far fewer than messages if senders coalesce
 	PongsCoalesced   uint64 // pings without a pong of their own because the peer did not read (RFC 6455, section 5.5.3)
+	// QueuedBytes is how many bytes wait to be written, frame headers and control frames included, and OldestQueued is when
+	// the oldest of them was queued, zero if none waits. A queue may be full in every burst; a peer that is slow lets bytes
+	// grow old.
+	QueuedBytes  int
+	OldestQueued time.Time
 }
 
 // Stats returns the connection's counts so far. It does not block.
 func (c *Conn) Stats() Stats {
-	sent := c.queue.sendCounts()
 	dropped := c.reader.dropped.Load()
-	return Stats{
+	s := Stats{
 		MessagesReceived: c.answers.delivered.Load() + dropped,
 		BytesReceived:    c.reader.dataRead.Load(),
 		MessagesDropped:  dropped,
-		MessagesSent:     sent.messages,
-		BytesSent:        sent.bytes,
-		Writes:           sent.writes,
-		PongsCoalesced:   sent.coalesced,
 	}
+	c.queue.stats(&s)
+	return s
 }
 
 // Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done

@@ -18,7 +18,7 @@ import (
 // for context takeover and 32 KiB windows in both directions, at the fastest level. With takeover, a connection keeps up
 // to 32 KiB of what it received, and 4 to 32 KiB of what it sent; docs/compression.md has figures.
 //
-// In a Config for NewConn or NewParser, it holds what has already been negotiated. What a Conn.Writer sends is not
+// In a Config for NewConn or NewParser, it holds what was negotiated. What a Conn.Writer sends is not
 // compressed.
 //
 // The size of compressed data tells an observer how alike its parts are: do not compress secrets together with text that
@@ -182,7 +182,7 @@ func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
 	return dst, err
 }
 
-// compress appends data, compressed, to dst. With context takeover either remember or forget must follow.
+// compress appends data, compressed, to dst. With context takeover, settle must follow.
 func (d *deflater) compress(dst, data []byte) ([]byte, error) {
 	c := d.takeCompressor(len(data))
 	c.out = dst
@@ -192,7 +192,7 @@ func (d *deflater) compress(dst, data []byte) ([]byte, error) {
 	}
 	dst, c.out = c.out, nil
 	if err != nil {
-		return dst, err
+		return dst, &causeError{"compressing a message", err}
 	}
 	d.pool.Put(c)
 	if n := len(dst) - len(inflate.Tail); n >= 0 && binary.BigEndian.Uint32(dst[n:]) == 0x0000FFFF {
@@ -208,6 +208,16 @@ func (d *deflater) remember(data []byte) {
 		d.history.Widen(min(d.maxDistance, dictionary(len(data))/leastDict*leastDict))
 		d.history.Add(data)
 	}
+}
+
+// settle records the message that was compressed last as sent if err is nil, otherwise as not sent. It returns err.
+func (d *deflater) settle(data []byte, err error) error {
+	if err != nil {
+		d.forget()
+	} else {
+		d.remember(data)
+	}
+	return err
 }
 
 // forget records the message that was compressed last as not sent. The compressor that has seen it is not used again.

@@ -29,6 +29,8 @@ var (
 	ErrSlowConsumer = errors.New("wsd: messages are not being received")
 	// ErrMessageTooBig is matched by the error of a Ping whose payload does not fit in a control frame.
 	ErrMessageTooBig = errors.New("wsd: message too big")
+	// ErrQueueFull is matched by the errors of TrySend and TrySendPrepared for which there is no room in the queue.
+	ErrQueueFull = errors.New("wsd: the send queue is full")
 	// ErrInvalidMessage is matched by the error of a Send whose message may not be sent: neither text nor binary, or
 	// text that is not UTF-8.
 	ErrInvalidMessage = errors.New("wsd: invalid message")

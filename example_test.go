@@ -631,7 +631,10 @@ func ExamplePrepare() {
 		subscribers, clients = append(subscribers, server), append(clients, client)
 	}
 
-	news := wsd.Prepare(wsd.Text("news"))
+	news, err := wsd.Prepare(wsd.Text("news"))
+	if err != nil {
+		fmt.Println(err)
+	}
 	for _, conn := range subscribers {
 		if err := conn.SendPrepared(ctx, news); err != nil {
 			fmt.Println(err)

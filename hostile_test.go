@@ -428,7 +428,7 @@ func TestCVE_2026_11586_PingFlood(t *testing.T) {
 // TestRule12MaskingKeys checks that they come from crypto/rand.
 func TestCVE_2025_10148_MaskReuse(t *testing.T) {
 	conn, p := clientConn(t, wsd.Config{PingInterval: -1})
-	prepared := wsd.Prepare(wsd.Text("the same"))
+	prepared := prepared(wsd.Text("the same"))
 	sent := make(chan error, 1)
 	go func() {
 		sent <- func() error {

@@ -62,16 +62,16 @@ func (c *Conn) beginReading(buffered []byte) {
 // park arranges, if possible, for the next reader to be started when there is something to read, and reports whether it
 // did. The next reader may then be running already.
 func (c *Conn) park() bool {
-	c.stopWatch()
+	c.parking.stopWatch()
 	// A reader that was roused before it could look for more still has its burst buffer.
 	c.transport.Release()
 	return c.parking.possible && c.parking.slot.Park()
 }
 
 // unpark starts a reader to find out that the transport is closed.
-func (c *Conn) unpark() {
-	if c.parking.slot.Unpark() {
-		c.parking.startReader(nil)
+func (p *parking) unpark() {
+	if p.slot.Unpark() {
+		p.startReader(nil)
 	}
 }
 
@@ -101,16 +101,17 @@ func (c *Conn) startWatch() {
 	c.parking.watch = w
 }
 
-func (c *Conn) stopWatch() {
-	if !c.parking.watched {
+// stopWatch ends the watch over the present reader.
+func (p *parking) stopWatch() {
+	if !p.watched {
 		return
 	}
-	c.parking.watched = false
-	c.parking.mu.Lock()
-	defer c.parking.mu.Unlock()
-	if c.parking.watch != nil {
-		c.parking.watch.timer.Stop()
-		c.parking.watch = nil
+	p.watched = false
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watch != nil {
+		p.watch.timer.Stop()
+		p.watch = nil
 	}
 }
 

@@ -149,26 +149,38 @@ type keepalive struct {
 	every  time.Duration // PingInterval, 0 for none
 	within time.Duration // PongTimeout, 0 for none
 
-	mu           sync.Mutex // guards all below; other locks of the connection may be taken inside it
-	timer        *time.Timer
-	ended        bool
-	due          time.Duration // on clock: when the timer was to run
-	unanswered   uint32        // pings that the peer has been silent after
-	pingLate     bool          // the first of them had to wait to be written
-	lookedAgain  bool          // the timer ran late when the peer was to be judged, and it was given more time
-	bytesSeen    uint64        // bytes that had come from the transport at the first of them
-	progressSeen time.Duration // when the transport had last taken bytes then
+	mu          sync.Mutex // guards all below; other locks of the connection may be taken inside it
+	timer       *time.Timer
+	ended       bool
+	due         time.Duration // on clock: when the timer was to run
+	unanswered  uint32        // pings that the peer has been silent after
+	pingLate    bool          // the first of them had to wait to be written
+	lookedAgain bool          // the timer ran late when the peer was to be judged, and it was given more time
+	seen        signs         // at the first of them
+}
+
+// signs are what shows whether a peer lives.
+type signs struct {
+	bytes     uint64        // that have come from the transport
+	progress  time.Duration // on clock: when the transport last took bytes
+	pingWaits bool          // to be written
+	stalled   bool          // the reader waits for the consumer
 }
 
 // startKeepalive begins to send pings.
 func (c *Conn) startKeepalive() {
 	k := &c.keepalive
-	if k.every > 0 {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.due = clock.Now() + k.every
-		k.timer = time.AfterFunc(k.every, c.keepAlive)
+	if k.every == 0 {
+		return
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.due = clock.Now() + k.every
+	k.timer = time.AfterFunc(k.every, func() {
+		if c.tendPeer() == peerGone {
+			c.abort(ErrPongTimeout)
+		}
+	})
 }
 
 // stop ends the keepalive.
@@ -187,14 +199,8 @@ func (k *keepalive) reset(after time.Duration) {
 	k.timer.Reset(after)
 }
 
-// keepAlive runs on the keepalive's timer, when a ping is due or the time for an answer is up.
-func (c *Conn) keepAlive() {
-	if c.tendPeer() == peerGone {
-		c.abort(ErrPongTimeout)
-	}
-}
-
-// tendPeer judges the peer if it is time, sends a ping if it is time, and sets the timer.
+// tendPeer runs on the keepalive's timer. It judges the peer if the time for an answer is up, sends a ping if one is due, and
+// sets the timer.
 func (c *Conn) tendPeer() verdict {
 	k := &c.keepalive
 	k.mu.Lock()
@@ -202,15 +208,17 @@ func (c *Conn) tendPeer() verdict {
 	if k.ended || c.ending.state() != StateOpen {
 		return peerUnjudged
 	}
+	now := signs{c.reader.bytesRead.Load(), c.transport.Progress(), c.queue.pingWaits(), c.reader.stalled.Load()}
 	// due is how long after the first unanswered ping the next one is due. If the answer is due no later than that, the
 	// timer ran for the answer.
 	due := time.Duration(k.unanswered) * k.every
 	if k.unanswered > 0 && due >= k.within {
-		switch v := c.judgePeer(); v {
+		switch v := k.judge(now, c.reader.stallSeen.Load()); v {
 		case peerGone:
 			return v
 		case peerUnjudged:
-			c.lookAtPeer()
+			k.seen = now
+			c.reader.stallSeen.Store(now.stalled)
 			k.reset(k.within)
 			return v
 		case peerUnread:
@@ -225,11 +233,12 @@ func (c *Conn) tendPeer() verdict {
 		}
 	}
 	next := k.every
-	first := k.within > 0 && (k.unanswered == 0 || c.reader.bytesRead.Load() != k.bytesSeen)
+	first := k.within > 0 && (k.unanswered == 0 || now.bytes != k.seen.bytes)
 	if first {
 		// Something has arrived since the last ping. The time for which the peer may be silent starts again with this one.
 		k.unanswered, due = 0, 0
-		c.lookAtPeer()
+		k.seen = now
+		c.reader.stallSeen.Store(now.stalled)
 	}
 	if k.within > 0 {
 		k.unanswered++
@@ -240,13 +249,6 @@ func (c *Conn) tendPeer() verdict {
 		k.pingLate = late
 	}
 	return peerUnjudged
-}
-
-// lookAtPeer notes the state of the peer, so that judgePeer can see what has changed.
-func (c *Conn) lookAtPeer() {
-	k := &c.keepalive
-	k.bytesSeen, k.progressSeen = c.reader.bytesRead.Load(), c.transport.Progress()
-	c.reader.stallSeen.Store(c.reader.stalled.Load())
 }
 
 // What the keepalive concludes about the peer when the time for a pong is up.
@@ -262,22 +264,20 @@ const (
 // onTime is how late a timer may run on a machine that is not busy.
 const onTime = time.Millisecond
 
-// judgePeer runs on the keepalive's timer.
-func (c *Conn) judgePeer() verdict {
-	k := &c.keepalive
-	// A consumer that does not receive keeps pongs from being read. Pings continue while nothing is read, since only a
-	// failed write can then tell that the peer is gone.
-	stalled := c.reader.stallSeen.Load() || c.reader.stalled.Load()
-	unsent := c.queue.pingWaits()
-	if unsent && c.transport.Progress() != k.progressSeen {
+// judge concludes about the peer from what shows of it now and what was seen at the first unanswered ping. stalled says
+// that the reader has waited for the consumer since.
+func (k *keepalive) judge(now signs, stalled bool) verdict {
+	if now.pingWaits && now.progress != k.seen.progress {
 		// The peer is slowly reading what is ahead of the ping.
 		k.pingLate = true
 		return peerUnjudged
 	}
-	if c.reader.bytesRead.Load() != k.bytesSeen || stalled {
+	// A consumer that does not receive keeps pongs from being read. Pings continue while nothing is read, since only a
+	// failed write can then tell that the peer is gone.
+	if now.bytes != k.seen.bytes || now.stalled || stalled {
 		return peerAlive
 	}
-	if k.pingLate && !unsent {
+	if k.pingLate && !now.pingWaits {
 		// The ping has been written since, but it is not known when.
 		k.pingLate = false
 		return peerUnjudged

@@ -14,7 +14,6 @@ import (
 // Prepared is a message for many connections. It is safe for concurrent use by any number of connections.
 type Prepared struct {
 	message Message // its Data belongs to the Prepared
-	err     error   // why the message may not be sent
 
 	mu         sync.Mutex // held while the message is compressed: others that need that wait for it
 	compressed []preparedPayload
@@ -26,42 +25,64 @@ type preparedPayload struct {
 	payload []byte
 }
 
-// Prepare returns m prepared for SendPrepared. It copies m.Data, which belongs to the caller again when Prepare returns.
+// Prepare returns m prepared for SendPrepared and TrySendPrepared, or an error matching ErrInvalidMessage. It copies m.Data.
 //
-// Work that is the same for many connections is done once. Text is checked here; SendPrepared returns what is wrong with
-// it. The message is compressed when the first connection needs it, for all that have no context takeover and the same
-// level and window. With context takeover, a connection refers to what it sent before (RFC 7692, section 7.1.1), so each
-// one compresses the message for itself: to send messages to many connections, negotiate no takeover. Clients mask what
-// they send, each with its own keys.
-func Prepare(m Message) *Prepared {
+// Work that is the same for many connections is done once: text is checked here, and the message is compressed when the
+// first connection needs it, for all that compress alike. From 8 KiB on, queues refer to it instead of copying it. With
+// context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each one compresses and keeps
+// the message for itself: to send to many, negotiate no takeover. Clients mask, each with its own keys.
+func Prepare(m Message) (*Prepared, error) {
+	if err := checkMessage(m); err != nil {
+		return nil, err
+	}
 	m.Data = slices.Clone(m.Data)
-	return &Prepared{message: m, err: checkMessage(m)}
+	return &Prepared{message: m}, nil
 }
 
-// SendPrepared is Send for a prepared message: it blocks and fails as Send does. A message that may not be sent fails
-// here, with an error matching ErrInvalidMessage.
+// SendPrepared is Send for a prepared message, which may be nil no more than invalid. Whatever its size, it returns once
+// there is room in the queue.
 func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	if err := c.checkCall("send", ctx); err != nil {
 		return err
 	}
-	if p == nil || p.message.Type == 0 && p.err == nil {
-		return fmt.Errorf("%w: expected what Prepare returned", ErrInvalidMessage)
+	o, own, err := p.forConn(c)
+	switch {
+	case err != nil:
+		return err
+	case own:
+		return c.sendCompressed(ctx, p.message)
 	}
-	if p.err != nil {
-		return p.err
+	return c.sendPayload(ctx, o)
+}
+
+// TrySendPrepared is TrySend for a prepared message, which it does not copy from 8 KiB on.
+func (c *Conn) TrySendPrepared(p *Prepared) error {
+	o, own, err := p.forConn(c)
+	switch {
+	case err != nil:
+		return err
+	case own:
+		return c.trySendCompressed(p.message)
+	}
+	return c.trySendPayload(o)
+}
+
+// forConn returns the message as c sends it, or that c compresses it on its own.
+func (p *Prepared) forConn(c *Conn) (o outgoing, own bool, err error) {
+	if p == nil || p.message.Type == 0 {
+		return o, false, fmt.Errorf("%w: expected what Prepare returned", ErrInvalidMessage)
 	}
 	d, m := c.deflater, p.message
+	o = outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data), share: true}
 	switch {
 	case d == nil || !d.wants(m):
-		return c.sendPayload(ctx, outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
+		return o, false, nil
 	case d.history != nil:
-		return c.sendCompressed(ctx, m)
+		return o, true, nil
 	}
-	payload, err := p.payload(d)
-	if err != nil {
-		return err
-	}
-	return c.sendPayload(ctx, outgoing{opcode: rsv1Bit | byte(m.Type), payload: payload, size: len(m.Data)})
+	o.opcode |= rsv1Bit
+	o.payload, err = p.payload(d)
+	return o, false, err
 }
 
 // payload returns the message as d, which has no context takeover, compresses it.
@@ -76,7 +97,7 @@ func (p *Prepared) payload(d *deflater) ([]byte, error) {
 	compressed, err := d.deflate(bufpool.Get(firstBuffer), p.message.Data)
 	defer func() { bufpool.Put(compressed) }()
 	if err != nil {
-		return nil, notCompressed(err)
+		return nil, err
 	}
 	payload := slices.Clone(compressed)
 	p.compressed = append(p.compressed, preparedPayload{d.level, payload})

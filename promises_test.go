@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
 )
 
 // ends ends a connection and its peer when the test ends, and then waits for the goroutines that are started with what it
@@ -95,4 +96,19 @@ func noise(size int) []byte {
 	return b
 }
 
-func prepared(m wsd.Message) *wsd.Prepared { return wsd.Prepare(m) }
+func prepared(m wsd.Message) *wsd.Prepared {
+	p, err := wsd.Prepare(m)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// pipeOf returns the two ends of a connection in memory, that of the given role first.
+func pipeOf(role wsd.Role, cfg wsd.Config) (near, far *wsd.Conn) {
+	client, server := wsdtest.Pipe(cfg, cfg)
+	if role == wsd.ClientRole {
+		return client, server
+	}
+	return server, client
+}

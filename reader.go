@@ -22,7 +22,7 @@ type reader struct {
 	noted      bool          // the present read has been noted in the two above
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
-	big        *[]bigMessage // nil before the first
+	big        *bigMessages  // nil before the first
 
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
@@ -139,10 +139,10 @@ func (c *Conn) deliver(m Message) error {
 	}
 	// Count it before it is there, as the consumer may answer at once.
 	c.answers.delivered.Add(1)
-	if len(m.Data) < bigLeast || c.roomFor(len(m.Data)) {
+	if c.roomFor(len(m.Data)) {
 		select {
 		case c.messages <- m:
-			c.noteBig(len(m.Data))
+			r.noteBig(len(m.Data), c.answers.delivered.Load())
 			return nil
 		default:
 		}
@@ -180,12 +180,12 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	for pause := bigPause; ; pause = min(2*pause, bigPauseMost) {
 		messages := c.messages
 		var again <-chan time.Time // nothing signals that a message has been taken
-		if len(m.Data) >= bigLeast && !c.roomFor(len(m.Data)) {
+		if !c.roomFor(len(m.Data)) {
 			messages, again = nil, time.After(pause)
 		}
 		select {
 		case messages <- m:
-			c.noteBig(len(m.Data))
+			r.noteBig(len(m.Data), c.answers.delivered.Load())
 			r.messageAt = clock.Now()
 			return true, nil
 		case <-again:
@@ -211,29 +211,41 @@ const (
 	bigPauseMost = 100 * time.Millisecond
 )
 
-// bigMessage is one that went into Messages and may still wait there.
+// bigMessages are those that went into Messages and may still wait there, oldest first.
+type bigMessages []bigMessage
+
 type bigMessage struct {
-	number uint64 // the value of delivered that counted it
+	number uint64 // counted from the first message that went into Messages
 	size   int
 }
 
-// roomFor reports whether a big message, which delivered already counts, may go into Messages.
-func (c *Conn) roomFor(size int) bool {
-	if c.reader.big == nil {
-		c.reader.big = new([]bigMessage)
-	}
-	taken := c.answers.delivered.Load() - 1 - uint64(len(c.messages))
-	waiting := slices.DeleteFunc(*c.reader.big, func(message bigMessage) bool { return message.number <= taken })
-	*c.reader.big = waiting
-	for _, message := range waiting {
+// room reports whether a message of size bytes may go into Messages, of which those up to the number taken have been
+// received.
+func (b *bigMessages) room(size int, taken uint64) bool {
+	*b = slices.DeleteFunc(*b, func(message bigMessage) bool { return message.number <= taken })
+	for _, message := range *b {
 		size += message.size
 	}
-	return len(waiting) == 0 || size <= bigMost
+	return len(*b) == 0 || size <= bigMost
 }
 
-// noteBig records the message that has gone into Messages as waiting there, if it is big.
-func (c *Conn) noteBig(size int) {
+// add records a message that has gone into Messages.
+func (b *bigMessages) add(size int, number uint64) { *b = append(*b, bigMessage{number, size}) }
+
+// roomFor reports whether a message, which delivered already counts, may go into Messages as far as its size matters.
+func (c *Conn) roomFor(size int) bool {
+	if size < bigLeast {
+		return true
+	}
+	if c.reader.big == nil {
+		c.reader.big = new(bigMessages)
+	}
+	return c.reader.big.room(size, c.answers.delivered.Load()-1-uint64(len(c.messages)))
+}
+
+// noteBig records that the message with a number has gone into Messages, if it is big.
+func (r *reader) noteBig(size int, number uint64) {
 	if size >= bigLeast {
-		*c.reader.big = append(*c.reader.big, bigMessage{c.answers.delivered.Load(), size})
+		r.big.add(size, number)
 	}
 }

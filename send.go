@@ -38,8 +38,7 @@ func (c *Conn) callError(err error) error {
 	return err
 }
 
-// Send queues m and returns. The message is written together with whatever else is queued by then. m.Data belongs to the
-// caller again when Send returns. Send blocks while the queue is full (Config.SendQueue). A message of 32 KiB or more is
+// Send queues m and returns. The message is written together with whatever else is queued by then. Send blocks while the queue is full (Config.SendQueue). A message of 32 KiB or more is
 // not copied: Send blocks until it is written.
 //
 // If ctx is done before the message has been queued, Send has no effect. If it is done while a large message is being
@@ -93,14 +92,14 @@ func (c *Conn) sent(writeTo uint64, err error) error {
 	}
 	c.answers.sent()
 	if writeTo > 0 {
-		c.write(false, writeTo)
+		c.write(writeTo)
 	}
 	return nil
 }
 
 // sendLarge writes a message from the caller's slice, and waits until it is written.
 func (c *Conn) sendLarge(ctx context.Context, o outgoing) error {
-	if err := c.queue.enter(ctx, 0, true); err != nil {
+	if err := c.queue.enter(ctx, 0, needTurn); err != nil {
 		return c.callError(err)
 	}
 	defer c.queue.leave()
@@ -132,32 +131,93 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	if d.history == nil {
 		// The message does not refer to others, so senders need not wait for each other while they compress.
 		if compressed, err = d.deflate(compressed, m.Data); err != nil {
-			return notCompressed(err)
+			return err
 		}
 		o.payload = compressed
 		return c.sendPayload(ctx, o)
 	}
 	// The message refers to those before it: taking a turn makes the order of compressing that of sending. A payload that
 	// is not copied into the queue needs no room there.
-	if err := c.queue.enter(ctx, min(len(m.Data), largePayload)+maxFrameHeader, true); err != nil {
+	if err := c.queue.enter(ctx, min(len(m.Data), largePayload)+maxFrameHeader, needTurnToCompress); err != nil {
 		return c.callError(err)
 	}
 	defer c.queue.leave()
-	if compressed, err = d.compress(compressed, m.Data); err != nil {
-		err = notCompressed(err)
-	} else {
+	if compressed, err = d.compress(compressed, m.Data); err == nil {
 		o.payload = compressed
 		err = c.sendInTurn(ctx, o)
 	}
-	if err != nil {
-		d.forget()
-		return err
-	}
-	d.remember(m.Data)
-	return nil
+	return d.settle(m.Data, err)
 }
 
-func notCompressed(err error) error { return &causeError{"compressing a message", err} }
+// TrySend queues m at once, whatever its size, or returns an error matching ErrQueueFull. It never waits for the network: it
+// copies m, and one that is larger than Config.SendQueue is taken by an empty queue only. While another sender waits for
+// room, or a Writer or a large message is under way, the queue counts as full. NotifyRoom tells when to try again. Other
+// errors are those of Send.
+func (c *Conn) TrySend(m Message) error {
+	if err := checkMessage(m); err != nil {
+		return err
+	}
+	if c.deflater == nil || !c.deflater.wants(m) {
+		return c.trySendPayload(outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
+	}
+	return c.trySendCompressed(m)
+}
+
+func (c *Conn) trySendPayload(o outgoing) error {
+	if len(o.payload) < largePayload || o.share {
+		o.prompt = c.prompt()
+		writeTo, err := c.queue.tryAdd(o)
+		return c.sent(writeTo, err)
+	}
+	if err := c.queue.hasRoom(o.room()); err != nil {
+		return c.callError(err)
+	}
+	o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
+	return c.tryLend(o, c.queue.tryAdd)
+}
+
+// tryLend queues a message whose payload is a loan, by add, and gives the loan back unless the queue keeps it.
+func (c *Conn) tryLend(o outgoing, add func(outgoing) (uint64, error)) error {
+	o.prompt, o.lend = c.prompt(), len(o.payload) >= largePayload
+	writeTo, err := add(o)
+	if err != nil || !o.lend {
+		defer bufpool.Put(o.payload)
+	}
+	return c.sent(writeTo, err)
+}
+
+// trySendCompressed compresses a message and queues it, if there is room.
+func (c *Conn) trySendCompressed(m Message) error {
+	d := c.deflater
+	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
+	room := min(len(m.Data), largePayload) + maxFrameHeader
+	var err error
+	if d.history == nil {
+		if err = c.queue.hasRoom(room); err != nil {
+			return c.callError(err)
+		}
+		if o.payload, err = d.deflate(bufpool.Get(firstBuffer), m.Data); err != nil {
+			bufpool.Put(o.payload)
+			return err
+		}
+		return c.tryLend(o, c.queue.tryAdd)
+	}
+	if err = c.queue.tryTurn(room); err != nil {
+		return c.callError(err)
+	}
+	defer c.queue.leave()
+	if o.payload, err = d.compress(bufpool.Get(firstBuffer), m.Data); err != nil {
+		bufpool.Put(o.payload)
+	} else {
+		err = c.tryLend(o, c.queue.tryAddInTurn)
+	}
+	return d.settle(m.Data, err)
+}
+
+// NotifyRoom calls f once, as soon as TrySend of a message of at most a few KiB may succeed, or the connection has ended. f
+// runs on a goroutine of the connection, which writes nothing meanwhile: it must not block, and may call TrySend. A later
+// NotifyRoom replaces an f that has not been called; nil removes it.
+func (c *Conn) NotifyRoom(f func()) { c.queue.notifyRoom(f) }
 
 // Flush waits until everything that was queued before the call has been written to the transport: messages, and the
 // fragments of a Writer so far. Control frames do not count. If the connection ends before that, the error matches

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/clock"
 	"github.com/seed62836080/wsd/internal/done"
 )
 
@@ -20,33 +21,33 @@ var errRefused = errors.New("wsd: the queue is closed")
 // and releases it, and none holds it while anything waits.
 type sendQueue struct {
 	limit       int    // of the backlog's data, in bytes
-	senderTries bool   // the transport can be written to without waiting, so senders may do it
 	startWriter func() // starts the writer goroutine
 
-	mu        sync.Mutex // guards all below; taken inside the ending's, if both are
-	backlog   backlog
-	admission admission
-
-	refused  bool          // nothing more is taken
-	refusal  chan struct{} // made when somebody waits for it, closed when refused is set
-	stopped  bool          // nothing more is written
-	closed   bool          // the close frame has been written
-	failed   error         // of the write that failed, nil if none has
-	writing  bool          // somebody writes what was taken
-	since    time.Duration // on clock: when the oldest bytes of that began to wait
-	unspent  int           // bytes of that
-	running  bool          // the writer goroutine exists
-	asleep   bool          // it waits for wake
-	unused   bool          // no message was added since the keepalive looked: the writer need not stay
-	wake     chan struct{} // has room for the one value that wakes a sleeping writer
-	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
+	mu          sync.Mutex // guards all below; taken inside the ending's, if both are
+	senderTries bool       // the transport can be written to without waiting, so senders may do it
+	refused     bool       // nothing more is taken
+	stopped     bool       // nothing more is written
+	closed      bool       // the close frame has been written
+	writing     bool       // somebody writes what was taken
+	running     bool       // the writer goroutine exists
+	asleep      bool       // it waits for wake
+	unused      bool       // no message was added since the keepalive looked: the writer need not stay
+	backlog     backlog
+	counts      sendCounts
+	admission   admission
 
 	written     uint64        // every frame and message with a number up to this one has been written
+	since       time.Duration // on clock: when the oldest bytes of what is being written began to wait
+	unspent     int           // bytes of that
+	wake        chan struct{} // has room for the one value that wakes a sleeping writer
+	progress    chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
+	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
 	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
 	awaitedDone chan struct{} // has room for the one value that this sender waits for
+	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
+	failed      error         // of the write that failed, nil if none has
 	pongsStuck  bool          // the reader has waited for pongs to be written, in vain
-
-	counts sendCounts
+	over        bool          // the connection has ended
 }
 
 // sendCounts holds what Stats tells of sending.
@@ -64,17 +65,27 @@ func (q *sendQueue) init(role Role, cfg *Config, senderTries bool) {
 
 // admission decides which sender may add to the queue.
 type admission struct {
-	turn    bool       // a sender has the queue for itself: its message takes several steps
-	waiting *list.List // of *sender, first come, first served; nil before the first
-	granted int        // senders that have been admitted but have not added since
-	size    int        // the bytes that these will add
+	turn        bool       // a sender has the queue for itself: its message takes several steps
+	compressing bool       // and has not added it yet, for which it needs nothing but the processor
+	waiting     *list.List // of *sender, first come, first served; nil before the first
+	granted     int        // senders that have been admitted but have not added since
+	size        int        // the bytes that these will add
 }
+
+// need is what a sender waits for.
+type need uint8
+
+const (
+	needRoom           need = iota // for one frame
+	needTurn                       // and nobody else's message meanwhile
+	needTurnToCompress             // the same, as long as compressing takes
+)
 
 // sender is a goroutine that waits for admission.
 type sender struct {
 	admitted chan struct{} // closed with granted set
 	granted  bool
-	turn     bool
+	need     need
 	size     int
 }
 
@@ -87,8 +98,8 @@ func (a *admission) first() *list.Element {
 }
 
 // admits reports whether a sender may be admitted.
-func (a *admission) admits(size int, turn bool, used, limit int) bool {
-	if a.turn || turn && a.granted > 0 {
+func (a *admission) admits(size int, n need, used, limit int) bool {
+	if a.turn || n != needRoom && a.granted > 0 {
 		return false
 	}
 	used += a.size
@@ -99,32 +110,32 @@ func (a *admission) admits(size int, turn bool, used, limit int) bool {
 func (a *admission) next(used, limit int) {
 	for first := a.first(); first != nil; first = a.first() {
 		s := first.Value.(*sender)
-		if !a.admits(s.size, s.turn, used, limit) {
+		if !a.admits(s.size, s.need, used, limit) {
 			return
 		}
 		a.waiting.Remove(first)
-		a.reserve(s.size, s.turn)
+		a.reserve(s.size, s.need)
 		s.granted = true
 		close(s.admitted)
 	}
 }
 
 // reserve keeps for a sender what it is admitted for, and giveBack undoes that.
-func (a *admission) reserve(size int, turn bool) {
-	if turn {
-		a.turn = true
-	} else {
+func (a *admission) reserve(size int, n need) {
+	if n == needRoom {
 		a.granted++
 		a.size += size
+	} else {
+		a.turn, a.compressing = true, n == needTurnToCompress
 	}
 }
 
-func (a *admission) giveBack(size int, turn bool) {
-	if turn {
-		a.turn = false
-	} else {
+func (a *admission) giveBack(size int, n need) {
+	if n == needRoom {
 		a.granted--
 		a.size -= size
+	} else {
+		a.turn, a.compressing = false, false
 	}
 }
 
@@ -137,8 +148,12 @@ type outgoing struct {
 	payload []byte // as on the wire, not masked
 	size    int    // of the message, in bytes, uncompressed
 	share   bool   // payload never changes: it may be kept instead of copied
+	lend    bool   // payload is a loan, which the queue may keep and give back instead of copying it
 	prompt  bool   // nothing more is about to be added: the sender may write
 }
+
+// room is how many bytes of the queue o takes.
+func (o *outgoing) room() int { return len(o.payload) + maxFrameHeader }
 
 // shareLeast is the size in bytes from which a payload that may be kept is not copied. Writing a shorter one by itself
 // takes longer than copying it.
@@ -146,46 +161,122 @@ const shareLeast = 8 << 10
 
 // add adds a message once there is room for it. If its sender is to write (Conn.write), it returns up to which number.
 func (q *sendQueue) add(ctx context.Context, o outgoing) (writeTo uint64, err error) {
-	room := len(o.payload) + maxFrameHeader
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.admission.first() != nil || !q.admission.admits(room, false, q.backlog.size, q.limit) {
+	if q.full(o.room(), needRoom) {
 		q.mu.Unlock()
-		err := q.enter(ctx, room, false)
+		err := q.enter(ctx, o.room(), needRoom)
 		q.mu.Lock()
 		if err != nil {
 			return 0, err
 		}
-		q.admission.giveBack(room, false)
+		q.admission.giveBack(o.room(), needRoom)
+		q.signalProgress() // for tryTurn
 	}
 	if q.refused {
 		return 0, errRefused
 	}
-	if o.share && len(o.payload) >= shareLeast {
-		q.backlog.addMessage(o.opcode, o.payload)
-	} else {
-		q.backlog.addFrame(finBit|o.opcode, o.payload)
-	}
-	q.count(o.size)
+	writeTo = q.put(o)
 	q.admitMore()
-	return q.kick(o.prompt), nil
+	return writeTo, nil
 }
 
-// enter waits until a sender may add size bytes and, with turn, until no other sender's message is under way. What it
-// reserves is used up by add, or ends with leave.
-func (q *sendQueue) enter(ctx context.Context, size int, turn bool) error {
+// full reports whether a sender of size bytes has to wait.
+func (q *sendQueue) full(size int, n need) bool {
+	return q.admission.first() != nil || !q.admission.admits(size, n, q.backlog.size, q.limit)
+}
+
+// put adds a message for which there is room.
+func (q *sendQueue) put(o outgoing) (writeTo uint64) {
+	switch {
+	case o.share && len(o.payload) >= shareLeast:
+		q.backlog.addMessage(o.opcode, o.payload, nil)
+	case o.lend:
+		q.backlog.addMessage(o.opcode, o.payload, o.payload)
+	default:
+		q.backlog.addFrame(finBit|o.opcode, o.payload, q.writing)
+	}
+	q.count(o.size)
+	return q.kick(o.prompt)
+}
+
+// tryAdd is add without waiting: if there is no room, or others wait for some, it returns ErrQueueFull.
+func (q *sendQueue) tryAdd(o outgoing) (writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.refused:
+		return 0, errRefused
+	case q.full(o.room(), needRoom):
+		return 0, ErrQueueFull
+	}
+	return q.put(o), nil
+}
+
+// hasRoom returns ErrQueueFull if a message of size bytes would have to wait.
+func (q *sendQueue) hasRoom(size int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.refused:
+		return errRefused
+	case q.full(size, needRoom):
+		return ErrQueueFull
+	}
+	return nil
+}
+
+// tryTurn takes the turn to compress a message of size bytes, without waiting for the peer. Behind another sender that
+// compresses it waits, as that needs nothing but the processor.
+func (q *sendQueue) tryTurn(size int) error {
+	for {
+		q.mu.Lock()
+		progress := q.progressed()
+		switch a := &q.admission; {
+		case q.refused:
+			q.mu.Unlock()
+			return errRefused
+		case a.first() == nil && (a.compressing || a.granted > 0):
+			q.mu.Unlock()
+			<-progress
+		case q.full(size, needTurnToCompress):
+			q.mu.Unlock()
+			return ErrQueueFull
+		default:
+			a.reserve(size, needTurnToCompress)
+			q.mu.Unlock()
+			return nil
+		}
+	}
+}
+
+// tryAddInTurn is tryAdd for the sender whose turn it is.
+func (q *sendQueue) tryAddInTurn(o outgoing) (writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.refused:
+		return 0, errRefused
+	case q.backlog.size > 0 && q.backlog.size+o.room() > q.limit:
+		return 0, ErrQueueFull
+	}
+	return q.put(o), nil
+}
+
+// enter waits until a sender has what it needs to add size bytes. Room is used up by add, and a turn ends with leave.
+func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	q.mu.Lock()
 	a := &q.admission
 	if q.refused {
 		q.mu.Unlock()
 		return errRefused
 	}
-	if a.first() == nil && a.admits(size, turn, q.backlog.size, q.limit) {
-		a.reserve(size, turn)
+	if !q.full(size, n) {
+		a.reserve(size, n)
 		q.mu.Unlock()
 		return nil
 	}
-	self := &sender{admitted: make(chan struct{}), turn: turn, size: size}
+	self := &sender{admitted: make(chan struct{}), need: n, size: size}
 	if a.waiting == nil {
 		a.waiting = list.New()
 	}
@@ -211,7 +302,7 @@ func (q *sendQueue) enter(ctx context.Context, size int, turn bool) error {
 		return nil
 	}
 	if self.granted {
-		a.giveBack(size, turn)
+		a.giveBack(size, n)
 	} else {
 		a.waiting.Remove(place)
 	}
@@ -223,8 +314,12 @@ func (q *sendQueue) enter(ctx context.Context, size int, turn bool) error {
 func (q *sendQueue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.admission.turn = false
+	q.admission.giveBack(0, needTurn)
 	q.admitMore()
+	q.signalProgress() // for tryTurn
+	if q.roomy() {
+		q.kick(false)
+	}
 }
 
 // addInTurn is add for the sender whose turn it is.
@@ -234,9 +329,7 @@ func (q *sendQueue) addInTurn(o outgoing) (writeTo uint64, err error) {
 	if q.refused {
 		return 0, errRefused
 	}
-	q.backlog.addFrame(finBit|o.opcode, o.payload)
-	q.count(o.size)
-	return q.kick(o.prompt), nil
+	return q.put(o), nil
 }
 
 // addAwaited adds a message that is written from its sender's slice. The sender, whose turn it is, must call awaitWritten
@@ -250,7 +343,9 @@ func (q *sendQueue) addAwaited(o outgoing) (number, writeTo uint64, err error) {
 	if q.awaitedDone == nil {
 		q.awaitedDone = make(chan struct{}, 1)
 	}
-	q.awaited = q.backlog.addMessage(o.opcode, o.payload)
+	q.awaited = q.backlog.addMessage(o.opcode, o.payload, nil)
+	q.admission.compressing = false
+	q.signalProgress() // for tryTurn
 	q.count(o.size)
 	return q.awaited, q.kick(true), nil // the sender has to wait for the write anyway
 }
@@ -314,10 +409,10 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	if q.refused || last && !fate.complete() {
 		return errRefused
 	}
-	q.backlog.addFrame(first, payload)
+	q.backlog.addFrame(first, payload, q.writing)
 	if last {
 		q.count(size)
-		q.admission.turn = false
+		q.admission.giveBack(0, needTurn)
 		q.admitMore()
 	}
 	q.kick(false)
@@ -437,29 +532,47 @@ func (q *sendQueue) kick(prompt bool) (writeTo uint64) {
 	return 0
 }
 
-// sleep is called by the writer goroutine when nothing is left. It returns once there may be something to write, or false
-// if the goroutine is to end.
-func (q *sendQueue) sleep() bool {
-	q.mu.Lock()
-	switch {
-	case q.stopped, q.unused && !q.writing && q.backlog.empty():
-		q.running = false
-		q.mu.Unlock()
-		return false
-	case !q.writing && !q.backlog.empty():
-		q.mu.Unlock()
-		return true
-	}
-	q.asleep = true
-	q.mu.Unlock()
-	<-q.wake
-	return true
+// lull is what the writer goroutine is to do when nothing is left to write.
+type lull struct {
+	sleep bool   // until something comes from wake
+	end   bool   // the goroutine's time is over
+	room  func() // to be called, and then to look again
 }
 
-// take takes what to write next into b, and reports false if there is nothing, or another writes. wrote must follow.
-func (q *sendQueue) take(b *batch) bool {
+// idle is called by the writer goroutine when take has found nothing.
+func (q *sendQueue) idle() lull {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.lull()
+}
+
+func (q *sendQueue) lull() (l lull) {
+	switch {
+	case !q.stopped && !q.writing && !q.backlog.empty():
+		// Something has come meanwhile.
+	case q.roomy():
+		l.room, q.onRoom = q.onRoom, nil
+	case q.stopped, q.unused && !q.writing:
+		q.running, l.end = false, true
+		q.backlog.lastTaken = 0
+	default:
+		q.asleep, l.sleep = true, true
+	}
+	return l
+}
+
+// everything is the number up to which the writer goroutine writes.
+const everything = math.MaxUint64
+
+// take takes what to write next into b, and reports false if there is nothing, or another writes. upTo is the number up to
+// which the caller writes, everything if that is the writer goroutine. wrote must follow.
+func (q *sendQueue) take(b *batch, upTo uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.takeNext(b, upTo)
+}
+
+func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 	if q.stopped || q.writing || q.backlog.empty() {
 		return false
 	}
@@ -467,18 +580,22 @@ func (q *sendQueue) take(b *batch) bool {
 	q.writing, q.since, q.unspent = true, b.since, b.len()
 	q.admitMore()
 	q.signalProgress() // what was taken has left room
+	if upTo == everything && q.roomy() {
+		b.room, q.onRoom = q.onRoom, nil
+	}
 	return true
 }
 
 // writeResult is what came of a write.
 type writeResult struct {
-	more   bool // whoever wrote is to go on
+	more   bool // the next batch has been taken: whoever wrote is to go on with it
 	closed bool // the close frame has been written
 	failed bool // the write failed, as the first one
+	lull        // of the writer goroutine, if there is no more
 }
 
-// wrote records that n bytes of b were written, and err, with which the write failed if it is not nil. It releases b. upTo
-// is the number up to which the caller writes.
+// wrote records that n bytes of b were written, and err, with which the write failed if it is not nil. It releases b. If
+// the caller, who writes up to the number upTo, has more to write, it takes that into b.
 func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result writeResult) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -493,16 +610,24 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.halt()
 	case n < b.len():
 		b.advance(n)
+		if b.since == 0 {
+			b.since = clock.Now()
+		}
 		q.backlog.putBack(b)
 	default:
 		q.written = max(q.written, b.last)
 		q.closed = q.closed || b.closing
 		result.closed = b.closing
-		result.more = q.written < upTo && !q.stopped
+		result.more = q.written < upTo
 	}
 	b.release()
 	q.settle()
-	if !result.more && !q.stopped && !q.backlog.empty() {
+	result.more = result.more && q.takeNext(b, upTo)
+	switch {
+	case result.more:
+	case upTo == everything:
+		result.lull = q.lull() // here, since each taking of the lock costs what the senders' processor has of it
+	case !q.backlog.empty() || q.roomy():
 		q.kick(false)
 	}
 	return result
@@ -587,11 +712,64 @@ func (q *sendQueue) busy() bool {
 	return q.admission.turn || q.admission.granted > 0 || q.admission.first() != nil
 }
 
-// sendCounts returns what has been counted so far.
-func (q *sendQueue) sendCounts() sendCounts {
+// stats puts what Stats tells of sending into s.
+func (q *sendQueue) stats(s *Stats) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.counts
+	s.MessagesSent, s.BytesSent = q.counts.messages, q.counts.bytes
+	s.Writes, s.PongsCoalesced = q.counts.writes, q.counts.coalesced
+	since, waits := q.backlog.oldest()
+	if q.writing {
+		since, waits = q.since, true
+	}
+	if !waits {
+		return
+	}
+	s.QueuedBytes = q.backlog.bytes() + q.unspent
+	s.OldestQueued = time.Now()
+	if since != 0 {
+		s.OldestQueued = s.OldestQueued.Add(since - clock.Now())
+	}
+}
+
+// waits notes that the transport does not take at once what was taken.
+func (q *sendQueue) waits() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.since == 0 {
+		q.since = clock.Now()
+	}
+}
+
+// notifyRoom has f called once when there is room for more, or at the end.
+func (q *sendQueue) notifyRoom(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.onRoom = f
+	switch {
+	case q.over && f != nil:
+		q.onRoom = nil
+		go f()
+	case q.roomy():
+		q.kick(false) // the writer goroutine calls it, not somebody who may hold locks
+	}
+}
+
+// roomy reports whether somebody is to be told that there is room.
+func (q *sendQueue) roomy() bool {
+	a := &q.admission
+	return q.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
+}
+
+// end tells those who wait for room that there will be none.
+func (q *sendQueue) end() {
+	q.mu.Lock()
+	f := q.onRoom
+	q.onRoom, q.over = nil, true
+	q.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }
 
 // refusals returns a channel that is closed when nothing more is taken.

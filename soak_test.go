@@ -482,7 +482,7 @@ func (x *soakSender) step() {
 	case n < 960:
 		x.settle(ctx, x.inPieces(ctx, x.next(x.random.IntN(1<<x.random.IntN(17)))))
 	case n < 965:
-		x.settle(ctx, c.SendPrepared(ctx, wsd.Prepare(x.next(x.random.IntN(2000)))))
+		x.settle(ctx, c.SendPrepared(ctx, prepared(x.next(x.random.IntN(1<<x.random.IntN(17))))))
 	case n < 980:
 		ctx, cancel := x.soon()
 		defer cancel()

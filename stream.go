@@ -15,10 +15,9 @@ import (
 // Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB, uncompressed, and Close
 // sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
 //
-// From the first Write to Close, other senders wait, even if they are the same goroutine; control frames do not. If ctx is
-// done meanwhile, the connection is closed with StatusInternalError, because the message cannot be completed: that is how
-// to abandon it. A Write that makes a text invalid UTF-8 sends nothing; a Close inside a character also closes the
-// connection. The writer must be used by one goroutine at a time.
+// From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
+// closed with StatusInternalError, as the message cannot be completed: that is how to abandon it. A Write that makes a
+// text invalid UTF-8 sends nothing; a Close inside a character closes the connection too. Only one goroutine may use it.
 func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
 	if ctx == nil {
@@ -106,7 +105,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 			return err
 		}
 		// Wait for room for the frame here: once ctx is watched, its end during a wait would end the connection.
-		if err := c.queue.enter(w.ctx, len(payload)+maxFrameHeader, true); err != nil {
+		if err := c.queue.enter(w.ctx, len(payload)+maxFrameHeader, needTurn); err != nil {
 			return c.callError(err)
 		}
 		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(done.Why(w.ctx)) })

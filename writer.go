@@ -4,12 +4,12 @@
 package wsd
 
 import (
-	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // writeLoop is the writer goroutine. It lives until the connection ends, or until nothing has been sent for a while; the
@@ -18,24 +18,37 @@ func (c *Conn) writeLoop() error {
 	for {
 		// Goroutines that are ready to run may have more to send, which then goes with the same write.
 		runtime.Gosched()
-		c.write(true, math.MaxUint64)
-		if !c.queue.sleep() {
+		switch lull := c.write(everything); {
+		case lull.end:
 			return nil
+		case lull.sleep:
+			<-c.queue.wake
+		case lull.room != nil:
+			lull.room()
 		}
 	}
 }
 
-// write writes what is due, up to the frame or message with the number upTo. The writer goroutine waits for the transport.
-// A sender does not, and leaves to the writer what the transport does not take at once.
-func (c *Conn) write(waits bool, upTo uint64) {
+// write writes what is due, up to the frame or message with the number upTo. The writer goroutine, which writes everything,
+// waits for the transport. A sender does not, and leaves to the writer what the transport does not take at once.
+func (c *Conn) write(upTo uint64) lull {
 	var b batch
-	for c.queue.take(&b) {
+	if !c.queue.take(&b, upTo) {
+		if upTo == everything {
+			return c.queue.idle()
+		}
+		return lull{}
+	}
+	for {
 		var n int
 		var err error
-		if waits {
-			n, err = b.len(), c.writeAll(&b)
-		} else {
+		if upTo != everything {
 			n, err = c.transport.TryWrite(b.head, b.body)
+		} else {
+			if b.room != nil {
+				b.room()
+			}
+			n, err = b.len(), c.writeAll(&b)
 		}
 		result := c.queue.wrote(&b, n, err, upTo)
 		switch {
@@ -45,17 +58,9 @@ func (c *Conn) write(waits bool, upTo uint64) {
 			c.ending.writeFailed(c.queue.failure())
 		}
 		if !result.more {
-			return
+			return result.lull
 		}
 	}
-}
-
-// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
-type writeWatch struct {
-	within time.Duration // WriteTimeout, 0 for none
-	timer  *time.Timer   // made by the first write that waits
-	waits  atomic.Bool
-	since  atomic.Int64 // on clock: when the present write began to wait
 }
 
 // writeAll writes all of b, however long that takes, as long as the transport takes some of it within WriteTimeout.
@@ -71,42 +76,51 @@ func (c *Conn) writeAll(b *batch) error {
 		rest.advance(n)
 		head, body = rest.head, rest.body
 	}
-	c.watchWrite()
-	defer c.unwatchWrite()
+	c.queue.waits()
+	c.writeWatch.begin()
+	defer c.writeWatch.end()
 	return c.transport.Write(head, body)
 }
 
-func (c *Conn) watchWrite() {
-	w := &c.writeWatch
+// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
+type writeWatch struct {
+	transport *netio.Transport
+	expired   func()
+	within    time.Duration // WriteTimeout, 0 for none
+	timer     *time.Timer   // made by the first write that waits
+	waits     atomic.Bool
+	since     atomic.Int64 // on clock: when the present write began to wait
+}
+
+func (w *writeWatch) begin() {
 	if w.within == 0 {
 		return
 	}
 	w.since.Store(int64(clock.Now()))
 	w.waits.Store(true)
 	if w.timer == nil {
-		w.timer = time.AfterFunc(w.within, c.checkWrite)
+		w.timer = time.AfterFunc(w.within, w.look)
 	} else {
 		w.timer.Reset(w.within)
 	}
 }
 
-func (c *Conn) unwatchWrite() {
-	if w := &c.writeWatch; w.timer != nil {
+func (w *writeWatch) end() {
+	if w.timer != nil {
 		w.waits.Store(false)
 		w.timer.Stop()
 	}
 }
 
-// checkWrite runs on the watch's timer.
-func (c *Conn) checkWrite() {
-	w := &c.writeWatch
+// look runs on the timer.
+func (w *writeWatch) look() {
 	if !w.waits.Load() {
 		return
 	}
-	since := max(time.Duration(w.since.Load()), c.transport.Progress())
+	since := max(time.Duration(w.since.Load()), w.transport.Progress())
 	if left := since + w.within - clock.Now(); left > 0 {
 		w.timer.Reset(left)
 		return
 	}
-	c.abort(ErrWriteTimeout)
+	w.expired()
 }

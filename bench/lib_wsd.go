@@ -61,28 +61,26 @@ func serveWSD(listener net.Listener, r role) error {
 	}))
 	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
 		for message := range conn.Messages() {
-			all.broadcast(message)
+			if all.broadcast(message) != nil {
+				return
+			}
 		}
 	}))
 	return http.Serve(listener, mux)
 }
 
-// wsdHub knows the subscribers. Connections have queues of their own: only those who are late need a goroutine to write
-// to them.
+// wsdHub knows the subscribers. Connections have queues of their own: only those whose queue is full need a goroutine to
+// write to them.
 type wsdHub struct {
 	mu          sync.Mutex
 	subscribers map[*wsd.Conn]*wsdLate
 }
 
-// wsdLate is what a subscriber has that has made a broadcast wait: what is to be sent to it from then on.
+// wsdLate is what a subscriber has whose queue was full: what is to be sent to it from then on.
 type wsdLate struct{ queue chan *wsd.Prepared }
 
-const (
-	// briefly is how long a broadcast waits for those who have no room in their queue, and for one of them beyond that.
-	briefly = time.Millisecond
-	// patience is how long one that is late has for a message before it is sent away.
-	patience = 250 * time.Millisecond
-)
+// patience is how long a subscriber that is late has for a message before it is sent away.
+const patience = 250 * time.Millisecond
 
 func (h *wsdHub) join(conn *wsd.Conn) {
 	h.mu.Lock()
@@ -108,13 +106,13 @@ func (h *wsdHub) remove(conn *wsd.Conn) {
 }
 
 // broadcast queues a message for every subscriber. Whose queue stays full is sent away.
-func (h *wsdHub) broadcast(m wsd.Message) {
-	message := wsd.Prepare(m)
+func (h *wsdHub) broadcast(m wsd.Message) error {
+	message, err := wsd.Prepare(m)
+	if err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var limit deadline
-	limit.renew()
-	defer func() { limit.cancel() }()
 	for conn, late := range h.subscribers {
 		if late != nil {
 			select {
@@ -125,14 +123,8 @@ func (h *wsdHub) broadcast(m wsd.Message) {
 			}
 			continue
 		}
-		err := conn.SendPrepared(limit.ctx, message)
-		if errors.Is(err, context.DeadlineExceeded) {
-			// Perhaps it was another who has taken all the time.
-			limit.renew()
-			err = conn.SendPrepared(limit.ctx, message)
-		}
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+		switch err := conn.TrySendPrepared(message); {
+		case errors.Is(err, wsd.ErrQueueFull):
 			late := &wsdLate{make(chan *wsd.Prepared, hubQueue)}
 			late.queue <- message
 			h.subscribers[conn] = late
@@ -141,19 +133,7 @@ func (h *wsdHub) broadcast(m wsd.Message) {
 			h.remove(conn)
 		}
 	}
-}
-
-// deadline is a context that ends soon, for one send after the other.
-type deadline struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-func (d *deadline) renew() {
-	if d.cancel != nil {
-		d.cancel()
-	}
-	d.ctx, d.cancel = context.WithTimeout(context.Background(), briefly)
+	return nil
 }
 
 // pump sends what is queued to one that is late, until that takes too long or the hub closes the queue.

@@ -75,16 +75,11 @@ func New(url string, opts *Options) (*Pool, error) {
 }
 
 // Acquire hands out an open connection: an idle one, the most recently used first; a new one while there are fewer than
-// MaxConns; or else the next one released, in the order in which Acquire was called. The caller must Release or Destroy
-// it.
+// MaxConns; or else the next one released, first come, first served. The caller must Release or Destroy it.
 //
-// Acquire blocks until it has a connection or ctx is done. If ctx is done, it returns an error matching ctx's cause, with
-// the *DialError of the endpoints if that was what it waited for. While all endpoints fail, Acquire waits for their
-// backoff, along with all other callers. It returns a *DialError when it has waited for RetryFor, or at once if no
-// connection is left and retries cannot help: wsd.Permanent says so of the failure, or the host does not exist. A dial
-// that Acquire has begun does not end with ctx: its connection then goes to another caller.
-//
-// The connection was open a moment ago. If its server has gone since, only the first use shows it.
+// Acquire blocks until it has a connection or ctx is done; a dial that it has begun then serves another caller. While all
+// endpoints fail, it waits for their backoff. It returns a *DialError when it has waited for RetryFor, or at once if
+// retries cannot help: wsd.Permanent says so, or the host does not exist.
 func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 	if ctx == nil {
 		return nil, wsd.ErrNilContext

@@ -15,12 +15,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,8 +35,8 @@ const (
 	headerTimeout = 5 * time.Second
 	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
 	shutdownTimeout = 10 * time.Second
-	// patience is how long a room waits for a member whose queue is full. It waits only once: then the member has to go.
-	patience = 100 * time.Millisecond
+	// patience is how old the oldest line may be that a member has not read when its queue is full: then it has to go.
+	patience = 5 * time.Second
 
 	// The longest that names, of people and of rooms, and what is said may be, in characters. The page has the same limits,
 	// in UTF-16 code units, of which a text never has fewer than characters.
@@ -203,16 +201,21 @@ func (c *chat) tell(room string, l line) {
 		slog.Error("not sent", "room", room, "error", err)
 		return
 	}
-	prepared := wsd.Prepare(msg)
+	prepared, err := wsd.Prepare(msg)
+	if err != nil {
+		slog.Error("not sent", "room", room, "error", err)
+		return
+	}
 	c.mu.Lock()
-	members := slices.Collect(maps.Keys(c.rooms[room])) // a Send may wait, and must not hold the lock meanwhile
-	c.mu.Unlock()
-	for _, conn := range members {
-		ctx, cancel := context.WithTimeout(conn.Context(), patience)
-		if errors.Is(conn.SendPrepared(ctx, prepared), context.DeadlineExceeded) {
-			conn.CloseNow() // a close frame would wait behind everything that the member has not read
+	defer c.mu.Unlock()
+	for conn := range c.rooms[room] {
+		// Nobody waits for a member that does not read: it misses lines while its queue is full.
+		if !errors.Is(conn.TrySendPrepared(prepared), wsd.ErrQueueFull) {
+			continue
 		}
-		cancel()
+		if time.Since(conn.Stats().OldestQueued) > patience {
+			go conn.CloseNow() // a close frame would wait behind everything that the member has not read
+		}
 	}
 }
 

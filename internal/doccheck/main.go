@@ -139,9 +139,6 @@ func isPackageComment(file *ast.File) bool {
 // maxWords is how long a doc comment may be. What takes longer to say belongs into the package comment.
 const maxWords = 100
 
-// tooLong are names whose comments have yet to be shortened.
-var tooLong = []string{"Acquire", "Close", "Compression", "Ping", "Prepare", "Send", "Writer"}
-
 // checkLength checks the doc comment of an exported name.
 func checkLength(name string, doc *ast.CommentGroup, report func(token.Pos, string)) {
 	words := 0
@@ -150,7 +147,7 @@ func checkLength(name string, doc *ast.CommentGroup, report func(token.Pos, stri
 			words += len(strings.Fields(line))
 		}
 	}
-	if words > maxWords && !slices.Contains(tooLong, name) {
+	if words > maxWords {
 		report(doc.Pos(), fmt.Sprintf("the doc comment of %s has %d words, expected at most %d", name, words, maxWords))
 	}
 }

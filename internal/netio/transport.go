@@ -115,17 +115,20 @@ func (t *Transport) Read(direct []byte, wait bool) ([]byte, error) {
 // Release gives back what Read has borrowed. What was read into it is then gone.
 func (t *Transport) Release() { t.burst.giveBack() }
 
-// Discard drops what has arrived and was not read, if CanTry. Closing a socket with bytes unread resets the connection,
-// and the reset may reach the peer ahead of what was written last (RFC 6455, section 7.1.1).
-func (t *Transport) Discard() {
+// Discard drops what has arrived and was not read, if CanTry, and reports whether there was anything; otherwise it reports
+// whether there probably is. Closing a socket with bytes unread resets the connection, and the reset may reach the peer
+// ahead of what was written last (RFC 6455, section 7.1.1).
+func (t *Transport) Discard() (found bool) {
 	if !t.CanTry() {
-		return
+		return t.moreExpected
 	}
 	for range maxDiscards {
 		if _, err := t.readSocket(nil, false); err != nil {
-			return
+			break
 		}
+		found = true
 	}
+	return found
 }
 
 // Write writes all of head and body, waiting as long as that takes.
