@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,21 @@ const (
 	phaseClosed                // the close frame has been written
 	phaseOver                  // the end has been announced
 )
+
+// LogValue returns the event for log/slog: code, reason, local, clean, the code and reason that this side sent, if it did,
+// and the text of the cause.
+func (e CloseEvent) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, 7)
+	attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Reason), slog.Bool("local", e.Local),
+		slog.Bool("clean", e.Clean))
+	if e.SentCode != 0 {
+		attrs = append(attrs, slog.Int("sent_code", int(e.SentCode)), slog.String("sent_reason", e.SentReason))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("cause", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
 type ending struct {

@@ -174,7 +174,7 @@ type CloseEvent struct {
 	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
 	// Err is the cause of the end: what went wrong, if anything did, or else a *CloseError for the closing handshake,
-	// whichever side began it. It is never nil once the connection has ended. To log in JSON, log Err by itself: inside a
-	// CloseEvent, encoding/json does not ask it for its text.
+	// whichever side began it. It is never nil once the connection has ended. encoding/json does not ask an error for
+	// its text: log the event with log/slog, which does, or Err.Error().
 	Err error
 }
