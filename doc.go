@@ -73,6 +73,11 @@
 // that HTTP has for credentials. They do have secrets in other fields: only CheckRedirect can know of those. A cookie
 // jar follows its own rules. Of an answer that is not a handshake, up to 64 KiB can be read in the error's Response.
 //
+// net/http reaches an HTTP proxy without CONNECT for what it takes for an http URL, and few proxies pass an upgrade on. Dial
+// changes that for an *http.Transport, but cannot reach one that a RoundTripper of the caller's wraps. There, connect to
+// wss URLs, or let the wrapper have a Transport without Proxy whose DialContext asks the proxy for the tunnel, or set what
+// the wrapper adds in DialOptions.Header and use the Transport itself.
+//
 // # Limits
 //
 // Everything that a peer could make grow is bounded by default: the size of a message, the number of its frames, what

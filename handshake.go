@@ -225,7 +225,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 		agreed.subprotocol = subprotocols[i]
 	}
 	v := h[mapExtensions]
-	if len(v) == 0 {
+	if !slices.ContainsFunc(v, func(line string) bool { return trimSpace(line) != "" }) {
 		return agreed, nil
 	}
 	if offered == nil {

@@ -51,9 +51,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // handler is called with it in a goroutine of its own. If the connection is open when handler returns, it is closed with
 // StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
 //
-// handler can be a closure over what the program has taken from the request, but not over the request, which would keep
-// its memory and which has ended by then. The error is that of Accept, or ErrServerClosed once Shutdown has been called;
-// the request has then been answered, with 503 in the latter case.
+// handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
+// would keep. The error is that of Accept, or ErrServerClosed once Shutdown has been called. The request has then been
+// answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
 		opts = &s.AcceptOptions
