@@ -427,7 +427,7 @@ func (c *Conn) endOnClose() {
 // endOnViolation fails the connection (RFC 6455, section 7.1.7) with a close frame that says why, and sends nothing after
 // it.
 func (c *Conn) endOnViolation(err error) {
-	code, reason := StatusPolicyViolation, "messages are not being received"
+	code, reason := StatusTryAgainLater, "messages are not being received"
 	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, cutReason(violation.Problem)
 	}

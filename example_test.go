@@ -292,7 +292,7 @@ func ExampleRedial() {
 		if visit < 3 {
 			conn.Close(wsd.StatusServiceRestart, "back soon")
 		} else {
-			conn.Close(wsd.StatusPolicyViolation, "three are enough")
+			conn.Close(wsd.StatusUnauthorized, "three are enough")
 		}
 	}})
 	defer server.Close()
@@ -314,7 +314,7 @@ func ExampleRedial() {
 	// visit 1
 	// visit 2
 	// visit 3
-	// wsd: connection closed: closed with 1008 (policy violation): "three are enough"
+	// wsd: connection closed: closed with 3000 (unauthorized): "three are enough" (attempt 3, the last)
 }
 
 // A test of a handler, handshake included, needs a server of net/http/httptest and a Dial. What the handler must refuse
