@@ -77,6 +77,7 @@ type ending struct {
 	sent  time.Duration // on clock: when the close frame was written
 	timer *time.Timer   // of CloseTimeout, nil until the end begins
 	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
+	login *login        // nil unless ExpireAt has been called
 
 	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
 	// cancels them, nothing else.
@@ -89,6 +90,46 @@ type ending struct {
 type connContext struct {
 	context.Context
 	cancel context.CancelCauseFunc
+}
+
+// login is how long a peer may stay.
+type login struct {
+	until time.Time
+	timer *time.Timer
+}
+
+// expireAt has expired called at a time, instead of one set before.
+func (e *ending) expireAt(until time.Time, expired func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.phase >= phaseRefusing:
+	case until.IsZero():
+		if e.login != nil {
+			e.login.timer.Stop()
+			e.login = nil
+		}
+	case e.login == nil:
+		e.login = &login{until, time.AfterFunc(time.Until(until), expired)}
+	default:
+		e.login.until = until
+		e.login.timer.Reset(time.Until(until))
+	}
+}
+
+// loginOver reports whether the time that expireAt set has come. It may have been moved since the timer ran, and the clock
+// of the wall may have been set.
+func (e *ending) loginOver() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.login == nil || e.phase >= phaseRefusing {
+		return false
+	}
+	left := time.Until(e.login.until)
+	if left > 0 {
+		e.login.timer.Reset(left)
+	}
+	return left <= 0
 }
 
 // state returns what State tells.
@@ -298,6 +339,9 @@ func (e *ending) announce(cause error) {
 		if timer != nil {
 			timer.Stop()
 		}
+	}
+	if e.login != nil {
+		e.login.timer.Stop()
 	}
 	e.phase = phaseOver
 	if e.failures != nil {
@@ -539,6 +583,17 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 		return invalid
 	}
 	return nil
+}
+
+// ExpireAt has the connection closed at a time with StatusUnauthorized, as StartClose does: when a login ends, say. A later
+// call moves the time, and the zero time means never, which is how a connection begins. A time that has passed closes it at
+// once. It does not block, and has no effect on a connection that is closing.
+func (c *Conn) ExpireAt(t time.Time) {
+	c.ending.expireAt(t, func() {
+		if c.ending.loginOver() {
+			_ = c.StartClose(StatusUnauthorized, "the login has expired")
+		}
+	})
 }
 
 // CloseNow ends the connection at once, without a closing handshake, and returns when it has ended. What is queued is
