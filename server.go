@@ -38,9 +38,15 @@ type Server struct {
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // those whose handlers run or whose closing is under way
 	active int                // handshakes and handlers under way; none begins once ended is made
-	ended  chan struct{}      // made by the first Shutdown, closed when active is zero from then on
+	ended  chan struct{}      // made by the first Drain or Shutdown, closed when active is zero from then on
+	drain  *drain             // the last Drain; nil if there was none
+	down   bool               // Shutdown has been called
 	over   bool               // a Shutdown has cut off the connections: nothing is waited for any more
 }
+
+// retryAfter is after how many seconds a client may ask again that a server refuses which goes down: another server will
+// take it at once, and this one be back soon.
+const retryAfter = "1"
 
 // ServeHTTP is Serve with the Server's Handler and options.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +58,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
 //
 // handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
-// would keep. The error is that of Accept, or ErrServerClosed once Shutdown has been called. The request has then been
+// would keep. The error is that of Accept, or ErrServerClosed once Drain or Shutdown has been called. The request has then been
 // answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
@@ -60,6 +66,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	}
 	if !s.begin() {
 		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
 		return ErrServerClosed
 	}
@@ -106,13 +113,15 @@ func (s *Server) track(conn *Conn) {
 		s.conns = make(map[*Conn]struct{})
 	}
 	s.conns[conn] = struct{}{}
-	down, over := s.ended != nil, s.over
+	drain, down, over := s.drain, s.down, s.over
 	s.mu.Unlock()
 	switch {
 	case over:
 		conn.abort(errAborted)
 	case down:
 		_ = conn.StartClose(StatusGoingAway, "")
+	case drain != nil:
+		drain.late(conn)
 	}
 }
 
@@ -180,15 +189,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
 	}
-	s.mu.Lock()
-	if s.ended == nil {
-		s.ended = make(chan struct{})
-		if s.active == 0 {
-			close(s.ended)
-		}
-	}
-	ended := s.ended
-	s.mu.Unlock()
+	ended := s.stop(func() { s.down = true })
 	for _, conn := range s.open() {
 		conn.StartClose(StatusGoingAway, "")
 	}
@@ -211,6 +212,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.logger().Warn("wsd: a shutdown was given up, what was left is cut off", "connections", len(cut), "cause", context.Cause(ctx))
 	return canceled("shutdown", ctx)
+}
+
+// stop makes the Server refuse connections, notes why, and returns a channel that is closed when all have ended.
+func (s *Server) stop(note func()) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	note()
+	if s.ended == nil {
+		s.ended = make(chan struct{})
+		if s.active == 0 {
+			close(s.ended)
+		}
+	}
+	return s.ended
 }
 
 // open returns the current connections.
