@@ -34,6 +34,10 @@ type Server struct {
 	// spoil a handshake. At Warn it is told how many connections a Shutdown has cut off. What peers do is told at Debug
 	// only: handshakes that are refused, and the end of each connection. Default slog.Default().
 	Logger *slog.Logger
+	// Limits bound what clients can have. Default: no limits.
+	Limits Limits
+
+	limiter limiter // limits.go
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // those whose handlers run or whose closing is under way
@@ -58,24 +62,33 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
 //
 // handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
-// would keep. The error is that of Accept, or ErrServerClosed once Drain or Shutdown has been called. The request has then been
-// answered.
+// would keep. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
+// request has then been answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
 		opts = &s.AcceptOptions
 	}
-	if !s.begin() {
+	switch began, full := s.begin(); {
+	case full:
+		return s.refuseFor(w, r, refusal(http.StatusServiceUnavailable, "", "the server is full"), 0)
+	case !began:
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
 		return ErrServerClosed
 	}
-	accepted := false
+	leave, accepted := func() {}, false
 	defer func() {
 		if !accepted { // also if CheckOrigin panicked, from which net/http recovers
+			leave()
 			s.end()
 		}
 	}()
+	admitted, wait := s.admitAddress(r)
+	if wait > 0 {
+		return s.refuseFor(w, r, refusal(http.StatusTooManyRequests, "", "too many connections from this address"), wait)
+	}
+	leave = admitted
 	conn, err := Accept(w, r, opts)
 	if err != nil {
 		s.logRefusal(r, err)
@@ -84,18 +97,22 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	accepted = true
 	s.track(conn)
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
-	go s.run(conn, handler)
+	go s.run(conn, handler, leave)
 	return nil
 }
 
-func (s *Server) begin() bool {
+// begin counts one more handshake, unless the Server is going down or full.
+func (s *Server) begin() (began, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended != nil {
-		return false
+	switch most := s.Limits.Connections; {
+	case s.ended != nil:
+		return false, false
+	case most > 0 && s.active >= most:
+		return false, true
 	}
 	s.active++
-	return true
+	return true, false
 }
 
 func (s *Server) end() {
@@ -126,16 +143,17 @@ func (s *Server) track(conn *Conn) {
 }
 
 // run runs the handler. It leaves most of the goroutine's initial stack, which is small, to the handler.
-func (s *Server) run(conn *Conn, handler func(*Conn)) {
+func (s *Server) run(conn *Conn, handler func(*Conn), leave func()) {
 	returned := false
-	defer s.ran(conn, &returned)
+	defer s.ran(conn, &returned, leave)
 	handler(conn)
 	returned = true
 }
 
 // ran is deferred by run.
-func (s *Server) ran(conn *Conn, returned *bool) {
+func (s *Server) ran(conn *Conn, returned *bool, leave func()) {
 	defer s.end()
+	defer leave()
 	defer s.forget(conn)
 	if p := recover(); p != nil {
 		s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
