@@ -6,6 +6,7 @@ package wsd_test
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"syscall"
 	"testing"
@@ -82,4 +83,37 @@ func BenchmarkEcho(b *testing.B) {
 	b.Run("1x64x64B", func(b *testing.B) { benchmarkEcho(b, 1, 64, 64) })
 	b.Run("4x1x64KiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10) })
 	b.Run("4x1x1MiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 1<<20) })
+}
+
+// BenchmarkEchoBesideAFlood measures what a peer that sends as fast as it can costs others, with and without a ReceiveRate.
+func BenchmarkEchoBesideAFlood(b *testing.B) {
+	for _, row := range []struct {
+		name   string
+		floods bool
+		rate   wsd.ReceiveRate
+	}{
+		{"no flood", false, wsd.ReceiveRate{}}, {"no rate", true, wsd.ReceiveRate{}}, {"1000 a second", true, wsd.ReceiveRate{Messages: 1000}},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			if row.floods {
+				client, server := tcpPair(b)
+				defer client.Close()
+				conn := wsd.NewConn(server, wsd.ServerRole, wsd.Config{ReceiveRate: row.rate})
+				defer conn.CloseNow()
+				go func() {
+					for range conn.Messages() {
+					}
+				}()
+				flood := bytes.Repeat(encodeFrame(binaryFrame([]byte("flood")), true), 1000)
+				go func() {
+					for {
+						if _, err := client.Write(flood); err != nil {
+							return
+						}
+					}
+				}()
+			}
+			benchmarkEcho(b, 16, 1, 64)
+		})
+	}
 }

@@ -23,6 +23,7 @@ type reader struct {
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
+	pace       *pace         // of Config.ReceiveRate, nil for none
 
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
@@ -76,6 +77,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 		c.reader.bytesRead.Add(uint64(len(b)))
 		c.reader.noted = false
 		if direct != nil {
+			c.keepPace(0, len(b))
 			event, err := c.reader.parser.filled(len(b))
 			if err == nil {
 				_, err = c.handle(event)
@@ -98,6 +100,7 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 			return false, err
 		}
 		b = b[n:]
+		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
 		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
 			c.reader.batchLeft.Store(left)
@@ -111,6 +114,10 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 
 // handle acts on one event, and reports whether it was a close frame.
 func (c *Conn) handle(event Event) (closed bool, err error) {
+	switch event.Opcode {
+	case OpText, OpBinary, OpPing, OpPong:
+		c.keepPace(1, 0)
+	}
 	switch event.Opcode {
 	case OpText, OpBinary:
 		return false, c.deliver(event.Message())
