@@ -8,6 +8,8 @@ import (
 	"bufio"
 	"bytes"
 	"net"
+	"net/http/httptest"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -114,6 +116,26 @@ func BenchmarkEchoBesideAFlood(b *testing.B) {
 				}()
 			}
 			benchmarkEcho(b, 16, 1, 64)
+		})
+	}
+}
+
+// BenchmarkServerStats measures what it costs to read the sums over many connections.
+func BenchmarkServerStats(b *testing.B) {
+	for _, conns := range []int{100, 2000} {
+		b.Run(strconv.Itoa(conns), func(b *testing.B) {
+			ws := &wsd.Server{Handler: func(c *wsd.Conn) { <-c.Closed() }}
+			server := httptest.NewServer(ws)
+			defer server.Close()
+			for range conns {
+				c, _, err := wsd.Dial(b.Context(), server.URL, nil)
+				require.NoError(b, err)
+				defer c.CloseNow()
+			}
+			for b.Loop() {
+				ws.Stats()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*conns), "ns/conn")
 		})
 	}
 }

@@ -214,5 +214,6 @@ func (s *Server) refuseFor(w http.ResponseWriter, r *http.Request, refused *Hand
 	w.Header().Set("Connection", "close")
 	refuse(w, refused)
 	s.logRefusal(r, refused)
+	s.count(&s.totals.Limited)
 	return refused
 }
