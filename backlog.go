@@ -4,6 +4,7 @@ package wsd
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
@@ -70,6 +71,9 @@ type batch struct {
 	room       func()        // to be called while it is written, so that more can gather; usually nil
 }
 
+// batches holds idle ones: a batch on the stack would double that of senders who write.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
 func (b *batch) len() int { return len(b.head) + len(b.body) }
 
 // advance takes the first n bytes out.
@@ -78,7 +82,7 @@ func (b *batch) advance(n int) {
 	b.head, b.body = b.head[ofHead:], b.body[n-ofHead:]
 }
 
-// release gives back the buffers.
+// release gives back the buffers, and leaves b empty.
 func (b *batch) release() {
 	bufpool.Put(b.lent[0])
 	bufpool.Put(b.lent[1])
@@ -196,17 +200,34 @@ func (l *backlog) pongBytes() int {
 	return len(l.control.pongs)
 }
 
-// take takes what to write next. Something must be waiting.
-func (l *backlog) take() batch {
+// take takes what to write next into b. Something must be waiting.
+func (l *backlog) take(b *batch) {
+	if l.frames != nil && l.control == nil && l.next == len(l.segments) && !l.unfinished() {
+		l.takeFrames(b)
+		b.head, b.lent[0] = l.frames, l.frames
+		l.frames = nil
+		return
+	}
+	l.takeMixed(b)
+}
+
+// takeFrames counts the last frames of the data as taken.
+func (l *backlog) takeFrames(b *batch) {
+	b.last, b.since = l.added, l.since
+	l.size -= len(l.frames)
+	l.lastTaken = max(len(l.frames), l.lastTaken)
+}
+
+// takeMixed is take if there is more than frames. It is a separate function because of its stack frame, which the senders
+// of small messages, waiting by the thousand, do not need.
+//
+//go:noinline
+func (l *backlog) takeMixed(b *batch) {
 	if l.unfinished() {
-		b := *l.rest
+		*b = *l.rest
 		*l.rest = batch{}
-		return b
+		return
 	}
-	if l.control == nil && l.next == len(l.segments) && l.frames != nil {
-		return l.takeFrames()
-	}
-	var b batch
 	var first *segment
 	if l.next < len(l.segments) {
 		first = &l.segments[l.next]
@@ -220,15 +241,16 @@ func (l *backlog) take() batch {
 	switch {
 	case first != nil && first.frames == nil:
 		b.since = first.since
-		head, b.body = l.takeMessage(&b, first, head)
+		head, b.body = l.takeMessage(b, first, head)
 	case first != nil:
 		b.since = first.since
 		b.body, b.lent[1] = first.frames, first.frames
 		l.size -= len(first.frames)
-		l.taken(&b, first)
+		l.taken(b, first)
 	case l.frames != nil:
-		frames := l.takeFrames()
-		b = batch{body: frames.head, lent: [2][]byte{1: frames.head}, last: frames.last, since: frames.since}
+		l.takeFrames(b)
+		b.body, b.lent[1] = l.frames, l.frames
+		l.frames = nil
 	default:
 		if l.closeFrame != nil {
 			head = append(head, l.closeFrame...)
@@ -236,16 +258,6 @@ func (l *backlog) take() batch {
 		}
 	}
 	b.head, b.lent[0] = head, head
-	return b
-}
-
-// takeFrames takes the last frames of the data.
-func (l *backlog) takeFrames() batch {
-	b := batch{head: l.frames, lent: [2][]byte{l.frames}, last: l.added, since: l.since}
-	l.size -= len(l.frames)
-	l.lastTaken = max(len(l.frames), l.lastTaken)
-	l.frames = nil
-	return b
 }
 
 // taken counts the first segment as taken as a whole.

@@ -54,7 +54,7 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 	if c.deflater != nil && c.deflater.wants(m) {
 		return c.sendCompressed(ctx, m)
 	}
-	return c.sendPayload(ctx, outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
+	return c.sendPayload(ctx, &outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 }
 
 func checkMessage(m Message) error {
@@ -70,7 +70,7 @@ func checkMessage(m Message) error {
 }
 
 // sendPayload queues a message as it appears on the wire.
-func (c *Conn) sendPayload(ctx context.Context, o outgoing) error {
+func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	if len(o.payload) >= largePayload && !o.share {
 		return c.sendLarge(ctx, o)
 	}
@@ -98,7 +98,7 @@ func (c *Conn) sent(writeTo uint64, err error) error {
 }
 
 // sendLarge writes a message from the caller's slice, and waits until it is written.
-func (c *Conn) sendLarge(ctx context.Context, o outgoing) error {
+func (c *Conn) sendLarge(ctx context.Context, o *outgoing) error {
 	if err := c.queue.enter(ctx, 0, needTurn); err != nil {
 		return c.callError(err)
 	}
@@ -107,7 +107,7 @@ func (c *Conn) sendLarge(ctx context.Context, o outgoing) error {
 }
 
 // sendInTurn queues the message of the sender whose turn it is, and waits until a large one is written.
-func (c *Conn) sendInTurn(ctx context.Context, o outgoing) error {
+func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 	if len(o.payload) < largePayload {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.addInTurn(o)
@@ -134,7 +134,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 			return err
 		}
 		o.payload = compressed
-		return c.sendPayload(ctx, o)
+		return c.sendPayload(ctx, &o)
 	}
 	// The message refers to those before it: taking a turn makes the order of compressing that of sending. A payload that
 	// is not copied into the queue needs no room there.
@@ -144,7 +144,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	defer c.queue.leave()
 	if compressed, err = d.compress(compressed, m.Data); err == nil {
 		o.payload = compressed
-		err = c.sendInTurn(ctx, o)
+		err = c.sendInTurn(ctx, &o)
 	}
 	return d.settle(m.Data, err)
 }
@@ -158,12 +158,12 @@ func (c *Conn) TrySend(m Message) error {
 		return err
 	}
 	if c.deflater == nil || !c.deflater.wants(m) {
-		return c.trySendPayload(outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
+		return c.trySendPayload(&outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 	}
 	return c.trySendCompressed(m)
 }
 
-func (c *Conn) trySendPayload(o outgoing) error {
+func (c *Conn) trySendPayload(o *outgoing) error {
 	if len(o.payload) < largePayload || o.share {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.tryAdd(o)
@@ -173,13 +173,20 @@ func (c *Conn) trySendPayload(o outgoing) error {
 		return c.callError(err)
 	}
 	o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
-	return c.tryLend(o, c.queue.tryAdd)
+	return c.tryLend(o, false)
 }
 
-// tryLend queues a message whose payload is a loan, by add, and gives the loan back unless the queue keeps it.
-func (c *Conn) tryLend(o outgoing, add func(outgoing) (uint64, error)) error {
+// tryLend queues a message whose payload is a loan, and gives the loan back unless the queue keeps it. inTurn says that it
+// is this sender's turn.
+func (c *Conn) tryLend(o *outgoing, inTurn bool) error {
 	o.prompt, o.lend = c.prompt(), len(o.payload) >= largePayload
-	writeTo, err := add(o)
+	var writeTo uint64
+	var err error
+	if inTurn {
+		writeTo, err = c.queue.tryAddInTurn(o)
+	} else {
+		writeTo, err = c.queue.tryAdd(o)
+	}
 	if err != nil || !o.lend {
 		defer bufpool.Put(o.payload)
 	}
@@ -200,7 +207,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 			bufpool.Put(o.payload)
 			return err
 		}
-		return c.tryLend(o, c.queue.tryAdd)
+		return c.tryLend(&o, false)
 	}
 	if err = c.queue.tryTurn(room); err != nil {
 		return c.callError(err)
@@ -209,7 +216,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 	if o.payload, err = d.compress(bufpool.Get(firstBuffer), m.Data); err != nil {
 		bufpool.Put(o.payload)
 	} else {
-		err = c.tryLend(o, c.queue.tryAddInTurn)
+		err = c.tryLend(&o, true)
 	}
 	return d.settle(m.Data, err)
 }

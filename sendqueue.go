@@ -160,7 +160,7 @@ func (o *outgoing) room() int { return len(o.payload) + maxFrameHeader }
 const shareLeast = 8 << 10
 
 // add adds a message once there is room for it. If its sender is to write (Conn.write), it returns up to which number.
-func (q *sendQueue) add(ctx context.Context, o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) add(ctx context.Context, o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.full(o.room(), needRoom) {
@@ -187,7 +187,7 @@ func (q *sendQueue) full(size int, n need) bool {
 }
 
 // put adds a message for which there is room.
-func (q *sendQueue) put(o outgoing) (writeTo uint64) {
+func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	switch {
 	case o.share && len(o.payload) >= shareLeast:
 		q.backlog.addMessage(o.opcode, o.payload, nil)
@@ -201,7 +201,7 @@ func (q *sendQueue) put(o outgoing) (writeTo uint64) {
 }
 
 // tryAdd is add without waiting: if there is no room, or others wait for some, it returns ErrQueueFull.
-func (q *sendQueue) tryAdd(o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) tryAdd(o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -251,7 +251,7 @@ func (q *sendQueue) tryTurn(size int) error {
 }
 
 // tryAddInTurn is tryAdd for the sender whose turn it is.
-func (q *sendQueue) tryAddInTurn(o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) tryAddInTurn(o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -323,7 +323,7 @@ func (q *sendQueue) leave() {
 }
 
 // addInTurn is add for the sender whose turn it is.
-func (q *sendQueue) addInTurn(o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) addInTurn(o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
@@ -334,7 +334,7 @@ func (q *sendQueue) addInTurn(o outgoing) (writeTo uint64, err error) {
 
 // addAwaited adds a message that is written from its sender's slice. The sender, whose turn it is, must call awaitWritten
 // before it lets go of the slice. It returns the message's number and, as add does, up to which number to write.
-func (q *sendQueue) addAwaited(o outgoing) (number, writeTo uint64, err error) {
+func (q *sendQueue) addAwaited(o *outgoing) (number, writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
@@ -576,7 +576,7 @@ func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 	if q.stopped || q.writing || q.backlog.empty() {
 		return false
 	}
-	*b = q.backlog.take()
+	q.backlog.take(b)
 	q.writing, q.since, q.unspent = true, b.since, b.len()
 	q.admitMore()
 	q.signalProgress() // what was taken has left room

@@ -32,8 +32,9 @@ func (c *Conn) writeLoop() error {
 // write writes what is due, up to the frame or message with the number upTo. The writer goroutine, which writes everything,
 // waits for the transport. A sender does not, and leaves to the writer what the transport does not take at once.
 func (c *Conn) write(upTo uint64) lull {
-	var b batch
-	if !c.queue.take(&b, upTo) {
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	if !c.queue.take(b, upTo) {
 		if upTo == everything {
 			return c.queue.idle()
 		}
@@ -48,9 +49,9 @@ func (c *Conn) write(upTo uint64) lull {
 			if b.room != nil {
 				b.room()
 			}
-			n, err = b.len(), c.writeAll(&b)
+			n, err = b.len(), c.writeAll(b)
 		}
-		result := c.queue.wrote(&b, n, err, upTo)
+		result := c.queue.wrote(b, n, err, upTo)
 		switch {
 		case result.closed:
 			c.ending.closeWritten()
