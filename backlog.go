@@ -34,13 +34,56 @@ type backlog struct {
 	added  uint64        // frames and messages that were added: each has its number
 	since  time.Duration // on clock: when the first of frames was added; 0 if that was with nothing ahead of it
 
-	lastTaken  int       // the length in bytes of the longest frames taken lately: the next begin with as much room
-	masked     bool      // this side masks
-	segments   []segment // the data ahead of frames; those before next have been taken
-	next       int
-	control    *controlFrames // nil if none wait
-	rest       *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
-	closeFrame []byte         // nil until this side closes, and again once it has been taken
+	lastTaken int            // the length in bytes of the longest frames taken lately: the next begin with as much room
+	masked    bool           // this side masks
+	control   *controlFrames // nil if none wait
+	ahead     *segments      // the data ahead of frames; nil before the first message that is not copied
+	rest      *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
+	last      *[]byte        // the close frame; nil until this side closes, and again once it has been taken
+}
+
+// segments are parts of the data, in order.
+type segments struct {
+	all  []segment
+	next int // those before it have been taken
+}
+
+// first returns the part to be written next, nil if there is none. s may be nil.
+func (s *segments) first() *segment {
+	if s == nil || s.next == len(s.all) {
+		return nil
+	}
+	return &s.all[s.next]
+}
+
+func (s *segments) add(part segment) {
+	if s.next > 0 && len(s.all) == cap(s.all) {
+		s.all = slices.Delete(s.all, 0, s.next)
+		s.next = 0
+	}
+	s.all = append(s.all, part)
+}
+
+// drop takes out the first part.
+func (s *segments) drop() {
+	s.all[s.next] = segment{}
+	s.next++
+	s.rewind()
+}
+
+// dropLast takes out the last part.
+func (s *segments) dropLast() {
+	end := len(s.all) - 1
+	s.all[end] = segment{}
+	s.all = s.all[:end]
+	s.rewind()
+}
+
+// rewind reuses the room of the parts that have been taken, once none are left.
+func (s *segments) rewind() {
+	if s.next == len(s.all) {
+		s.all, s.next = s.all[:0], 0
+	}
 }
 
 // segment is a part of the data that waits: finished frames, or one message whose frames are made as it is written.
@@ -90,11 +133,11 @@ func (b *batch) release() {
 }
 
 // empty reports whether nothing waits.
-func (l *backlog) empty() bool { return l.frames == nil && l.next == len(l.segments) && !l.behind() }
+func (l *backlog) empty() bool { return l.frames == nil && l.ahead.first() == nil && !l.behind() }
 
 // behind reports whether something waits that is not data from senders.
 func (l *backlog) behind() bool {
-	return l.unfinished() || l.control != nil || l.closeFrame != nil
+	return l.unfinished() || l.control != nil || l.last != nil
 }
 
 // appendFrame appends a frame to dst, masked if this side masks. first is the first byte of its header.
@@ -136,45 +179,33 @@ func (l *backlog) addFrame(first byte, payload []byte, behind bool) {
 // addMessage adds a message, and keeps its payload until all of it has been written. opcode has RSV1 set if payload is
 // compressed. lent is the loan that payload is part of, nil for what is another's. It returns the message's number.
 func (l *backlog) addMessage(opcode byte, payload, lent []byte) uint64 {
+	if l.ahead == nil {
+		l.ahead = new(segments)
+	}
 	if l.frames != nil {
-		l.addSegment(segment{frames: l.frames, last: l.added, since: l.since})
+		l.ahead.add(segment{frames: l.frames, last: l.added, since: l.since})
 		l.frames = nil
 	}
 	l.added++
-	l.addSegment(segment{message: payload, lent: lent, opcode: opcode, last: l.added, since: clock.Now()})
+	l.ahead.add(segment{message: payload, lent: lent, opcode: opcode, last: l.added, since: clock.Now()})
 	l.size += len(payload)
 	return l.added
-}
-
-func (l *backlog) addSegment(s segment) {
-	if l.next > 0 && len(l.segments) == cap(l.segments) {
-		l.segments = slices.Delete(l.segments, 0, l.next)
-		l.next = 0
-	}
-	l.segments = append(l.segments, s)
 }
 
 // withdraw takes out the message with a number, which is the last one added, and reports whether it could: not if some of
 // it has been taken.
 func (l *backlog) withdraw(number uint64) bool {
-	end := len(l.segments) - 1
-	if l.frames != nil || l.next > end || l.segments[end].last != number || l.segments[end].opcode == byte(OpContinuation) ||
-		l.segments[end].frame > 0 {
+	if l.frames != nil || l.ahead.first() == nil {
 		return false
 	}
-	l.size -= len(l.segments[end].message)
-	l.segments[end] = segment{}
-	l.segments = l.segments[:end]
-	l.added-- // or a Flush would wait for it
-	l.rewind()
-	return true
-}
-
-// rewind reuses the room of the segments that have been taken, once none are left.
-func (l *backlog) rewind() {
-	if l.next == len(l.segments) {
-		l.segments, l.next = l.segments[:0], 0
+	last := &l.ahead.all[len(l.ahead.all)-1]
+	if last.last != number || last.opcode == byte(OpContinuation) || last.frame > 0 {
+		return false
 	}
+	l.size -= len(last.message)
+	l.ahead.dropLast()
+	l.added-- // or a Flush would wait for it
+	return true
 }
 
 // addControl returns the control frames that wait, so that more can be added.
@@ -202,7 +233,7 @@ func (l *backlog) pongBytes() int {
 
 // take takes what to write next into b. Something must be waiting.
 func (l *backlog) take(b *batch) {
-	if l.frames != nil && l.control == nil && l.next == len(l.segments) && !l.unfinished() {
+	if l.frames != nil && l.control == nil && l.ahead.first() == nil && !l.unfinished() {
 		l.takeFrames(b)
 		b.head, b.lent[0] = l.frames, l.frames
 		l.frames = nil
@@ -228,10 +259,7 @@ func (l *backlog) takeMixed(b *batch) {
 		*l.rest = batch{}
 		return
 	}
-	var first *segment
-	if l.next < len(l.segments) {
-		first = &l.segments[l.next]
-	}
+	first := l.ahead.first()
 	head := bufpool.Get(firstBuffer)
 	if l.control != nil && (first == nil || first.frame == 0) { // nothing may come between the bytes of a frame
 		head = bufpool.Grow(head, len(l.control.pings)+len(l.control.pongs))
@@ -251,11 +279,9 @@ func (l *backlog) takeMixed(b *batch) {
 		l.takeFrames(b)
 		b.body, b.lent[1] = l.frames, l.frames
 		l.frames = nil
-	default:
-		if l.closeFrame != nil {
-			head = append(head, l.closeFrame...)
-			l.closeFrame, b.closing = nil, true
-		}
+	case l.last != nil:
+		head = append(head, *l.last...)
+		l.last, b.closing = nil, true
 	}
 	b.head, b.lent[0] = head, head
 }
@@ -266,9 +292,7 @@ func (l *backlog) taken(b *batch, s *segment) {
 	if s.lent != nil {
 		b.lent[1] = s.lent // the rest of the message is the batch's body, or copied
 	}
-	*s = segment{}
-	l.next++
-	l.rewind()
+	l.ahead.drop()
 }
 
 // takeMessage takes the next piece of a message. If a frame begins, its header is appended to head. If this side masks,
@@ -316,19 +340,20 @@ func (l *backlog) oldest() (since time.Duration, waits bool) {
 	switch {
 	case l.unfinished():
 		return l.rest.since, true
-	case l.next < len(l.segments):
-		return l.segments[l.next].since, true
-	case l.frames != nil:
-		return l.since, true
+	case l.ahead.first() != nil:
+		return l.ahead.first().since, true
 	}
-	return 0, !l.empty()
+	return l.since, !l.empty()
 }
 
 // bytes returns how many bytes wait.
 func (l *backlog) bytes() int {
-	n := l.size + l.pingBytes() + l.pongBytes() + len(l.closeFrame)
+	n := l.size + l.pingBytes() + l.pongBytes()
 	if l.rest != nil {
 		n += l.rest.len()
+	}
+	if l.last != nil {
+		n += len(*l.last)
 	}
 	return n
 }
@@ -339,9 +364,10 @@ func (l *backlog) clear() {
 		l.rest.release()
 	}
 	bufpool.Put(l.frames)
-	for i := l.next; i < len(l.segments); i++ {
-		bufpool.Put(l.segments[i].frames)
-		bufpool.Put(l.segments[i].lent)
+	for first := l.ahead.first(); first != nil; first = l.ahead.first() {
+		bufpool.Put(first.frames)
+		bufpool.Put(first.lent)
+		l.ahead.drop()
 	}
 	*l = backlog{masked: l.masked, added: l.added}
 }

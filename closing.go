@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 const (
@@ -48,25 +49,30 @@ const (
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
 type ending struct {
-	queue   *sendQueue
-	abort   func(cause error)    // ends the connection at once
-	written func() time.Duration // on clock: when bytes were last written by somebody who waited for that
-	within  time.Duration        // CloseTimeout, 0 for none
+	queue     *sendQueue
+	transport *netio.Transport
+	abort     func(cause error) // ends the connection at once
+	within    time.Duration     // CloseTimeout, 0 for none
 
-	mu    sync.Mutex // guards all below; the queue's lock may be taken inside it
-	phase phase
-	event CloseEvent    // Err and Code are set with the first cause, the rest by announce
-	peer  *CloseError   // what the peer's close frame said, nil until it comes
-	begun time.Duration // on clock: when the end began
-	sent  time.Duration // on clock: when the close frame was written
-	timer *time.Timer   // of CloseTimeout, nil until the end begins
-	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
+	mu     sync.Mutex // guards all below; the queue's lock may be taken inside it
+	phase  phase
+	course *course // nil until the end begins
 
 	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
 	// cancels them, nothing else.
 	failures chan error
 	closed   chan struct{}
 	ctx      *connContext
+}
+
+// course is what is known of an end that has begun.
+type course struct {
+	event CloseEvent    // Err and Code are set with the first cause, the rest by announce
+	peer  *CloseError   // what the peer's close frame said, nil until it comes
+	begun time.Duration // on clock: when the end began
+	sent  time.Duration // on clock: when the close frame was written
+	timer *time.Timer   // of CloseTimeout, nil if there is none
+	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
 }
 
 // connContext is the context of a connection, with what cancels it.
@@ -88,37 +94,40 @@ func (e *ending) state() State {
 	return StateClosing
 }
 
-// begins notes that the end has come to a phase, and starts the time that it may take.
-func (e *ending) begins(p phase) {
+// begins notes that the end has come to a phase, starts the time that it may take, and returns its course.
+func (e *ending) begins(p phase) *course {
 	e.phase = max(e.phase, p)
-	if e.timer == nil {
-		e.begun = clock.Now()
+	if e.course == nil {
+		e.course = &course{begun: clock.Now()}
 		if e.within > 0 {
-			e.timer = time.AfterFunc(e.within, e.expire)
+			e.course.timer = time.AfterFunc(e.within, e.expire)
 		}
 	}
+	return e.course
 }
 
 // cause stores why the connection ends, and reports whether that is the first cause: later ones are ignored.
 func (e *ending) cause(event CloseEvent) (first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.event.Err != nil {
+	known := e.begins(phaseCaused)
+	if known.event.Err != nil {
 		return false
 	}
-	event.Local = event.Local || e.event.Local
-	event.SentCode, event.SentReason = e.event.SentCode, e.event.SentReason
-	e.event = event
-	e.begins(phaseCaused)
+	event.Local = event.Local || known.event.Local
+	event.SentCode, event.SentReason = known.event.SentCode, known.event.SentReason
+	known.event = event
 	return true
 }
 
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
-	e.peer = &CloseError{Code: code, Reason: reason, Local: e.event.Local}
+	known := e.begins(phaseCaused)
+	known.peer = &CloseError{Code: code, Reason: reason, Local: known.event.Local}
+	said := known.peer
 	e.mu.Unlock()
-	e.cause(CloseEvent{Code: code, Reason: reason, Err: e.peer})
+	e.cause(CloseEvent{Code: code, Reason: reason, Err: said})
 }
 
 // close queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
@@ -128,20 +137,21 @@ func (e *ending) close(code StatusCode, reason string, cause error) {
 	if e.phase >= phaseRefusing {
 		return
 	}
-	local := e.event.Local || e.event.Err == nil
-	if cause != nil && e.event.Err == nil {
-		e.event = CloseEvent{Code: code, Reason: reason, Err: cause}
+	known := e.begins(phaseRefusing)
+	event := &known.event
+	event.Local = event.Local || event.Err == nil
+	if cause != nil && event.Err == nil {
+		event.Code, event.Reason, event.Err = code, reason, cause
 	}
 	switch {
-	case e.peer != nil:
+	case known.peer != nil:
 		// The answer to a close frame repeats its code (RFC 6455, section 5.5.1).
-		code, reason = e.peer.Code, ""
-	case isViolation(e.event.Err):
+		code, reason = known.peer.Code, ""
+	case isViolation(event.Err):
 		// A handler that returns while the reader waits for its answers does not turn a violation into a normal closure.
-		code, reason = e.event.Code, e.event.Reason
+		code, reason = event.Code, event.Reason
 	}
-	e.event.Local, e.event.SentCode, e.event.SentReason = local, code, reason
-	e.begins(phaseRefusing)
+	event.SentCode, event.SentReason = code, reason
 	e.queue.close(appendClosePayload(nil, code, reason))
 }
 
@@ -149,8 +159,7 @@ func (e *ending) close(code StatusCode, reason string, cause error) {
 func (e *ending) refuses() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begins(phaseRefusing)
-	return e.event.Err
+	return e.begins(phaseRefusing).event.Err
 }
 
 // closeWritten notes that the close frame has been written. Whatever the peer does now, CloseTimeout runs once.
@@ -158,9 +167,10 @@ func (e *ending) closeWritten() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseClosed {
-		e.phase, e.sent = phaseClosed, clock.Now()
-		if e.timer != nil {
-			e.timer.Reset(e.within)
+		known := e.begins(phaseClosed)
+		known.sent = clock.Now()
+		if known.timer != nil {
+			known.timer.Reset(e.within)
 		}
 	}
 }
@@ -171,8 +181,7 @@ func (e *ending) writeFailed(cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
-		e.begins(phaseRefusing)
-		e.look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
+		e.begins(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
 	}
 }
 
@@ -183,13 +192,14 @@ func (e *ending) expire() {
 		e.mu.Unlock()
 		return
 	}
-	until := e.sent + e.within
+	known := e.course
+	until := known.sent + e.within
 	if e.phase < phaseClosed {
-		until = min(max(e.written(), e.begun)+e.within, e.begun+closeSpans*e.within)
+		until = min(max(e.transport.Progress(), known.begun)+e.within, known.begun+closeSpans*e.within)
 	}
 	left := until - clock.Now()
 	if left > 0 {
-		e.timer.Reset(left)
+		known.timer.Reset(left)
 	}
 	e.mu.Unlock()
 	if left <= 0 {
@@ -199,16 +209,13 @@ func (e *ending) expire() {
 
 // err returns the error of calls once the end has begun.
 func (e *ending) err() error {
-	failed := e.queue.failure()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.event.Err != nil:
-		return &closedError{e.event.Err}
-	case failed != nil:
-		return &closedError{failed}
+	cause := e.closeEvent().Err
+	if cause == nil {
+		if cause = e.queue.failure(); cause == nil {
+			cause = errClosedHere
+		}
 	}
-	return &closedError{errClosedHere}
+	return &closedError{cause}
 }
 
 // report puts err into Errors, if that leaves room there for as many more errors as room says.
@@ -224,7 +231,10 @@ func (e *ending) report(err error, room int) {
 func (e *ending) closeEvent() CloseEvent {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.event
+	if e.course == nil {
+		return CloseEvent{}
+	}
+	return e.course.event
 }
 
 func (e *ending) errorChannel() chan error {
@@ -258,7 +268,7 @@ func (e *ending) context() context.Context {
 		e.ctx = new(connContext)
 		e.ctx.Context, e.ctx.cancel = context.WithCancelCause(context.Background())
 		if e.phase == phaseOver {
-			e.ctx.cancel(e.event.Err)
+			e.ctx.cancel(e.course.event.Err)
 		}
 	}
 	return e.ctx.Context
@@ -267,18 +277,19 @@ func (e *ending) context() context.Context {
 // announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
 func (e *ending) announce(cause error) {
 	e.mu.Lock()
-	e.event.Clean = e.phase == phaseClosed && e.peer != nil
+	known := e.begins(phaseRefusing)
+	known.event.Clean = e.phase == phaseClosed && known.peer != nil
 	if e.phase < phaseClosed {
-		e.event.SentCode, e.event.SentReason = 0, "" // queued, but not written
+		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
 	}
-	clean := e.event.Clean
+	clean := known.event.Clean
 	e.mu.Unlock()
 	if !clean && !isViolation(cause) { // a violation was reported when it was found
 		e.report(cause, 0)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, timer := range []*time.Timer{e.timer, e.look} {
+	for _, timer := range []*time.Timer{known.timer, known.look} {
 		if timer != nil {
 			timer.Stop()
 		}

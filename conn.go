@@ -23,17 +23,18 @@ type Conn struct {
 	answers    answers   // closing.go
 	queue      sendQueue // sendqueue.go
 	transport  netio.Transport
-	writeWatch writeWatch // writer.go
-	reader     reader     // reader.go
-	parking    parking    // park.go
-	pings      pings      // ping.go
-	keepalive  keepalive  // ping.go
-	ending     ending     // closing.go
+	writeWatch *writeWatch // writer.go; nil before the first write that waits
+	reader     reader      // reader.go
+	parking    parking     // park.go
+	pings      pings       // ping.go
+	keepalive  keepalive   // ping.go
+	ending     ending      // closing.go
 
-	messages chan Message // closed by the reader alone, in end
-	group    errgroup.Group
-	agreed   *agreement // nil if the handshake agreed on nothing that callers can ask for
-	role     Role
+	messages     chan Message  // closed by the reader alone, in end
+	writeTimeout time.Duration // 0 for none
+	group        *errgroup.Group
+	agreed       *agreement // nil if the handshake agreed on nothing that callers can ask for
+	role         Role
 }
 
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
@@ -51,7 +52,7 @@ func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	settled := *cfg
 	settled.Compression = agreed.compression
-	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg))}
+	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
 	if agreed.subprotocol != "" || agreed.extensions != "" {
 		c.agreed = &agreed
 	}
@@ -61,7 +62,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
 	c.queue.init(role, &settled, c.transport.CanTry())
 	c.deflater = newDeflater(role, settled.Compression)
-	c.writeWatch.within = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
+	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
 	c.keepalive.every = durationOr(cfg.PingInterval, defaultPingInterval)
 	c.keepalive.within = durationOr(cfg.PongTimeout, defaultPongTimeout)
 	c.ending.within = durationOr(cfg.CloseTimeout, defaultCloseTimeout)
@@ -72,12 +73,13 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // one group, which carries the cause of the end: the reader returns it. Either ends while there is nothing for it to do,
 // and is started again when there is: park.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte) {
-	c.parking.startReader = func(buffered []byte) { c.group.Go(func() error { return c.readLoop(buffered) }) }
+	c.parking.startReader = func() { c.group.Go(func() error { return c.readLoop(nil) }) }
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
-	c.ending.queue, c.ending.abort, c.ending.written = &c.queue, c.abort, c.transport.Progress
-	c.writeWatch.transport, c.writeWatch.expired = &c.transport, func() { c.abort(ErrWriteTimeout) }
+	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	c.startKeepalive()
-	c.beginReading(buffered)
+	if !c.beginParked(len(buffered) > 0) {
+		c.group.Go(func() error { return c.readLoop(buffered) })
+	}
 }
 
 func messageBuffer(cfg *Config) int {

@@ -32,22 +32,35 @@ type sendQueue struct {
 	running     bool       // the writer goroutine exists
 	asleep      bool       // it waits for wake
 	unused      bool       // no message was added since the keepalive looked: the writer need not stay
+	pongsStuck  bool       // the reader has waited for pongs to be written, in vain
+	over        bool       // the connection has ended
 	backlog     backlog
 	counts      sendCounts
 	admission   admission
 
-	written     uint64        // every frame and message with a number up to this one has been written
-	since       time.Duration // on clock: when the oldest bytes of what is being written began to wait
-	unspent     int           // bytes of that
-	wake        chan struct{} // has room for the one value that wakes a sleeping writer
-	progress    chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
-	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
+	written  uint64        // every frame and message with a number up to this one has been written
+	since    time.Duration // on clock: when the oldest bytes of what is being written began to wait
+	unspent  int           // bytes of that
+	wake     chan struct{} // has room for the one value that wakes a sleeping writer
+	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
+	refusal  chan struct{} // made when somebody waits for it, closed when refused is set
+	rare     *rareState    // nil before any of it is needed
+}
+
+// rareState is what most connections do not need.
+type rareState struct {
 	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
 	awaitedDone chan struct{} // has room for the one value that this sender waits for
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
-	pongsStuck  bool          // the reader has waited for pongs to be written, in vain
-	over        bool          // the connection has ended
+}
+
+// rarely returns the state that most connections do not need.
+func (q *sendQueue) rarely() *rareState {
+	if q.rare == nil {
+		q.rare = &rareState{awaitedDone: make(chan struct{}, 1)}
+	}
+	return q.rare
 }
 
 // sendCounts holds what Stats tells of sending.
@@ -340,22 +353,21 @@ func (q *sendQueue) addAwaited(o *outgoing) (number, writeTo uint64, err error) 
 	if q.refused {
 		return 0, 0, errRefused
 	}
-	if q.awaitedDone == nil {
-		q.awaitedDone = make(chan struct{}, 1)
-	}
-	q.awaited = q.backlog.addMessage(o.opcode, o.payload, nil)
+	number = q.backlog.addMessage(o.opcode, o.payload, nil)
+	q.rarely().awaited = number
 	q.admission.compressing = false
 	q.signalProgress() // for tryTurn
 	q.count(o.size)
-	return q.awaited, q.kick(true), nil // the sender has to wait for the write anyway
+	return number, q.kick(true), nil // the sender has to wait for the write anyway
 }
 
 // awaitWritten waits until the message with a number is written, or its slice is no longer needed. size is what addAwaited
 // counted. If ctx is done before any of the message was taken, it is taken back; if later, cut is called, which must stop
 // the queue.
 func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, cut func()) error {
+	done := q.rare.awaitedDone // made by addAwaited
 	select {
-	case <-q.awaitedDone:
+	case <-done:
 	case <-ctx.Done():
 		unsent := canceled("send", ctx)
 		switch withdrawn, begun := q.withdraw(number, size); {
@@ -365,7 +377,7 @@ func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, c
 			// The frame cannot be completed without the slice, which belongs to the caller again now.
 			cut()
 		}
-		<-q.awaitedDone
+		<-done
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -380,13 +392,13 @@ func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, c
 func (q *sendQueue) withdraw(number uint64, size int) (withdrawn, begun bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.awaited != number {
+	if q.rare.awaited != number {
 		return false, false
 	}
 	if !q.backlog.withdraw(number) {
 		return false, true
 	}
-	q.awaited = 0
+	q.rare.awaited = 0
 	q.counts.messages--
 	q.counts.bytes -= uint64(size)
 	q.signalProgress() // a Flush may wait for this message
@@ -551,7 +563,7 @@ func (q *sendQueue) lull() (l lull) {
 	case !q.stopped && !q.writing && !q.backlog.empty():
 		// Something has come meanwhile.
 	case q.roomy():
-		l.room, q.onRoom = q.onRoom, nil
+		l.room, q.rare.onRoom = q.rare.onRoom, nil
 	case q.stopped, q.unused && !q.writing:
 		q.running, l.end = false, true
 		q.backlog.lastTaken = 0
@@ -581,7 +593,7 @@ func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 	q.admitMore()
 	q.signalProgress() // what was taken has left room
 	if upTo == everything && q.roomy() {
-		b.room, q.onRoom = q.onRoom, nil
+		b.room, q.rare.onRoom = q.rare.onRoom, nil
 	}
 	return true
 }
@@ -605,7 +617,7 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	switch {
 	case err != nil:
 		if result.failed = !q.stopped; result.failed {
-			q.failed = &causeError{"write", err}
+			q.rarely().failed = &causeError{"write", err}
 		}
 		q.halt()
 	case n < b.len():
@@ -638,9 +650,9 @@ func (q *sendQueue) settle() {
 	if q.stopped && !q.writing {
 		q.backlog.clear()
 	}
-	if q.awaited != 0 && !q.writing && (q.stopped || q.written >= q.awaited) {
-		q.awaited = 0
-		q.awaitedDone <- struct{}{}
+	if r := q.rare; r != nil && r.awaited != 0 && !q.writing && (q.stopped || q.written >= r.awaited) {
+		r.awaited = 0
+		r.awaitedDone <- struct{}{}
 	}
 	q.signalProgress()
 }
@@ -650,7 +662,8 @@ func (q *sendQueue) close(payload []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.refused {
-		q.backlog.closeFrame = q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
+		frame := q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
+		q.backlog.last = &frame
 		q.shut()
 		q.kick(false)
 	}
@@ -702,7 +715,10 @@ func (q *sendQueue) isRefused() bool {
 func (q *sendQueue) failure() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.failed
+	if q.rare == nil {
+		return nil
+	}
+	return q.rare.failed
 }
 
 // busy reports whether a sender waits to add, or has the turn.
@@ -745,10 +761,10 @@ func (q *sendQueue) waits() {
 func (q *sendQueue) notifyRoom(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.onRoom = f
+	q.rarely().onRoom = f
 	switch {
 	case q.over && f != nil:
-		q.onRoom = nil
+		q.rare.onRoom = nil
 		go f()
 	case q.roomy():
 		q.kick(false) // the writer goroutine calls it, not somebody who may hold locks
@@ -758,14 +774,17 @@ func (q *sendQueue) notifyRoom(f func()) {
 // roomy reports whether somebody is to be told that there is room.
 func (q *sendQueue) roomy() bool {
 	a := &q.admission
-	return q.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
+	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
 }
 
 // end tells those who wait for room that there will be none.
 func (q *sendQueue) end() {
 	q.mu.Lock()
-	f := q.onRoom
-	q.onRoom, q.over = nil, true
+	q.over = true
+	var f func()
+	if q.rare != nil {
+		f, q.rare.onRoom = q.rare.onRoom, nil
+	}
 	q.mu.Unlock()
 	if f != nil {
 		f()

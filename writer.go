@@ -73,44 +73,45 @@ func (c *Conn) writeAll(b *batch) error {
 		if err != nil || n == len(head)+len(body) {
 			return err
 		}
-		rest := batch{head: head, body: body}
-		rest.advance(n)
-		head, body = rest.head, rest.body
+		ofHead := min(n, len(head))
+		head, body = head[ofHead:], body[n-ofHead:]
 	}
 	c.queue.waits()
-	c.writeWatch.begin()
-	defer c.writeWatch.end()
+	if c.writeTimeout > 0 {
+		if c.writeWatch == nil {
+			c.writeWatch = newWriteWatch(&c.transport, c.writeTimeout, c.abort)
+		}
+		c.writeWatch.begin()
+		defer c.writeWatch.end()
+	}
 	return c.transport.Write(head, body)
 }
 
 // writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
 type writeWatch struct {
 	transport *netio.Transport
-	expired   func()
-	within    time.Duration // WriteTimeout, 0 for none
-	timer     *time.Timer   // made by the first write that waits
+	within    time.Duration
+	abort     func(cause error)
+	timer     *time.Timer
 	waits     atomic.Bool
 	since     atomic.Int64 // on clock: when the present write began to wait
 }
 
+func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(error)) *writeWatch {
+	w := &writeWatch{transport: transport, within: within, abort: abort}
+	w.timer = time.AfterFunc(within, w.look)
+	return w
+}
+
 func (w *writeWatch) begin() {
-	if w.within == 0 {
-		return
-	}
 	w.since.Store(int64(clock.Now()))
 	w.waits.Store(true)
-	if w.timer == nil {
-		w.timer = time.AfterFunc(w.within, w.look)
-	} else {
-		w.timer.Reset(w.within)
-	}
+	w.timer.Reset(w.within)
 }
 
 func (w *writeWatch) end() {
-	if w.timer != nil {
-		w.waits.Store(false)
-		w.timer.Stop()
-	}
+	w.waits.Store(false)
+	w.timer.Stop()
 }
 
 // look runs on the timer.
@@ -123,5 +124,5 @@ func (w *writeWatch) look() {
 		w.timer.Reset(left)
 		return
 	}
-	w.expired()
+	w.abort(ErrWriteTimeout)
 }
