@@ -48,7 +48,7 @@ func (c *Conn) write(upTo uint64) lull {
 			if b.room != nil {
 				b.room()
 			}
-			n, err = b.len(), c.writeAll(&b)
+			n, err = b.len(), c.writeWatch.writeAll(&c.queue, &b)
 		}
 		result := c.queue.wrote(&b, n, err, upTo)
 		switch {
@@ -63,26 +63,7 @@ func (c *Conn) write(upTo uint64) lull {
 	}
 }
 
-// writeAll writes all of b, however long that takes, as long as the transport takes some of it within WriteTimeout.
-func (c *Conn) writeAll(b *batch) error {
-	head, body := b.head, b.body
-	if c.transport.CanTry() {
-		// Most writes do not wait.
-		n, err := c.transport.TryWrite(head, body)
-		if err != nil || n == len(head)+len(body) {
-			return err
-		}
-		rest := batch{head: head, body: body}
-		rest.advance(n)
-		head, body = rest.head, rest.body
-	}
-	c.queue.waits()
-	c.writeWatch.begin()
-	defer c.writeWatch.end()
-	return c.transport.Write(head, body)
-}
-
-// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
+// writeWatch writes for the writer goroutine, and ends the connection when the transport takes nothing of that for too long.
 type writeWatch struct {
 	transport *netio.Transport
 	expired   func()
@@ -90,6 +71,26 @@ type writeWatch struct {
 	timer     *time.Timer   // made by the first write that waits
 	waits     atomic.Bool
 	since     atomic.Int64 // on clock: when the present write began to wait
+}
+
+// writeAll writes all of b, which was taken from the queue, however long that takes, as long as the transport takes some of
+// it within WriteTimeout.
+func (w *writeWatch) writeAll(queue *sendQueue, b *batch) error {
+	head, body := b.head, b.body
+	if w.transport.CanTry() {
+		// Most writes do not wait.
+		n, err := w.transport.TryWrite(head, body)
+		if err != nil || n == len(head)+len(body) {
+			return err
+		}
+		rest := batch{head: head, body: body}
+		rest.advance(n)
+		head, body = rest.head, rest.body
+	}
+	queue.waits()
+	w.begin()
+	defer w.end()
+	return w.transport.Write(head, body)
 }
 
 func (w *writeWatch) begin() {
