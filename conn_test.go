@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -29,7 +30,7 @@ func eachTransport(t *testing.T, cfg wsd.Config, test func(t *testing.T, client,
 	for name, connect := range map[string]func(*testing.T) (io.ReadWriteCloser, io.ReadWriteCloser){
 		"memory": func(*testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return wsdtest.Transport() },
 		"tcp":    func(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return tcpPair(t) },
-		"unix":   func(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return unixPair(t) },
+		"unix":   func(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return wiretest.Pair(t, "unix") },
 		"synchronous": func(*testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) {
 			return net.Pipe() // every Write waits for the Read that takes it
 		},
@@ -42,17 +43,6 @@ func eachTransport(t *testing.T, cfg wsd.Config, test func(t *testing.T, client,
 			test(t, client, server)
 		})
 	}
-}
-
-func unixPair(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) {
-	listener, err := net.Listen("unix", t.TempDir()+"/s")
-	require.NoError(t, err)
-	defer listener.Close()
-	client, err := net.Dial("unix", listener.Addr().String())
-	require.NoError(t, err)
-	server, err := listener.Accept()
-	require.NoError(t, err)
-	return client, server
 }
 
 var sizes = []int{0, 1, 125, 126, 127, 511, 512, 513, 4096, 65535, 65536, 65537, 1 << 20, 1<<20 + 1, 5 << 20}

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 // awaitGoroutines waits until connections have n goroutines of their own, handlers not counted.
@@ -288,7 +289,7 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 				servers[i], peers[i] = parkedConn(t, wsd.Config{MessageBuffer: -1})
 			}
 			<-time.After(300 * time.Millisecond) // or they wait for more as it is so soon after the start
-			before := heapInUse()
+			before := held()
 			for i, c := range servers {
 				for received := range test.before + 1 {
 					_, err := peers[i].Write(encodeFrame(binaryFrame([]byte("message")), true))
@@ -308,18 +309,9 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 				require.NoError(t, err)
 			}
 			awaitGoroutines(t, 0)
-			require.Less(t, heapInUse(), before+conns*most)
+			require.Less(t, held(), before+conns*most)
 		})
 	}
-}
-
-// heapInUse returns the bytes of heap that are reachable. The second collection frees what pools hold.
-func heapInUse() int {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int(stats.HeapAlloc)
 }
 
 // A socket with a time stamp in its queue of errors is always ready for a poller, and has nothing for a read.
@@ -449,8 +441,7 @@ func TestParkingManyConnections(t *testing.T) {
 	if testing.Short() {
 		turns = 5
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := wiretest.Listen(t, "tcp")
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer listener.Close()

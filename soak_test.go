@@ -64,7 +64,7 @@ func TestSoak(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	var totals soakTotals
 	var next atomic.Uint64
-	var heap atomic.Uint64
+	var heap atomic.Int64
 	start := time.Now()
 	conversations := uint64(shortSoak)
 	if wsd.RaceEnabled || testing.Short() {
@@ -80,7 +80,7 @@ func TestSoak(t *testing.T) {
 						return
 					}
 					if n == conversations {
-						heap.Store(liveHeap()) // pools and the like are filled by now
+						heap.Store(held()) // pools and the like are filled by now
 					}
 					soakConversation(t, *soakSeed+n, &totals)
 				}
@@ -97,7 +97,7 @@ func TestSoak(t *testing.T) {
 	require.NotZero(t, totals.clean.Load())
 	require.NotZero(t, totals.unclean.Load())
 	if before := heap.Load(); before > 0 {
-		after := liveHeap()
+		after := held()
 		t.Logf("live heap %d KiB after the first %d conversations, %d KiB at the end", before>>10, conversations, after>>10)
 		require.Less(t, after, before+64<<20, "memory is kept")
 	}
@@ -105,15 +105,6 @@ func TestSoak(t *testing.T) {
 		runtime.Gosched()
 	}
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "goroutines are left")
-}
-
-// liveHeap returns the bytes of heap in use after a collection.
-func liveHeap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
 }
 
 // soakConversation runs the conversation of one seed, in a bubble or over sockets.

@@ -1,4 +1,4 @@
-// promises_grace_test.go checks how long a close frame waits for answers: hardly, if none come, and long enough if the
+// grace_test.go checks how long a close frame waits for answers: hardly, if none come, and long enough if the
 // machine is busy.
 
 package wsd_test

@@ -1,6 +1,6 @@
 //go:build unix
 
-// promises_frozen_test.go checks that a process that was stopped for a while does not take its peers for gone.
+// keepalive_unix_test.go checks that a process that was stopped for a while does not take its peers for gone.
 
 package wsd_test
 
