@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -371,6 +372,8 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 		case <-refusal:
 			return
 		case <-tick.C:
+			// Whoever a timer wakes runs ahead of others. The consumer is one of these: wait for a turn like it.
+			runtime.Gosched()
 			tick.Reset(graceTick)
 		}
 		ticks++
