@@ -66,7 +66,7 @@ type batch struct {
 	lent       [2][]byte     // the loans that they are part of, nil for what is another's
 	last       uint64        // the number up to which everything is written once this is
 	since      time.Duration // on clock: when its oldest bytes began to wait; 0 if they did not
-	closing    bool          // the close frame is in it
+	hasClose   bool          // the close frame is in it
 	room       func()        // to be called while it is written, so that more can gather; usually nil
 }
 
@@ -225,14 +225,14 @@ func (l *backlog) take() batch {
 		b.since = first.since
 		b.body, b.lent[1] = first.frames, first.frames
 		l.size -= len(first.frames)
-		l.taken(&b, first)
+		l.finishSegment(&b, first)
 	case l.frames != nil:
 		frames := l.takeFrames()
 		b = batch{body: frames.head, lent: [2][]byte{1: frames.head}, last: frames.last, since: frames.since}
 	default:
 		if l.closeFrame != nil {
 			head = append(head, l.closeFrame...)
-			l.closeFrame, b.closing = nil, true
+			l.closeFrame, b.hasClose = nil, true
 		}
 	}
 	b.head, b.lent[0] = head, head
@@ -248,8 +248,8 @@ func (l *backlog) takeFrames() batch {
 	return b
 }
 
-// taken counts the first segment as taken as a whole.
-func (l *backlog) taken(b *batch, s *segment) {
+// finishSegment counts the first segment as taken as a whole.
+func (l *backlog) finishSegment(b *batch, s *segment) {
 	b.last = s.last
 	if s.lent != nil {
 		b.lent[1] = s.lent // the rest of the message is the batch's body, or copied
@@ -283,7 +283,7 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 		body = nil
 	}
 	if len(s.message) == 0 {
-		l.taken(b, s)
+		l.finishSegment(b, s)
 	}
 	return head, body
 }

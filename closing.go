@@ -39,11 +39,11 @@ const (
 type phase uint8
 
 const (
-	phaseOpen     phase = iota // messages travel both ways
-	phaseCaused                // the cause is known; the consumer's last answers may still be sent
-	phaseRefusing              // no more messages are taken; the close frame is queued if there is to be one
-	phaseClosed                // the close frame has been written
-	phaseOver                  // the end has been announced
+	phaseOpen         phase = iota // messages travel both ways
+	phaseCaused                    // the cause is known; the consumer's last answers may still be sent
+	phaseRefusing                  // no more messages are taken; the close frame is queued if there is to be one
+	phaseCloseWritten              // the close frame has been written
+	phaseOver                      // the end has been announced
 )
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
@@ -53,14 +53,14 @@ type ending struct {
 	written func() time.Duration // on clock: when bytes were last written by somebody who waited for that
 	within  time.Duration        // CloseTimeout, 0 for none
 
-	mu    sync.Mutex // guards all below; the queue's lock may be taken inside it
-	phase phase
-	event CloseEvent    // Err and Code are set with the first cause, the rest by announce
-	peer  *CloseError   // what the peer's close frame said, nil until it comes
-	begun time.Duration // on clock: when the end began
-	sent  time.Duration // on clock: when the close frame was written
-	timer *time.Timer   // of CloseTimeout, nil until the end begins
-	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
+	mu             sync.Mutex // guards all below; the queue's lock may be taken inside it
+	phase          phase
+	event          CloseEvent    // Err and Code are set with the first cause, the rest by announce
+	peer           *CloseError   // what the peer's close frame said, nil until it comes
+	beganAt        time.Duration // on clock: when the end began
+	closeWrittenAt time.Duration // on clock: when the close frame was written
+	timer          *time.Timer   // of CloseTimeout, nil until the end begins
+	look           *time.Timer   // ends the reader's look for a close frame behind a failed write
 
 	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
 	// cancels them, nothing else.
@@ -88,11 +88,11 @@ func (e *ending) state() State {
 	return StateClosing
 }
 
-// begins notes that the end has come to a phase, and starts the time that it may take.
-func (e *ending) begins(p phase) {
+// reach notes that the end has come to a phase, and starts the time that it may take.
+func (e *ending) reach(p phase) {
 	e.phase = max(e.phase, p)
 	if e.timer == nil {
-		e.begun = clock.Now()
+		e.beganAt = clock.Now()
 		if e.within > 0 {
 			e.timer = time.AfterFunc(e.within, e.expire)
 		}
@@ -109,7 +109,7 @@ func (e *ending) cause(event CloseEvent) (first bool) {
 	event.Local = event.Local || e.event.Local
 	event.SentCode, event.SentReason = e.event.SentCode, e.event.SentReason
 	e.event = event
-	e.begins(phaseCaused)
+	e.reach(phaseCaused)
 	return true
 }
 
@@ -121,8 +121,8 @@ func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.cause(CloseEvent{Code: code, Reason: reason, Err: e.peer})
 }
 
-// close queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
-func (e *ending) close(code StatusCode, reason string, cause error) {
+// queueClose queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
+func (e *ending) queueClose(code StatusCode, reason string, cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase >= phaseRefusing {
@@ -141,15 +141,15 @@ func (e *ending) close(code StatusCode, reason string, cause error) {
 		code, reason = e.event.Code, e.event.Reason
 	}
 	e.event.Local, e.event.SentCode, e.event.SentReason = local, code, reason
-	e.begins(phaseRefusing)
-	e.queue.close(appendClosePayload(nil, code, reason))
+	e.reach(phaseRefusing)
+	e.queue.addClose(appendClosePayload(nil, code, reason))
 }
 
-// refuses notes that no more messages are taken, and returns the cause.
-func (e *ending) refuses() error {
+// enterRefusing notes that no more messages are taken, and returns the cause.
+func (e *ending) enterRefusing() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begins(phaseRefusing)
+	e.reach(phaseRefusing)
 	return e.event.Err
 }
 
@@ -157,8 +157,8 @@ func (e *ending) refuses() error {
 func (e *ending) closeWritten() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.phase < phaseClosed {
-		e.phase, e.sent = phaseClosed, clock.Now()
+	if e.phase < phaseCloseWritten {
+		e.phase, e.closeWrittenAt = phaseCloseWritten, clock.Now()
 		if e.timer != nil {
 			e.timer.Reset(e.within)
 		}
@@ -171,7 +171,7 @@ func (e *ending) writeFailed(cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
-		e.begins(phaseRefusing)
+		e.reach(phaseRefusing)
 		e.look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
 	}
 }
@@ -183,9 +183,9 @@ func (e *ending) expire() {
 		e.mu.Unlock()
 		return
 	}
-	until := e.sent + e.within
-	if e.phase < phaseClosed {
-		until = min(max(e.written(), e.begun)+e.within, e.begun+closeSpans*e.within)
+	until := e.closeWrittenAt + e.within
+	if e.phase < phaseCloseWritten {
+		until = min(max(e.written(), e.beganAt)+e.within, e.beganAt+closeSpans*e.within)
 	}
 	left := until - clock.Now()
 	if left > 0 {
@@ -267,8 +267,8 @@ func (e *ending) context() context.Context {
 // announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
 func (e *ending) announce(cause error) {
 	e.mu.Lock()
-	e.event.Clean = e.phase == phaseClosed && e.peer != nil
-	if e.phase < phaseClosed {
+	e.event.Clean = e.phase == phaseCloseWritten && e.peer != nil
+	if e.phase < phaseCloseWritten {
 		e.event.SentCode, e.event.SentReason = 0, "" // queued, but not written
 	}
 	clean := e.event.Clean
@@ -307,14 +307,14 @@ func isViolation(err error) bool {
 type answers struct {
 	delivered atomic.Uint64                 // messages that went into Messages
 	answered  atomic.Uint64                 // those of them that a message of this side has followed
-	awaited   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
+	waiting   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
 }
 
 // due reports whether a message that is sent now answers one that was delivered.
 func (a *answers) due() bool { return a.answered.Load() < a.delivered.Load() }
 
-// sent counts a message that has been queued.
-func (a *answers) sent() {
+// countAnswer counts a message that has been queued.
+func (a *answers) countAnswer() {
 	for {
 		answered, delivered := a.answered.Load(), a.delivered.Load()
 		if answered >= delivered {
@@ -322,18 +322,18 @@ func (a *answers) sent() {
 		}
 		if a.answered.CompareAndSwap(answered, answered+1) {
 			if answered+1 == delivered {
-				a.over()
+				a.stopWaiting()
 			}
 			return
 		}
 	}
 }
 
-// over ends the reader's wait for answers.
-func (a *answers) over() {
-	if awaited := a.awaited.Load(); awaited != nil {
+// stopWaiting ends the reader's wait for answers.
+func (a *answers) stopWaiting() {
+	if enough := a.waiting.Load(); enough != nil {
 		select {
-		case *awaited <- struct{}{}:
+		case *enough <- struct{}{}:
 		default:
 		}
 	}
@@ -346,16 +346,16 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	if clock.Now()-deliveredAt >= graceMost {
 		return
 	}
-	over := make(chan struct{}, 1)
-	a.awaited.Store(&over)
-	defer a.awaited.Store(nil)
-	refusal := queue.refusals()
+	enough := make(chan struct{}, 1)
+	a.waiting.Store(&enough)
+	defer a.waiting.Store(nil)
+	refusal := queue.refusalChannel()
 	begun, answered := clock.Now(), a.answered.Load()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
 	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
-		case <-over:
+		case <-enough:
 			return
 		case <-refusal:
 			return
@@ -369,10 +369,10 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	}
 }
 
-// end carries the end out, as the reader's last act, and returns the cause. err is what ended the reading, nil for the
-// peer's close frame. Nothing more is delivered: a consumer that ranges over Messages reaches the end now, and its answers
-// still leave ahead of the close frame.
-func (c *Conn) end(err error) error {
+// carryOutEnd is the reader's last act. It returns the cause. err is what ended the reading, nil for the peer's close
+// frame. Nothing more is delivered: a consumer that ranges over Messages reaches its end now, and its answers still leave
+// ahead of the close frame.
+func (c *Conn) carryOutEnd(err error) error {
 	switch failed, ok := err.(readError); {
 	case err == nil:
 		c.endOnClose()
@@ -383,7 +383,7 @@ func (c *Conn) end(err error) error {
 	}
 	c.transport.Release()
 	c.queue.stop()
-	cause := c.ending.refuses()
+	cause := c.ending.enterRefusing()
 	c.transport.Close()
 	go c.finish()
 	return cause
@@ -394,7 +394,7 @@ func (c *Conn) end(err error) error {
 func (c *Conn) endOnClose() {
 	close(c.messages)
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
-	c.ending.close(StatusNoStatus, "", nil)
+	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
@@ -420,7 +420,7 @@ func (c *Conn) endOnViolation(err error) {
 	}
 	close(c.messages)
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
-	c.ending.close(code, reason, nil)
+	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
@@ -455,7 +455,7 @@ func (c *Conn) endOnReadError(err error) {
 	close(c.messages)
 	if eof {
 		c.answers.await(&c.queue, c.reader.messageAt, 0)
-		c.queue.refuse()
+		c.queue.takeNoMore()
 		c.queue.awaitEmpty()
 	}
 }
@@ -480,7 +480,7 @@ func (c *Conn) finish() {
 	c.keepalive.stop()
 	c.parking.stopWatch()
 	c.pings.fail()
-	c.queue.end()
+	c.queue.announceEnd()
 	c.ending.announce(cause)
 }
 
@@ -488,7 +488,7 @@ func (c *Conn) finish() {
 func (c *Conn) abort(cause error) {
 	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
 	c.queue.stop()
-	c.ending.refuses()
+	c.ending.enterRefusing()
 	c.transport.Abort()
 	c.parking.unpark()
 }
@@ -517,8 +517,8 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 	if invalid != nil {
 		code, reason = StatusInternalError, ""
 	}
-	c.ending.close(code, cutReason(reason), nil)
-	c.answers.over()
+	c.ending.queueClose(code, cutReason(reason), nil)
+	c.answers.stopWaiting()
 	if invalid != nil {
 		return invalid
 	}

@@ -30,7 +30,7 @@ type Conn struct {
 	keepalive  keepalive  // ping.go
 	ending     ending     // closing.go
 
-	messages chan Message // closed by the reader alone, in end
+	messages chan Message // closed by the reader alone, in carryOutEnd
 	group    errgroup.Group
 	agreed   *agreement // nil if the handshake agreed on nothing that callers can ask for
 	role     Role
@@ -188,7 +188,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 		}
 	}
 	if !open {
-		c.answers.over()
+		c.answers.stopWaiting()
 		return Message{}, c.ending.err()
 	}
 	return m, nil

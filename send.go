@@ -76,7 +76,7 @@ func (c *Conn) sendPayload(ctx context.Context, o outgoing) error {
 	}
 	o.prompt = c.prompt()
 	writeTo, err := c.queue.add(ctx, o)
-	return c.sent(writeTo, err)
+	return c.finishSend(writeTo, err)
 }
 
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
@@ -85,12 +85,12 @@ func (c *Conn) prompt() bool {
 	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
 }
 
-// sent completes a call that has added a message to the queue, and writes if that is the sender's to do.
-func (c *Conn) sent(writeTo uint64, err error) error {
+// finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
+func (c *Conn) finishSend(writeTo uint64, err error) error {
 	if err != nil {
 		return c.callError(err)
 	}
-	c.answers.sent()
+	c.answers.countAnswer()
 	if writeTo > 0 {
 		c.write(writeTo)
 	}
@@ -111,10 +111,10 @@ func (c *Conn) sendInTurn(ctx context.Context, o outgoing) error {
 	if len(o.payload) < largePayload {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.addInTurn(o)
-		return c.sent(writeTo, err)
+		return c.finishSend(writeTo, err)
 	}
 	number, writeTo, err := c.queue.addAwaited(o)
-	if err = c.sent(writeTo, err); err != nil {
+	if err = c.finishSend(writeTo, err); err != nil {
 		return err
 	}
 	cut := func() { c.abort(canceled("send of a large message", ctx)) }
@@ -167,23 +167,23 @@ func (c *Conn) trySendPayload(o outgoing) error {
 	if len(o.payload) < largePayload || o.share {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.tryAdd(o)
-		return c.sent(writeTo, err)
+		return c.finishSend(writeTo, err)
 	}
 	if err := c.queue.hasRoom(o.room()); err != nil {
 		return c.callError(err)
 	}
 	o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
-	return c.tryLend(o, c.queue.tryAdd)
+	return c.trySendLoan(o, c.queue.tryAdd)
 }
 
-// tryLend queues a message whose payload is a loan, by add, and gives the loan back unless the queue keeps it.
-func (c *Conn) tryLend(o outgoing, add func(outgoing) (uint64, error)) error {
-	o.prompt, o.lend = c.prompt(), len(o.payload) >= largePayload
+// trySendLoan queues a message whose payload is a loan, by add, and gives the loan back unless the queue keeps it.
+func (c *Conn) trySendLoan(o outgoing, add func(outgoing) (uint64, error)) error {
+	o.prompt, o.loan = c.prompt(), len(o.payload) >= largePayload
 	writeTo, err := add(o)
-	if err != nil || !o.lend {
+	if err != nil || !o.loan {
 		defer bufpool.Put(o.payload)
 	}
-	return c.sent(writeTo, err)
+	return c.finishSend(writeTo, err)
 }
 
 // trySendCompressed compresses a message and queues it, if there is room.
@@ -200,7 +200,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 			bufpool.Put(o.payload)
 			return err
 		}
-		return c.tryLend(o, c.queue.tryAdd)
+		return c.trySendLoan(o, c.queue.tryAdd)
 	}
 	if err = c.queue.tryTurn(room); err != nil {
 		return c.callError(err)
@@ -209,7 +209,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 	if o.payload, err = d.compress(bufpool.Get(firstBuffer), m.Data); err != nil {
 		bufpool.Put(o.payload)
 	} else {
-		err = c.tryLend(o, c.queue.tryAddInTurn)
+		err = c.trySendLoan(o, c.queue.tryAddInTurn)
 	}
 	return d.settle(m.Data, err)
 }

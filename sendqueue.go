@@ -23,18 +23,18 @@ type sendQueue struct {
 	limit       int    // of the backlog's data, in bytes
 	startWriter func() // starts the writer goroutine
 
-	mu          sync.Mutex // guards all below; taken inside the ending's, if both are
-	senderTries bool       // the transport can be written to without waiting, so senders may do it
-	refused     bool       // nothing more is taken
-	stopped     bool       // nothing more is written
-	closed      bool       // the close frame has been written
-	writing     bool       // somebody writes what was taken
-	running     bool       // the writer goroutine exists
-	asleep      bool       // it waits for wake
-	unused      bool       // no message was added since the keepalive looked: the writer need not stay
-	backlog     backlog
-	counts      sendCounts
-	admission   admission
+	mu           sync.Mutex // guards all below; taken inside the ending's, if both are
+	senderTries  bool       // the transport can be written to without waiting, so senders may do it
+	refused      bool       // nothing more is taken
+	stopped      bool       // nothing more is written
+	closeWritten bool       // the close frame has been written
+	writing      bool       // somebody writes what was taken
+	running      bool       // the writer goroutine exists
+	asleep       bool       // it waits for wake
+	unused       bool       // no message was added since the keepalive looked: the writer need not stay
+	backlog      backlog
+	counts       sendCounts
+	admission    admission
 
 	written     uint64        // every frame and message with a number up to this one has been written
 	since       time.Duration // on clock: when the oldest bytes of what is being written began to wait
@@ -47,7 +47,7 @@ type sendQueue struct {
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
 	pongsStuck  bool          // the reader has waited for pongs to be written, in vain
-	over        bool          // the connection has ended
+	announced   bool          // the end of the connection has been told to those who wait for room
 }
 
 // sendCounts holds what Stats tells of sending.
@@ -148,7 +148,7 @@ type outgoing struct {
 	payload []byte // as on the wire, not masked
 	size    int    // of the message, in bytes, uncompressed
 	share   bool   // payload never changes: it may be kept instead of copied
-	lend    bool   // payload is a loan, which the queue may keep and give back instead of copying it
+	loan    bool   // payload is a loan, which the queue may keep and give back instead of copying it
 	prompt  bool   // nothing more is about to be added: the sender may write
 }
 
@@ -191,7 +191,7 @@ func (q *sendQueue) put(o outgoing) (writeTo uint64) {
 	switch {
 	case o.share && len(o.payload) >= shareLeast:
 		q.backlog.addMessage(o.opcode, o.payload, nil)
-	case o.lend:
+	case o.loan:
 		q.backlog.addMessage(o.opcode, o.payload, o.payload)
 	default:
 		q.backlog.addFrame(finBit|o.opcode, o.payload, q.writing)
@@ -231,7 +231,7 @@ func (q *sendQueue) hasRoom(size int) error {
 func (q *sendQueue) tryTurn(size int) error {
 	for {
 		q.mu.Lock()
-		progress := q.progressed()
+		progress := q.makeProgress()
 		switch a := &q.admission; {
 		case q.refused:
 			q.mu.Unlock()
@@ -281,7 +281,7 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 		a.waiting = list.New()
 	}
 	place := a.waiting.PushBack(self)
-	refusal := q.refusing()
+	refusal := q.makeRefusal()
 	q.mu.Unlock()
 	select {
 	case <-self.admitted:
@@ -289,16 +289,16 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	case <-refusal:
 	}
 	// If several are ready, an ended context counts. It is asked without the lock, as it is foreign code.
-	var over error
+	var gaveUp error
 	if ctx.Err() != nil {
-		over = canceled("send", ctx)
+		gaveUp = canceled("send", ctx)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
-		over = errRefused
+		gaveUp = errRefused
 	}
-	if over == nil {
+	if gaveUp == nil {
 		return nil
 	}
 	if self.granted {
@@ -307,7 +307,7 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 		a.waiting.Remove(place)
 	}
 	q.admitMore()
-	return over
+	return gaveUp
 }
 
 // leave ends a turn.
@@ -400,7 +400,7 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.limit {
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		<-progress // the end counts as progress
 		q.mu.Lock()
@@ -434,7 +434,7 @@ func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
 	case q.refused:
 		return nil, errRefused
 	case q.backlog.pingBytes() > maxControlBacklog:
-		return q.progressed(), nil
+		return q.makeProgress(), nil
 	}
 	control := q.backlog.addControl()
 	control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
@@ -501,7 +501,7 @@ func (q *sendQueue) awaitPongs() {
 			q.mu.Unlock()
 			return
 		}
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		select {
 		case <-progress:
@@ -588,10 +588,10 @@ func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 
 // writeResult is what came of a write.
 type writeResult struct {
-	more   bool // the next batch has been taken: whoever wrote is to go on with it
-	closed bool // the close frame has been written
-	failed bool // the write failed, as the first one
-	lull        // of the writer goroutine, if there is no more
+	more         bool // the next batch has been taken: whoever wrote is to go on with it
+	closeWritten bool // the close frame has been written
+	failed       bool // the write failed, as the first one
+	lull              // of the writer goroutine, if there is no more
 }
 
 // wrote records that n bytes of b were written, and err, with which the write failed if it is not nil. It releases b. If
@@ -616,8 +616,8 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.backlog.putBack(b)
 	default:
 		q.written = max(q.written, b.last)
-		q.closed = q.closed || b.closing
-		result.closed = b.closing
+		q.closeWritten = q.closeWritten || b.hasClose
+		result.closeWritten = b.hasClose
 		result.more = q.written < upTo
 	}
 	b.release()
@@ -645,25 +645,25 @@ func (q *sendQueue) settle() {
 	q.signalProgress()
 }
 
-// close adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
-func (q *sendQueue) close(payload []byte) {
+// addClose adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
+func (q *sendQueue) addClose(payload []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.refused {
 		q.backlog.closeFrame = q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
-		q.shut()
+		q.refuseRest()
 		q.kick(false)
 	}
 }
 
-// refuse makes the queue take nothing more. What waits is still written.
-func (q *sendQueue) refuse() {
+// takeNoMore makes the queue take nothing more. What waits is still written.
+func (q *sendQueue) takeNoMore() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.shut()
+	q.refuseRest()
 }
 
-func (q *sendQueue) shut() {
+func (q *sendQueue) refuseRest() {
 	if q.refused {
 		return
 	}
@@ -683,7 +683,7 @@ func (q *sendQueue) stop() {
 }
 
 func (q *sendQueue) halt() {
-	q.shut()
+	q.refuseRest()
 	q.stopped = true
 	if q.asleep {
 		q.asleep = false
@@ -732,8 +732,8 @@ func (q *sendQueue) stats(s *Stats) {
 	}
 }
 
-// waits notes that the transport does not take at once what was taken.
-func (q *sendQueue) waits() {
+// noteWait notes that the transport does not take at once what was taken.
+func (q *sendQueue) noteWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.since == 0 {
@@ -747,7 +747,7 @@ func (q *sendQueue) notifyRoom(f func()) {
 	defer q.mu.Unlock()
 	q.onRoom = f
 	switch {
-	case q.over && f != nil:
+	case q.announced && f != nil:
 		q.onRoom = nil
 		go f()
 	case q.roomy():
@@ -761,25 +761,25 @@ func (q *sendQueue) roomy() bool {
 	return q.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
 }
 
-// end tells those who wait for room that there will be none.
-func (q *sendQueue) end() {
+// announceEnd tells those who wait for room that there will be none.
+func (q *sendQueue) announceEnd() {
 	q.mu.Lock()
 	f := q.onRoom
-	q.onRoom, q.over = nil, true
+	q.onRoom, q.announced = nil, true
 	q.mu.Unlock()
 	if f != nil {
 		f()
 	}
 }
 
-// refusals returns a channel that is closed when nothing more is taken.
-func (q *sendQueue) refusals() <-chan struct{} {
+// refusalChannel returns a channel that is closed when nothing more is taken.
+func (q *sendQueue) refusalChannel() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.refusing()
+	return q.makeRefusal()
 }
 
-func (q *sendQueue) refusing() <-chan struct{} {
+func (q *sendQueue) makeRefusal() <-chan struct{} {
 	if q.refusal == nil {
 		q.refusal = make(chan struct{})
 		if q.refused {
@@ -789,8 +789,8 @@ func (q *sendQueue) refusing() <-chan struct{} {
 	return q.refusal
 }
 
-// progressed returns a channel that is closed the next time something is taken or written, or at the end.
-func (q *sendQueue) progressed() <-chan struct{} {
+// makeProgress returns a channel that is closed the next time something is taken or written, or at the end.
+func (q *sendQueue) makeProgress() <-chan struct{} {
 	if q.progress == nil {
 		q.progress = make(chan struct{})
 	}
@@ -807,7 +807,7 @@ func (q *sendQueue) signalProgress() {
 // flush waits until everything that was added before the call is written. An end of ctx counts only if that, or the end
 // of the queue, has not happened at the same time: ctx may be the connection's own.
 func (q *sendQueue) flush(ctx context.Context) error {
-	var over error
+	var gaveUp error
 	for upTo, first := uint64(0), true; ; first = false {
 		q.mu.Lock()
 		if first {
@@ -815,22 +815,22 @@ func (q *sendQueue) flush(ctx context.Context) error {
 		}
 		upTo = min(upTo, q.backlog.added) // the last one may have been withdrawn
 		done, stopped := q.written >= upTo, q.stopped
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		switch {
 		case done:
 			return nil
 		case stopped:
 			return errRefused
-		case over != nil:
-			return over
+		case gaveUp != nil:
+			return gaveUp
 		}
-		over = waitFor(ctx, progress, "flush")
+		gaveUp = waitFor(ctx, progress, "flush")
 	}
 }
 
 // awaitClosed waits until the close frame is written, and reports whether it was.
-func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closed }) }
+func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closeWritten }) }
 
 // awaitEmpty waits until nothing is left to write.
 func (q *sendQueue) awaitEmpty() {
@@ -842,7 +842,7 @@ func (q *sendQueue) awaitState(reached func() bool) bool {
 	for {
 		q.mu.Lock()
 		ok, stopped := reached(), q.stopped
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		if ok || stopped {
 			return ok

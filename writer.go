@@ -52,7 +52,7 @@ func (c *Conn) write(upTo uint64) lull {
 		}
 		result := c.queue.wrote(&b, n, err, upTo)
 		switch {
-		case result.closed:
+		case result.closeWritten:
 			c.ending.closeWritten()
 		case result.failed:
 			c.ending.writeFailed(c.queue.failure())
@@ -69,7 +69,7 @@ type writeWatch struct {
 	expired   func()
 	within    time.Duration // WriteTimeout, 0 for none
 	timer     *time.Timer   // made by the first write that waits
-	waits     atomic.Bool
+	armed     atomic.Bool
 	since     atomic.Int64 // on clock: when the present write began to wait
 }
 
@@ -87,18 +87,18 @@ func (w *writeWatch) writeAll(queue *sendQueue, b *batch) error {
 		rest.advance(n)
 		head, body = rest.head, rest.body
 	}
-	queue.waits()
-	w.begin()
-	defer w.end()
+	queue.noteWait()
+	w.arm()
+	defer w.disarm()
 	return w.transport.Write(head, body)
 }
 
-func (w *writeWatch) begin() {
+func (w *writeWatch) arm() {
 	if w.within == 0 {
 		return
 	}
 	w.since.Store(int64(clock.Now()))
-	w.waits.Store(true)
+	w.armed.Store(true)
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.within, w.look)
 	} else {
@@ -106,16 +106,16 @@ func (w *writeWatch) begin() {
 	}
 }
 
-func (w *writeWatch) end() {
+func (w *writeWatch) disarm() {
 	if w.timer != nil {
-		w.waits.Store(false)
+		w.armed.Store(false)
 		w.timer.Stop()
 	}
 }
 
 // look runs on the timer.
 func (w *writeWatch) look() {
-	if !w.waits.Load() {
+	if !w.armed.Load() {
 		return
 	}
 	since := max(time.Duration(w.since.Load()), w.transport.Progress())
