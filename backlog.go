@@ -110,7 +110,7 @@ type batch struct {
 	lent       [2][]byte     // the loans that they are part of, nil for what is another's
 	last       uint64        // the number up to which everything is written once this is
 	since      time.Duration // on clock: when its oldest bytes began to wait; 0 if they did not
-	closing    bool          // the close frame is in it
+	hasClose   bool          // the close frame is in it
 	room       func()        // to be called while it is written, so that more can gather; usually nil
 }
 
@@ -286,8 +286,8 @@ func (l *backlog) takeMixed(b *batch) {
 	b.head, b.lent[0] = head, head
 }
 
-// taken counts the first segment as taken as a whole.
-func (l *backlog) taken(b *batch, s *segment) {
+// finishSegment counts the first segment as taken as a whole.
+func (l *backlog) finishSegment(b *batch, s *segment) {
 	b.last = s.last
 	if s.lent != nil {
 		b.lent[1] = s.lent // the rest of the message is the batch's body, or copied
@@ -319,7 +319,7 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 		body = nil
 	}
 	if len(s.message) == 0 {
-		l.taken(b, s)
+		l.finishSegment(b, s)
 	}
 	return head, body
 }

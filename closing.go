@@ -41,11 +41,11 @@ const (
 type phase uint8
 
 const (
-	phaseOpen     phase = iota // messages travel both ways
-	phaseCaused                // the cause is known; the consumer's last answers may still be sent
-	phaseRefusing              // no more messages are taken; the close frame is queued if there is to be one
-	phaseClosed                // the close frame has been written
-	phaseOver                  // the end has been announced
+	phaseOpen         phase = iota // messages travel both ways
+	phaseCaused                    // the cause is known; the consumer's last answers may still be sent
+	phaseRefusing                  // no more messages are taken; the close frame is queued if there is to be one
+	phaseCloseWritten              // the close frame has been written
+	phaseOver                      // the end has been announced
 )
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
@@ -131,8 +131,8 @@ func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.cause(CloseEvent{Code: code, Reason: reason, Err: said})
 }
 
-// close queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
-func (e *ending) close(code StatusCode, reason string, cause error) {
+// queueClose queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
+func (e *ending) queueClose(code StatusCode, reason string, cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase >= phaseRefusing {
@@ -156,8 +156,8 @@ func (e *ending) close(code StatusCode, reason string, cause error) {
 	e.queue.close(appendClosePayload(nil, code, reason))
 }
 
-// refuses notes that no more messages are taken, and returns the cause.
-func (e *ending) refuses() error {
+// enterRefusing notes that no more messages are taken, and returns the cause.
+func (e *ending) enterRefusing() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.begins(phaseRefusing).event.Err
@@ -319,14 +319,14 @@ func isViolation(err error) bool {
 type answers struct {
 	delivered atomic.Uint64                 // messages that went into Messages
 	answered  atomic.Uint64                 // those of them that a message of this side has followed
-	awaited   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
+	waiting   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
 }
 
 // due reports whether a message that is sent now answers one that was delivered.
 func (a *answers) due() bool { return a.answered.Load() < a.delivered.Load() }
 
-// sent counts a message that has been queued.
-func (a *answers) sent() {
+// countAnswer counts a message that has been queued.
+func (a *answers) countAnswer() {
 	for {
 		answered, delivered := a.answered.Load(), a.delivered.Load()
 		if answered >= delivered {
@@ -334,18 +334,18 @@ func (a *answers) sent() {
 		}
 		if a.answered.CompareAndSwap(answered, answered+1) {
 			if answered+1 == delivered {
-				a.over()
+				a.stopWaiting()
 			}
 			return
 		}
 	}
 }
 
-// over ends the reader's wait for answers.
-func (a *answers) over() {
-	if awaited := a.awaited.Load(); awaited != nil {
+// stopWaiting ends the reader's wait for answers.
+func (a *answers) stopWaiting() {
+	if enough := a.waiting.Load(); enough != nil {
 		select {
-		case *awaited <- struct{}{}:
+		case *enough <- struct{}{}:
 		default:
 		}
 	}
@@ -358,16 +358,16 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	if clock.Now()-deliveredAt >= graceMost {
 		return
 	}
-	over := make(chan struct{}, 1)
-	a.awaited.Store(&over)
-	defer a.awaited.Store(nil)
-	refusal := queue.refusals()
+	enough := make(chan struct{}, 1)
+	a.waiting.Store(&enough)
+	defer a.waiting.Store(nil)
+	refusal := queue.refusalChannel()
 	begun, answered := clock.Now(), a.answered.Load()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
 	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
-		case <-over:
+		case <-enough:
 			return
 		case <-refusal:
 			return
@@ -383,10 +383,10 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	}
 }
 
-// end carries the end out, as the reader's last act, and returns the cause. err is what ended the reading, nil for the
-// peer's close frame. Nothing more is delivered: a consumer that ranges over Messages reaches the end now, and its answers
-// still leave ahead of the close frame.
-func (c *Conn) end(err error) error {
+// carryOutEnd is the reader's last act. It returns the cause. err is what ended the reading, nil for the peer's close
+// frame. Nothing more is delivered: a consumer that ranges over Messages reaches its end now, and its answers still leave
+// ahead of the close frame.
+func (c *Conn) carryOutEnd(err error) error {
 	switch failed, ok := err.(readError); {
 	case err == nil:
 		c.endOnClose()
@@ -397,7 +397,7 @@ func (c *Conn) end(err error) error {
 	}
 	c.transport.Release()
 	c.queue.stop()
-	cause := c.ending.refuses()
+	cause := c.ending.enterRefusing()
 	c.transport.Close()
 	go c.finish()
 	return cause
@@ -408,7 +408,7 @@ func (c *Conn) end(err error) error {
 func (c *Conn) endOnClose() {
 	close(c.messages)
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
-	c.ending.close(StatusNoStatus, "", nil)
+	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
@@ -434,7 +434,7 @@ func (c *Conn) endOnViolation(err error) {
 	}
 	close(c.messages)
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
-	c.ending.close(code, reason, nil)
+	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
@@ -469,7 +469,7 @@ func (c *Conn) endOnReadError(err error) {
 	close(c.messages)
 	if eof {
 		c.answers.await(&c.queue, c.reader.messageAt, 0)
-		c.queue.refuse()
+		c.queue.takeNoMore()
 		c.queue.awaitEmpty()
 	}
 }
@@ -494,7 +494,7 @@ func (c *Conn) finish() {
 	c.keepalive.stop()
 	c.parking.stopWatch()
 	c.pings.fail()
-	c.queue.end()
+	c.queue.announceEnd()
 	c.ending.announce(cause)
 }
 
@@ -502,7 +502,7 @@ func (c *Conn) finish() {
 func (c *Conn) abort(cause error) {
 	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
 	c.queue.stop()
-	c.ending.refuses()
+	c.ending.enterRefusing()
 	c.transport.Abort()
 	c.parking.unpark()
 }
@@ -531,8 +531,8 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 	if invalid != nil {
 		code, reason = StatusInternalError, ""
 	}
-	c.ending.close(code, cutReason(reason), nil)
-	c.answers.over()
+	c.ending.queueClose(code, cutReason(reason), nil)
+	c.answers.stopWaiting()
 	if invalid != nil {
 		return invalid
 	}

@@ -190,7 +190,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 		}
 	}
 	if !open {
-		c.answers.over()
+		c.answers.stopWaiting()
 		return Message{}, c.ending.err()
 	}
 	return m, nil

@@ -193,42 +193,6 @@ func TestSendersCoalesce(t *testing.T) {
 	a.Close()
 }
 
-func TestIdleConnectionHasOneGoroutine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const conns = 50
-		var servers []*wsd.Conn
-		for range conns {
-			client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
-			servers = append(servers, server)
-			require.NoError(t, client.Send(t.Context(), wsd.Text("x")))
-			<-server.Messages()
-			defer client.CloseNow()
-			defer server.CloseNow()
-		}
-		synctest.Wait()
-		require.LessOrEqual(t, goroutinesOfConns(), 2*2*conns, "at most two goroutines a connection")
-		time.Sleep(2 * time.Minute) // keepalive pings go to and fro, and the writers find that nobody sends
-		synctest.Wait()
-		require.Equal(t, 2*conns, goroutinesOfConns(), "one goroutine an idle connection")
-		for _, server := range servers {
-			require.Equal(t, wsd.StateOpen, server.State())
-			require.NoError(t, server.Send(t.Context(), wsd.Text("and it goes on")))
-			require.NoError(t, server.Flush(t.Context()))
-		}
-	})
-}
-
-// goroutinesOfConns counts the goroutines that connections have for themselves.
-func goroutinesOfConns() (n int) {
-	stacks := make([]byte, 16<<20)
-	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-		if strings.Contains(stack, "created by golang.org/x/sync/errgroup.(*Group).Go") {
-			n++
-		}
-	}
-	return n
-}
-
 func TestSendAllocatesNothing(t *testing.T) {
 	for name, size := range map[string]int{"small": 64, "medium": 10 << 10, "large": 256 << 10} {
 		for _, role := range []wsd.Role{wsd.ServerRole, wsd.ClientRole} {

@@ -74,8 +74,8 @@ func (p *parking) unpark() {
 	}
 }
 
-// waits reports whether the reader should wait for what comes next rather than end. Called by the reader.
-func (c *Conn) waits() bool {
+// shouldWait reports whether the reader should wait for what comes next rather than end. Called by the reader.
+func (c *Conn) shouldWait() bool {
 	if !c.parking.possible {
 		return true
 	}

@@ -39,7 +39,7 @@ func (c *Conn) readLoop(buffered []byte) error {
 	if err == errParked {
 		return nil // and the connection may be another reader's already
 	}
-	return c.end(err)
+	return c.carryOutEnd(err)
 }
 
 // readError is the error with which the transport failed. It may be anything, even another connection's violation if the
@@ -53,7 +53,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 		return err
 	}
 	found := len(buffered) > 0
-	wait := c.waits()
+	wait := c.shouldWait()
 	for {
 		direct := c.reader.parser.direct()
 		c.transport.ExpectLong(c.reader.parser.expectsLong())
@@ -86,7 +86,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 		} else if closed, err := c.parse(b); closed || err != nil {
 			return err
 		}
-		wait = c.waits()
+		wait = c.shouldWait()
 	}
 }
 
@@ -173,7 +173,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			stall = timer.C
 		}
 	}
-	refusal := c.queue.refusals()
+	refusal := c.queue.refusalChannel()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)

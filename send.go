@@ -76,7 +76,7 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	}
 	o.prompt = c.prompt()
 	writeTo, err := c.queue.add(ctx, o)
-	return c.sent(writeTo, err)
+	return c.finishSend(writeTo, err)
 }
 
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
@@ -85,12 +85,12 @@ func (c *Conn) prompt() bool {
 	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
 }
 
-// sent completes a call that has added a message to the queue, and writes if that is the sender's to do.
-func (c *Conn) sent(writeTo uint64, err error) error {
+// finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
+func (c *Conn) finishSend(writeTo uint64, err error) error {
 	if err != nil {
 		return c.callError(err)
 	}
-	c.answers.sent()
+	c.answers.countAnswer()
 	if writeTo > 0 {
 		c.write(writeTo)
 	}
@@ -111,10 +111,10 @@ func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 	if len(o.payload) < largePayload {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.addInTurn(o)
-		return c.sent(writeTo, err)
+		return c.finishSend(writeTo, err)
 	}
 	number, writeTo, err := c.queue.addAwaited(o)
-	if err = c.sent(writeTo, err); err != nil {
+	if err = c.finishSend(writeTo, err); err != nil {
 		return err
 	}
 	cut := func() { c.abort(canceled("send of a large message", ctx)) }
@@ -167,7 +167,7 @@ func (c *Conn) trySendPayload(o *outgoing) error {
 	if len(o.payload) < largePayload || o.share {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.tryAdd(o)
-		return c.sent(writeTo, err)
+		return c.finishSend(writeTo, err)
 	}
 	if err := c.queue.hasRoom(o.room()); err != nil {
 		return c.callError(err)
@@ -190,7 +190,7 @@ func (c *Conn) tryLend(o *outgoing, inTurn bool) error {
 	if err != nil || !o.lend {
 		defer bufpool.Put(o.payload)
 	}
-	return c.sent(writeTo, err)
+	return c.finishSend(writeTo, err)
 }
 
 // trySendCompressed compresses a message and queues it, if there is room.

@@ -161,7 +161,7 @@ type outgoing struct {
 	payload []byte // as on the wire, not masked
 	size    int    // of the message, in bytes, uncompressed
 	share   bool   // payload never changes: it may be kept instead of copied
-	lend    bool   // payload is a loan, which the queue may keep and give back instead of copying it
+	loan    bool   // payload is a loan, which the queue may keep and give back instead of copying it
 	prompt  bool   // nothing more is about to be added: the sender may write
 }
 
@@ -204,7 +204,7 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	switch {
 	case o.share && len(o.payload) >= shareLeast:
 		q.backlog.addMessage(o.opcode, o.payload, nil)
-	case o.lend:
+	case o.loan:
 		q.backlog.addMessage(o.opcode, o.payload, o.payload)
 	default:
 		q.backlog.addFrame(finBit|o.opcode, o.payload, q.writing)
@@ -244,7 +244,7 @@ func (q *sendQueue) hasRoom(size int) error {
 func (q *sendQueue) tryTurn(size int) error {
 	for {
 		q.mu.Lock()
-		progress := q.progressed()
+		progress := q.makeProgress()
 		switch a := &q.admission; {
 		case q.refused:
 			q.mu.Unlock()
@@ -294,7 +294,7 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 		a.waiting = list.New()
 	}
 	place := a.waiting.PushBack(self)
-	refusal := q.refusing()
+	refusal := q.makeRefusal()
 	q.mu.Unlock()
 	select {
 	case <-self.admitted:
@@ -302,16 +302,16 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	case <-refusal:
 	}
 	// If several are ready, an ended context counts. It is asked without the lock, as it is foreign code.
-	var over error
+	var gaveUp error
 	if ctx.Err() != nil {
-		over = canceled("send", ctx)
+		gaveUp = canceled("send", ctx)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
-		over = errRefused
+		gaveUp = errRefused
 	}
-	if over == nil {
+	if gaveUp == nil {
 		return nil
 	}
 	if self.granted {
@@ -320,7 +320,7 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 		a.waiting.Remove(place)
 	}
 	q.admitMore()
-	return over
+	return gaveUp
 }
 
 // leave ends a turn.
@@ -412,7 +412,7 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.limit {
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		<-progress // the end counts as progress
 		q.mu.Lock()
@@ -446,7 +446,7 @@ func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
 	case q.refused:
 		return nil, errRefused
 	case q.backlog.pingBytes() > maxControlBacklog:
-		return q.progressed(), nil
+		return q.makeProgress(), nil
 	}
 	control := q.backlog.addControl()
 	control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
@@ -513,7 +513,7 @@ func (q *sendQueue) awaitPongs() {
 			q.mu.Unlock()
 			return
 		}
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		select {
 		case <-progress:
@@ -600,10 +600,10 @@ func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 
 // writeResult is what came of a write.
 type writeResult struct {
-	more   bool // the next batch has been taken: whoever wrote is to go on with it
-	closed bool // the close frame has been written
-	failed bool // the write failed, as the first one
-	lull        // of the writer goroutine, if there is no more
+	more         bool // the next batch has been taken: whoever wrote is to go on with it
+	closeWritten bool // the close frame has been written
+	failed       bool // the write failed, as the first one
+	lull              // of the writer goroutine, if there is no more
 }
 
 // wrote records that n bytes of b were written, and err, with which the write failed if it is not nil. It releases b. If
@@ -628,8 +628,8 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.backlog.putBack(b)
 	default:
 		q.written = max(q.written, b.last)
-		q.closed = q.closed || b.closing
-		result.closed = b.closing
+		q.closeWritten = q.closeWritten || b.hasClose
+		result.closeWritten = b.hasClose
 		result.more = q.written < upTo
 	}
 	b.release()
@@ -657,8 +657,8 @@ func (q *sendQueue) settle() {
 	q.signalProgress()
 }
 
-// close adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
-func (q *sendQueue) close(payload []byte) {
+// addClose adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
+func (q *sendQueue) addClose(payload []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.refused {
@@ -669,14 +669,14 @@ func (q *sendQueue) close(payload []byte) {
 	}
 }
 
-// refuse makes the queue take nothing more. What waits is still written.
-func (q *sendQueue) refuse() {
+// takeNoMore makes the queue take nothing more. What waits is still written.
+func (q *sendQueue) takeNoMore() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.shut()
+	q.refuseRest()
 }
 
-func (q *sendQueue) shut() {
+func (q *sendQueue) refuseRest() {
 	if q.refused {
 		return
 	}
@@ -696,7 +696,7 @@ func (q *sendQueue) stop() {
 }
 
 func (q *sendQueue) halt() {
-	q.shut()
+	q.refuseRest()
 	q.stopped = true
 	if q.asleep {
 		q.asleep = false
@@ -748,8 +748,8 @@ func (q *sendQueue) stats(s *Stats) {
 	}
 }
 
-// waits notes that the transport does not take at once what was taken.
-func (q *sendQueue) waits() {
+// noteWait notes that the transport does not take at once what was taken.
+func (q *sendQueue) noteWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.since == 0 {
@@ -777,8 +777,8 @@ func (q *sendQueue) roomy() bool {
 	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
 }
 
-// end tells those who wait for room that there will be none.
-func (q *sendQueue) end() {
+// announceEnd tells those who wait for room that there will be none.
+func (q *sendQueue) announceEnd() {
 	q.mu.Lock()
 	q.over = true
 	var f func()
@@ -791,14 +791,14 @@ func (q *sendQueue) end() {
 	}
 }
 
-// refusals returns a channel that is closed when nothing more is taken.
-func (q *sendQueue) refusals() <-chan struct{} {
+// refusalChannel returns a channel that is closed when nothing more is taken.
+func (q *sendQueue) refusalChannel() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.refusing()
+	return q.makeRefusal()
 }
 
-func (q *sendQueue) refusing() <-chan struct{} {
+func (q *sendQueue) makeRefusal() <-chan struct{} {
 	if q.refusal == nil {
 		q.refusal = make(chan struct{})
 		if q.refused {
@@ -808,8 +808,8 @@ func (q *sendQueue) refusing() <-chan struct{} {
 	return q.refusal
 }
 
-// progressed returns a channel that is closed the next time something is taken or written, or at the end.
-func (q *sendQueue) progressed() <-chan struct{} {
+// makeProgress returns a channel that is closed the next time something is taken or written, or at the end.
+func (q *sendQueue) makeProgress() <-chan struct{} {
 	if q.progress == nil {
 		q.progress = make(chan struct{})
 	}
@@ -826,7 +826,7 @@ func (q *sendQueue) signalProgress() {
 // flush waits until everything that was added before the call is written. An end of ctx counts only if that, or the end
 // of the queue, has not happened at the same time: ctx may be the connection's own.
 func (q *sendQueue) flush(ctx context.Context) error {
-	var over error
+	var gaveUp error
 	for upTo, first := uint64(0), true; ; first = false {
 		q.mu.Lock()
 		if first {
@@ -834,22 +834,22 @@ func (q *sendQueue) flush(ctx context.Context) error {
 		}
 		upTo = min(upTo, q.backlog.added) // the last one may have been withdrawn
 		done, stopped := q.written >= upTo, q.stopped
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		switch {
 		case done:
 			return nil
 		case stopped:
 			return errRefused
-		case over != nil:
-			return over
+		case gaveUp != nil:
+			return gaveUp
 		}
-		over = waitFor(ctx, progress, "flush")
+		gaveUp = waitFor(ctx, progress, "flush")
 	}
 }
 
 // awaitClosed waits until the close frame is written, and reports whether it was.
-func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closed }) }
+func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closeWritten }) }
 
 // awaitEmpty waits until nothing is left to write.
 func (q *sendQueue) awaitEmpty() {
@@ -861,7 +861,7 @@ func (q *sendQueue) awaitState(reached func() bool) bool {
 	for {
 		q.mu.Lock()
 		ok, stopped := reached(), q.stopped
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		if ok || stopped {
 			return ok

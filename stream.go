@@ -112,12 +112,12 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	}
 	size := w.size + len(payload)
 	if c.queue.addFragment(fin|w.opcode, payload, size, &w.fate) != nil {
-		<-c.queue.refusals() // an abandoned message closes the connection
+		<-c.queue.refusalChannel() // an abandoned message closes the connection
 		return c.ending.err()
 	}
 	w.opcode, w.size = byte(OpContinuation), size
 	if fin != 0 {
-		c.answers.sent()
+		c.answers.countAnswer()
 	}
 	return nil
 }
@@ -126,6 +126,6 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 func (w *messageWriter) abandon(cause error) {
 	const reason = "a message could not be completed"
 	if w.fate.abandon() {
-		w.conn.ending.close(StatusInternalError, reason, &causeError{reason, cause})
+		w.conn.ending.queueClose(StatusInternalError, reason, &causeError{reason, cause})
 	}
 }

@@ -53,7 +53,7 @@ func (c *Conn) write(upTo uint64) lull {
 		}
 		result := c.queue.wrote(b, n, err, upTo)
 		switch {
-		case result.closed:
+		case result.closeWritten:
 			c.ending.closeWritten()
 		case result.failed:
 			c.ending.writeFailed(c.queue.failure())
@@ -116,7 +116,7 @@ func (w *writeWatch) end() {
 
 // look runs on the timer.
 func (w *writeWatch) look() {
-	if !w.waits.Load() {
+	if !w.armed.Load() {
 		return
 	}
 	since := max(time.Duration(w.since.Load()), w.transport.Progress())
