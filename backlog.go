@@ -274,14 +274,14 @@ func (l *backlog) takeMixed(b *batch) {
 		b.since = first.since
 		b.body, b.lent[1] = first.frames, first.frames
 		l.size -= len(first.frames)
-		l.taken(b, first)
+		l.finishSegment(b, first)
 	case l.frames != nil:
 		l.takeFrames(b)
 		b.body, b.lent[1] = l.frames, l.frames
 		l.frames = nil
 	case l.last != nil:
 		head = append(head, *l.last...)
-		l.last, b.closing = nil, true
+		l.last, b.hasClose = nil, true
 	}
 	b.head, b.lent[0] = head, head
 }

@@ -68,12 +68,12 @@ type ending struct {
 
 // course is what is known of an end that has begun.
 type course struct {
-	event CloseEvent    // Err and Code are set with the first cause, the rest by announce
-	peer  *CloseError   // what the peer's close frame said, nil until it comes
-	begun time.Duration // on clock: when the end began
-	sent  time.Duration // on clock: when the close frame was written
-	timer *time.Timer   // of CloseTimeout, nil if there is none
-	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
+	event          CloseEvent    // Err and Code are set with the first cause, the rest by announce
+	peer           *CloseError   // what the peer's close frame said, nil until it comes
+	beganAt        time.Duration // on clock: when the end began
+	closeWrittenAt time.Duration // on clock: when the close frame was written
+	timer          *time.Timer   // of CloseTimeout, nil if there is none
+	look           *time.Timer   // ends the reader's look for a close frame behind a failed write
 }
 
 // connContext is the context of a connection, with what cancels it.
@@ -95,11 +95,11 @@ func (e *ending) state() State {
 	return StateClosing
 }
 
-// begins notes that the end has come to a phase, starts the time that it may take, and returns its course.
-func (e *ending) begins(p phase) *course {
+// reach notes that the end has come to a phase, starts the time that it may take, and returns its course.
+func (e *ending) reach(p phase) *course {
 	e.phase = max(e.phase, p)
 	if e.course == nil {
-		e.course = &course{begun: clock.Now()}
+		e.course = &course{beganAt: clock.Now()}
 		if e.within > 0 {
 			e.course.timer = time.AfterFunc(e.within, e.expire)
 		}
@@ -111,7 +111,7 @@ func (e *ending) begins(p phase) *course {
 func (e *ending) cause(event CloseEvent) (first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	known := e.begins(phaseCaused)
+	known := e.reach(phaseCaused)
 	if known.event.Err != nil {
 		return false
 	}
@@ -124,7 +124,7 @@ func (e *ending) cause(event CloseEvent) (first bool) {
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
-	known := e.begins(phaseCaused)
+	known := e.reach(phaseCaused)
 	known.peer = &CloseError{Code: code, Reason: reason, Local: known.event.Local}
 	said := known.peer
 	e.mu.Unlock()
@@ -138,7 +138,7 @@ func (e *ending) queueClose(code StatusCode, reason string, cause error) {
 	if e.phase >= phaseRefusing {
 		return
 	}
-	known := e.begins(phaseRefusing)
+	known := e.reach(phaseRefusing)
 	event := &known.event
 	event.Local = event.Local || event.Err == nil
 	if cause != nil && event.Err == nil {
@@ -153,23 +153,23 @@ func (e *ending) queueClose(code StatusCode, reason string, cause error) {
 		code, reason = event.Code, event.Reason
 	}
 	event.SentCode, event.SentReason = code, reason
-	e.queue.close(appendClosePayload(nil, code, reason))
+	e.queue.addClose(appendClosePayload(nil, code, reason))
 }
 
 // enterRefusing notes that no more messages are taken, and returns the cause.
 func (e *ending) enterRefusing() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.begins(phaseRefusing).event.Err
+	return e.reach(phaseRefusing).event.Err
 }
 
 // closeWritten notes that the close frame has been written. Whatever the peer does now, CloseTimeout runs once.
 func (e *ending) closeWritten() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.phase < phaseClosed {
-		known := e.begins(phaseClosed)
-		known.sent = clock.Now()
+	if e.phase < phaseCloseWritten {
+		known := e.reach(phaseCloseWritten)
+		known.closeWrittenAt = clock.Now()
 		if known.timer != nil {
 			known.timer.Reset(e.within)
 		}
@@ -182,7 +182,7 @@ func (e *ending) writeFailed(cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
-		e.begins(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
+		e.reach(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
 	}
 }
 
@@ -194,9 +194,9 @@ func (e *ending) expire() {
 		return
 	}
 	known := e.course
-	until := known.sent + e.within
-	if e.phase < phaseClosed {
-		until = min(max(e.transport.Progress(), known.begun)+e.within, known.begun+closeSpans*e.within)
+	until := known.closeWrittenAt + e.within
+	if e.phase < phaseCloseWritten {
+		until = min(max(e.transport.Progress(), known.beganAt)+e.within, known.beganAt+closeSpans*e.within)
 	}
 	left := until - clock.Now()
 	if left > 0 {
@@ -278,9 +278,9 @@ func (e *ending) context() context.Context {
 // announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
 func (e *ending) announce(cause error) {
 	e.mu.Lock()
-	known := e.begins(phaseRefusing)
-	known.event.Clean = e.phase == phaseClosed && known.peer != nil
-	if e.phase < phaseClosed {
+	known := e.reach(phaseRefusing)
+	known.event.Clean = e.phase == phaseCloseWritten && known.peer != nil
+	if e.phase < phaseCloseWritten {
 		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
 	}
 	clean := known.event.Clean

@@ -173,13 +173,13 @@ func (c *Conn) trySendPayload(o *outgoing) error {
 		return c.callError(err)
 	}
 	o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
-	return c.tryLend(o, false)
+	return c.trySendLoan(o, false)
 }
 
-// tryLend queues a message whose payload is a loan, and gives the loan back unless the queue keeps it. inTurn says that it
+// trySendLoan queues a message whose payload is a loan, and gives the loan back unless the queue keeps it. inTurn says that it
 // is this sender's turn.
-func (c *Conn) tryLend(o *outgoing, inTurn bool) error {
-	o.prompt, o.lend = c.prompt(), len(o.payload) >= largePayload
+func (c *Conn) trySendLoan(o *outgoing, inTurn bool) error {
+	o.prompt, o.loan = c.prompt(), len(o.payload) >= largePayload
 	var writeTo uint64
 	var err error
 	if inTurn {
@@ -187,7 +187,7 @@ func (c *Conn) tryLend(o *outgoing, inTurn bool) error {
 	} else {
 		writeTo, err = c.queue.tryAdd(o)
 	}
-	if err != nil || !o.lend {
+	if err != nil || !o.loan {
 		defer bufpool.Put(o.payload)
 	}
 	return c.finishSend(writeTo, err)
@@ -207,7 +207,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 			bufpool.Put(o.payload)
 			return err
 		}
-		return c.tryLend(&o, false)
+		return c.trySendLoan(&o, false)
 	}
 	if err = c.queue.tryTurn(room); err != nil {
 		return c.callError(err)
@@ -216,7 +216,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 	if o.payload, err = d.compress(bufpool.Get(firstBuffer), m.Data); err != nil {
 		bufpool.Put(o.payload)
 	} else {
-		err = c.tryLend(&o, true)
+		err = c.trySendLoan(&o, true)
 	}
 	return d.settle(m.Data, err)
 }

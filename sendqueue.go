@@ -23,20 +23,20 @@ type sendQueue struct {
 	limit       int    // of the backlog's data, in bytes
 	startWriter func() // starts the writer goroutine
 
-	mu          sync.Mutex // guards all below; taken inside the ending's, if both are
-	senderTries bool       // the transport can be written to without waiting, so senders may do it
-	refused     bool       // nothing more is taken
-	stopped     bool       // nothing more is written
-	closed      bool       // the close frame has been written
-	writing     bool       // somebody writes what was taken
-	running     bool       // the writer goroutine exists
-	asleep      bool       // it waits for wake
-	unused      bool       // no message was added since the keepalive looked: the writer need not stay
-	pongsStuck  bool       // the reader has waited for pongs to be written, in vain
-	over        bool       // the connection has ended
-	backlog     backlog
-	counts      sendCounts
-	admission   admission
+	mu           sync.Mutex // guards all below; taken inside the ending's, if both are
+	senderTries  bool       // the transport can be written to without waiting, so senders may do it
+	refused      bool       // nothing more is taken
+	stopped      bool       // nothing more is written
+	closeWritten bool       // the close frame has been written
+	writing      bool       // somebody writes what was taken
+	running      bool       // the writer goroutine exists
+	asleep       bool       // it waits for wake
+	unused       bool       // no message was added since the keepalive looked: the writer need not stay
+	pongsStuck   bool       // the reader has waited for pongs to be written, in vain
+	announced    bool       // the end of the connection has been told to those who wait for room
+	backlog      backlog
+	counts       sendCounts
+	admission    admission
 
 	written  uint64        // every frame and message with a number up to this one has been written
 	since    time.Duration // on clock: when the oldest bytes of what is being written began to wait
@@ -664,7 +664,7 @@ func (q *sendQueue) addClose(payload []byte) {
 	if !q.refused {
 		frame := q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
 		q.backlog.last = &frame
-		q.shut()
+		q.refuseRest()
 		q.kick(false)
 	}
 }
@@ -763,7 +763,7 @@ func (q *sendQueue) notifyRoom(f func()) {
 	defer q.mu.Unlock()
 	q.rarely().onRoom = f
 	switch {
-	case q.over && f != nil:
+	case q.announced && f != nil:
 		q.rare.onRoom = nil
 		go f()
 	case q.roomy():
@@ -780,7 +780,7 @@ func (q *sendQueue) roomy() bool {
 // announceEnd tells those who wait for room that there will be none.
 func (q *sendQueue) announceEnd() {
 	q.mu.Lock()
-	q.over = true
+	q.announced = true
 	var f func()
 	if q.rare != nil {
 		f, q.rare.onRoom = q.rare.onRoom, nil

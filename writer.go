@@ -76,13 +76,13 @@ func (c *Conn) writeAll(b *batch) error {
 		ofHead := min(n, len(head))
 		head, body = head[ofHead:], body[n-ofHead:]
 	}
-	c.queue.waits()
+	c.queue.noteWait()
 	if c.writeTimeout > 0 {
 		if c.writeWatch == nil {
 			c.writeWatch = newWriteWatch(&c.transport, c.writeTimeout, c.abort)
 		}
-		c.writeWatch.begin()
-		defer c.writeWatch.end()
+		c.writeWatch.arm()
+		defer c.writeWatch.disarm()
 	}
 	return c.transport.Write(head, body)
 }
@@ -93,7 +93,7 @@ type writeWatch struct {
 	within    time.Duration
 	abort     func(cause error)
 	timer     *time.Timer
-	waits     atomic.Bool
+	armed     atomic.Bool
 	since     atomic.Int64 // on clock: when the present write began to wait
 }
 
@@ -103,14 +103,14 @@ func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(
 	return w
 }
 
-func (w *writeWatch) begin() {
+func (w *writeWatch) arm() {
 	w.since.Store(int64(clock.Now()))
-	w.waits.Store(true)
+	w.armed.Store(true)
 	w.timer.Reset(w.within)
 }
 
-func (w *writeWatch) end() {
-	w.waits.Store(false)
+func (w *writeWatch) disarm() {
+	w.armed.Store(false)
 	w.timer.Stop()
 }
 
