@@ -163,37 +163,3 @@ func (c *Conn) Stats() Stats {
 	c.queue.stats(&s)
 	return s
 }
-
-// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done
-// first, the error matches ctx's error and its cause. If the connection has ended and all messages have been received,
-// the error matches ErrClosed and the cause of the end.
-func (c *Conn) Receive(ctx context.Context) (Message, error) {
-	if ctx == nil {
-		return Message{}, ErrNilContext
-	}
-	select {
-	case m, ok := <-c.messages:
-		return c.taken(m, ok)
-	default:
-	}
-	select {
-	case m, ok := <-c.messages:
-		return c.taken(m, ok)
-	case <-ctx.Done():
-	}
-	select {
-	case m, ok := <-c.messages:
-		// Both were ready. ctx may be the connection's own: a message, or how the connection ended, says more.
-		return c.taken(m, ok)
-	default:
-		return Message{}, canceled("receive", ctx)
-	}
-}
-
-func (c *Conn) taken(m Message, ok bool) (Message, error) {
-	if ok {
-		return m, nil
-	}
-	c.answers.over()
-	return Message{}, c.ending.err()
-}
