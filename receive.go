@@ -15,31 +15,27 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	if ctx == nil {
 		return Message{}, ErrNilContext
 	}
+	var m Message
+	var open bool
 	select {
-	case m, ok := <-c.messages:
-		return c.taken(m, ok)
+	case m, open = <-c.messages:
 	default:
+		select {
+		case m, open = <-c.messages:
+		case <-ctx.Done():
+			select {
+			case m, open = <-c.messages:
+				// Both were ready. ctx may be the connection's own: a message, or how the connection ended, says more.
+			default:
+				return Message{}, canceled("receive", ctx)
+			}
+		}
 	}
-	select {
-	case m, ok := <-c.messages:
-		return c.taken(m, ok)
-	case <-ctx.Done():
+	if !open {
+		c.answers.over()
+		return Message{}, c.ending.err()
 	}
-	select {
-	case m, ok := <-c.messages:
-		// Both were ready. ctx may be the connection's own: a message, or how the connection ended, says more.
-		return c.taken(m, ok)
-	default:
-		return Message{}, canceled("receive", ctx)
-	}
-}
-
-func (c *Conn) taken(m Message, ok bool) (Message, error) {
-	if ok {
-		return m, nil
-	}
-	c.answers.over()
-	return Message{}, c.ending.err()
+	return m, nil
 }
 
 // Each returns the messages that arrive, for a loop that needs no Release: a message is the body's until its next iteration
