@@ -23,6 +23,8 @@ type AcceptOptions struct {
 	// Subprotocols lists the subprotocols that the server speaks, in order of preference. The first one that the client
 	// asked for is agreed on; if there is none, the connection has none (RFC 6455, section 1.9).
 	Subprotocols []string
+	// RequireSubprotocol refuses requests, with 400, that ask for none of Subprotocols.
+	RequireSubprotocol bool
 	// Header is added to the answer to a successful handshake, together with what the ResponseWriter's Header holds by
 	// then. It cannot have fields that the handshake itself sets.
 	Header http.Header
@@ -126,6 +128,10 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 	if refused != nil {
 		return agreement{}, refused
 	}
+	if subprotocol == "" && o.RequireSubprotocol {
+		return agreement{}, refusal(http.StatusBadRequest, wireProtocol,
+			"expected one of "+shown(o.Subprotocols)+", got "+shown(r.Header[mapProtocol]))
+	}
 	agreed := agreement{subprotocol: subprotocol}
 	var malformed string
 	agreed.compression, agreed.extensions, malformed = chooseDeflate(r.Header[mapExtensions], o.Compression)
@@ -139,6 +145,9 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 func (o *AcceptOptions) check() *HandshakeError {
 	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
 		return problem
+	}
+	if o.RequireSubprotocol && len(o.Subprotocols) == 0 {
+		return &HandshakeError{Header: wireProtocol, Problem: "RequireSubprotocol needs Subprotocols to choose from"}
 	}
 	if problem := checkExtraHeader(o.Header); problem != nil {
 		return problem

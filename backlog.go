@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	// maxFramePayload is the maximum payload of a data frame, in bytes, so that control frames never wait behind
-	// megabytes.
-	maxFramePayload = 1 << 20
+	// shortFrame is the maximum payload, in bytes, of frames of a message that are written several at a time.
+	shortFrame = netio.PieceSize / 2
 	// firstBuffer is the size in bytes of the buffers in which output begins to gather. Frames begin with more, up to
 	// largestFirst, if more was written the last time.
 	firstBuffer  = 2 << 10
@@ -36,6 +35,7 @@ type backlog struct {
 
 	lastTaken int            // the length in bytes of the longest frames taken lately: the next begin with as much room
 	masked    bool           // this side masks
+	longest   int            // the maximum payload of a data frame, in bytes
 	control   *controlFrames // nil if none wait
 	ahead     *segments      // the data ahead of frames; nil before the first message that is not copied
 	rest      *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
@@ -176,6 +176,15 @@ func (l *backlog) addFrame(first byte, payload []byte, behind bool) {
 	l.added++
 }
 
+// addCopy adds a message, and copies its payload. opcode and behind are as for addMessage and addFrame.
+func (l *backlog) addCopy(opcode byte, payload []byte, behind bool) {
+	for len(payload) > l.longest {
+		l.addFrame(opcode, payload[:l.longest], behind)
+		opcode, payload = byte(OpContinuation), payload[l.longest:]
+	}
+	l.addFrame(finBit|opcode, payload, behind)
+}
+
 // addMessage adds a message, and keeps its payload until all of it has been written. opcode has RSV1 set if payload is
 // compressed. lent is the loan that payload is part of, nil for what is another's. It returns the message's number.
 func (l *backlog) addMessage(opcode byte, payload, lent []byte) uint64 {
@@ -295,11 +304,24 @@ func (l *backlog) finishSegment(b *batch, s *segment) {
 	l.ahead.drop()
 }
 
-// takeMessage takes the next piece of a message. If a frame begins, its header is appended to head. If this side masks,
-// the bytes are appended to head too; otherwise they are returned apart.
+// takeMessage takes the next piece of a message, or several frames if they are short. Headers are appended to head. If
+// this side masks, the bytes are appended to head too; otherwise the last ones are returned apart.
 func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte) {
+	head, body = l.takePiece(s, head)
+	for l.longest <= shortFrame && len(s.message) > 0 && len(head)+len(body) < shortFrame {
+		head = append(bufpool.Grow(head, len(body)), body...)
+		head, body = l.takePiece(s, head)
+	}
+	if len(s.message) == 0 {
+		l.finishSegment(b, s)
+	}
+	return head, body
+}
+
+// takePiece takes bytes of one frame of a message for takeMessage.
+func (l *backlog) takePiece(s *segment, head []byte) (_, body []byte) {
 	if s.frame == 0 {
-		s.frame = min(len(s.message), maxFramePayload)
+		s.frame = min(len(s.message), l.longest)
 		first := s.opcode
 		if s.frame == len(s.message) {
 			first |= finBit
@@ -308,7 +330,7 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 		if l.masked {
 			s.key = mask.NewKey()
 		}
-		head = appendFrameHeader(head, first, s.frame, l.masked, s.key)
+		head = appendFrameHeader(bufpool.Grow(head, maxFrameHeader), first, s.frame, l.masked, s.key)
 	}
 	body = s.message[:min(s.frame, netio.PieceSize)]
 	s.message = s.message[len(body):]
@@ -317,9 +339,6 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 	if l.masked {
 		head, s.key = appendMasked(bufpool.Grow(head, len(body)), body, s.key)
 		body = nil
-	}
-	if len(s.message) == 0 {
-		l.finishSegment(b, s)
 	}
 	return head, body
 }
@@ -369,5 +388,5 @@ func (l *backlog) clear() {
 		bufpool.Put(first.lent)
 		l.ahead.drop()
 	}
-	*l = backlog{masked: l.masked, added: l.added}
+	*l = backlog{masked: l.masked, longest: l.longest, added: l.added}
 }

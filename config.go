@@ -21,6 +21,10 @@ type Config struct {
 	// SendQueue bounds what Send queues ahead of the network, in bytes. A Send that finds the queue full blocks. A
 	// message larger than the bound is queued alone. Default 64 KiB.
 	SendQueue int
+	// MaxFrameSize bounds the payload of the frames that this side sends, in bytes: longer messages are cut into several,
+	// between which control frames can go. Negative means never to cut, for peers that cannot join what was cut; a Writer
+	// does so in any case. Default 1 MiB.
+	MaxFrameSize int
 	// PingInterval is the time between keepalive pings. Default 30 s.
 	PingInterval time.Duration
 	// PongTimeout is how long the peer may stay silent after a keepalive ping before the connection ends with
@@ -62,6 +66,7 @@ const (
 	defaultMessageBuffer  = 16         // messages
 	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
+	defaultMaxFrameSize   = 1 << 20    // bytes, so that control frames never wait behind megabytes
 	defaultPingInterval   = 30 * time.Second
 	defaultPongTimeout    = 20 * time.Second
 	defaultWriteTimeout   = 2 * time.Minute

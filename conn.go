@@ -5,6 +5,8 @@ package wsd
 import (
 	"context"
 	"io"
+	"net"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,7 +55,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	settled := *cfg
 	settled.Compression = agreed.compression
 	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
-	if agreed.subprotocol != "" || agreed.extensions != "" {
+	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
 		c.agreed = &agreed
 	}
 	c.transport.Init(rwc)
@@ -137,6 +139,39 @@ func (c *Conn) Extensions() string {
 	return c.agreed.extensions
 }
 
+// Response returns the server's answer to the handshake, without a body, for a connection of Dial or Redial. For any other
+// connection it is nil. It must not be changed.
+func (c *Conn) Response() *http.Response {
+	if c.agreed == nil {
+		return nil
+	}
+	return c.agreed.response
+}
+
+// LocalAddr returns the address of this end, nil if the transport has none. It can be asked for at any time, even after the
+// end.
+func (c *Conn) LocalAddr() net.Addr {
+	if addr := c.transport.LocalAddr(); addr != nil || c.agreed == nil {
+		return addr
+	}
+	return c.agreed.local
+}
+
+// RemoteAddr returns the address of the other end, nil if the transport has none. That is whoever the transport is
+// connected to: a proxy, if there is one in between.
+func (c *Conn) RemoteAddr() net.Addr {
+	if addr := c.transport.RemoteAddr(); addr != nil || c.agreed == nil {
+		return addr
+	}
+	return c.agreed.remote
+}
+
+// SetMaxMessageSize changes Config.MaxMessageSize, with the same meaning of zero and of negative values. It holds for all
+// frames of which nothing has been read yet, also for those of a message of which some have: a limit below what has come
+// fails the connection with the next of them. As a connection reads ahead, raise a limit before the peer is told that it
+// may send more.
+func (c *Conn) SetMaxMessageSize(n int64) { c.reader.maxMessage.Store(messageLimit(n)) }
+
 // Stats holds the counters of a connection. Messages are text and binary messages, and bytes are those of their
 // uncompressed payloads.
 type Stats struct {
@@ -164,34 +199,4 @@ func (c *Conn) Stats() Stats {
 	}
 	c.queue.stats(&s)
 	return s
-}
-
-// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done
-// first, the error matches ctx's error and its cause. If the connection has ended and all messages have been received,
-// the error matches ErrClosed and the cause of the end.
-func (c *Conn) Receive(ctx context.Context) (Message, error) {
-	if ctx == nil {
-		return Message{}, ErrNilContext
-	}
-	var m Message
-	var open bool
-	select {
-	case m, open = <-c.messages:
-	default:
-		select {
-		case m, open = <-c.messages:
-		case <-ctx.Done():
-			select {
-			case m, open = <-c.messages:
-				// Both were ready. ctx may be the connection's own: a message, or how the connection ended, says more.
-			default:
-				return Message{}, canceled("receive", ctx)
-			}
-		}
-	}
-	if !open {
-		c.answers.stopWaiting()
-		return Message{}, c.ending.err()
-	}
-	return m, nil
 }

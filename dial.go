@@ -97,6 +97,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 		}
 		return nil, resp, problem
 	}
+	conn.agreed.response = resp
 	c := newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed)
 	c.start(conn.buffered)
 	return c, resp, nil
@@ -257,6 +258,8 @@ type handshake struct {
 	key   string      // of the last request
 	conn  net.Conn    // of the last request, nil if the transport is not net/http's own
 	http2 atomic.Bool // a connection was for HTTP/2
+	// addressed is the last connection that a transport of another make has told of.
+	addressed atomic.Pointer[net.Conn]
 }
 
 // dialed is the result of a handshake.
@@ -286,6 +289,8 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if ok {
 			h.conn = info.Conn // with net/http's own transport, the answer is known to come over this connection
+		} else if info.Conn != nil {
+			h.addressed.Store(&info.Conn)
 		}
 		if roundtrip.IsForHTTP2(info.Conn) {
 			h.http2.Store(true)
@@ -340,6 +345,9 @@ func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	}
 	switch {
 	case h.conn == nil:
+		if conn := h.addressed.Load(); conn != nil {
+			agreed.local, agreed.remote = (*conn).LocalAddr(), (*conn).RemoteAddr()
+		}
 		return dialed{body, nil, agreed}, nil
 	case !isSocket(h.conn):
 		return dialed{&bodyConn{h.conn, body}, nil, agreed}, nil

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"iter"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -21,6 +22,9 @@ type agreement struct {
 	subprotocol string
 	extensions  string
 	compression *Compression // nil: none
+
+	response      *http.Response // a client's
+	local, remote net.Addr       // a client's, if its transport does not know them
 }
 
 const (
@@ -98,6 +102,18 @@ func appendAccept(dst []byte, key string) []byte {
 	copy(b[copy(b[:], key):], acceptGUID)
 	sum := sha1.Sum(b[:])
 	return base64.StdEncoding.AppendEncode(dst, sum[:])
+}
+
+// Subprotocols returns the subprotocols that a request asks for, preferred ones first, without what is no token. Use it if
+// AcceptOptions.Subprotocols is not enough to choose one.
+func Subprotocols(r *http.Request) []string {
+	var asked []string
+	for element := range elements(r.Header[mapProtocol]) {
+		if isToken(element) {
+			asked = append(asked, element)
+		}
+	}
+	return asked
 }
 
 // chooseSubprotocol returns the first of preferred that is in a client's Sec-WebSocket-Protocol lines, or "" if none is

@@ -24,6 +24,8 @@ type reader struct {
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
 
+	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
+
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
 	stallSeen atomic.Bool   // it has waited since the keepalive looked
@@ -93,6 +95,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 // parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
 	for len(b) > 0 {
+		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err

@@ -38,8 +38,8 @@ func (c *Conn) callError(err error) error {
 	return err
 }
 
-// Send queues m and returns. The message is written together with whatever else is queued by then. Send blocks while the queue is full (Config.SendQueue). A message of 32 KiB or more is
-// not copied: Send blocks until it is written.
+// Send queues m and returns. The message is written together with whatever else is queued by then. Send blocks while the
+// queue is full (Config.SendQueue). A message of 32 KiB or more is not copied: Send blocks until it is written.
 //
 // If ctx is done before the message has been queued, Send has no effect. If it is done while a large message is being
 // written, the connection ends. The error may match ErrInvalidMessage, and ErrClosed from the moment the connection
@@ -147,6 +147,15 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 		err = c.sendInTurn(ctx, &o)
 	}
 	return d.settle(m.Data, err)
+}
+
+// SendJSON sends v, encoded as JSON, in a text message. The error is that of encoding/json, or that of Send.
+func (c *Conn) SendJSON(ctx context.Context, v any) error {
+	m, err := JSON(v)
+	if err != nil {
+		return err
+	}
+	return c.Send(ctx, m)
 }
 
 // TrySend queues m at once, whatever its size, or returns an error matching ErrQueueFull. It never waits for the network: it

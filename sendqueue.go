@@ -21,6 +21,7 @@ var errRefused = errors.New("wsd: the queue is closed")
 // and releases it, and none holds it while anything waits.
 type sendQueue struct {
 	limit       int    // of the backlog's data, in bytes
+	longest     int    // the maximum length in bytes of a fragment that is added
 	startWriter func() // starts the writer goroutine
 
 	mu           sync.Mutex // guards all below; taken inside the ending's, if both are
@@ -72,6 +73,8 @@ type sendCounts struct {
 
 func (q *sendQueue) init(role Role, cfg *Config, senderTries bool) {
 	q.backlog.masked = role == ClientRole
+	q.backlog.longest = int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt))
+	q.longest = min(q.backlog.longest, largePayload)
 	q.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))
 	q.senderTries = senderTries
 }
@@ -207,7 +210,7 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	case o.loan:
 		q.backlog.addMessage(o.opcode, o.payload, o.payload)
 	default:
-		q.backlog.addFrame(finBit|o.opcode, o.payload, q.writing)
+		q.backlog.addCopy(o.opcode, o.payload, q.writing)
 	}
 	q.count(o.size)
 	return q.kick(o.prompt)

@@ -12,8 +12,8 @@ import (
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
-// Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB, uncompressed, and Close
-// sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
+// Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB or Config.MaxFrameSize,
+// uncompressed, and Close sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
 // closed with StatusInternalError, as the message cannot be completed: that is how to abandon it. A Write that makes a
@@ -61,7 +61,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		w.utf8 = state
 	}
 	for len(p) > 0 {
-		piece := p[:min(len(p), largePayload)]
+		piece := p[:min(len(p), w.conn.queue.longest)]
 		if w.err = w.frame(0, piece); w.err != nil {
 			w.release()
 			return n, w.err

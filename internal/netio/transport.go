@@ -5,6 +5,7 @@ package netio
 import (
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -212,18 +213,54 @@ func (t *Transport) Abort() {
 	t.Close()
 }
 
+// LocalAddr returns the address of this end, nil if the transport has none.
+func (t *Transport) LocalAddr() (addr net.Addr) {
+	for layer := range layers(t.rwc) {
+		if end, ok := layer.(interface{ LocalAddr() net.Addr }); ok && addr == nil {
+			addr = end.LocalAddr()
+		}
+	}
+	return addr
+}
+
+// RemoteAddr returns the address of the other end, nil if the transport has none.
+func (t *Transport) RemoteAddr() (addr net.Addr) {
+	for layer := range layers(t.rwc) {
+		if end, ok := layer.(interface{ RemoteAddr() net.Addr }); ok && addr == nil {
+			addr = end.RemoteAddr()
+		}
+	}
+	return addr
+}
+
 // innermost returns the innermost connection below rwc, or nil if there is none.
 func innermost(rwc any) (conn net.Conn) {
-	for range maxLayers {
-		secure, ok := rwc.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
+	outermost := true
+	for layer := range layers(rwc) {
+		if !outermost {
+			conn = layer.(net.Conn)
 		}
-		below := secure.NetConn()
-		if below == nil {
-			break
-		}
-		conn, rwc = below, below
+		outermost = false
 	}
 	return conn
+}
+
+// layers returns rwc and the connections below it, outermost first.
+func layers(rwc any) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		for range maxLayers + 1 {
+			if !yield(rwc) {
+				return
+			}
+			secure, ok := rwc.(interface{ NetConn() net.Conn })
+			if !ok {
+				return
+			}
+			below := secure.NetConn()
+			if below == nil {
+				return
+			}
+			rwc = below
+		}
+	}
 }
