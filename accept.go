@@ -28,12 +28,12 @@ type AcceptOptions struct {
 	// Header is added to the answer to a successful handshake, together with what the ResponseWriter's Header holds by
 	// then. It cannot have fields that the handshake itself sets.
 	Header http.Header
-	// Origins lists the origins from which web pages may connect, besides the server's own: those with the host and port
-	// of the request's Host, under https if the server speaks TLS. A request without Origin does not come from a page.
+	// Origins lists the origins from which web pages may connect, besides the server's own, of which SameOrigin tells.
 	//
 	// An origin is [scheme "://"] host [":" port], and * stands for any run of characters, as in "*.example.com" or
 	// "https://example.com:*". No scheme means https, and http too on a server without TLS; no port means the scheme's
-	// own. "null" and other opaque origins must be named literally. "*" alone lets every page connect.
+	// own. "null" and other opaque origins must be named literally, and an entry with a path is compared literally. "*"
+	// alone lets every page connect.
 	Origins []string
 	// CheckOrigin, if set, decides instead of Origins and the rule for the server's own pages, also for requests
 	// without Origin.
@@ -51,6 +51,18 @@ var defaultAcceptOptions AcceptOptions
 // IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket at the same path.
 // Accept may still refuse it.
 func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
+
+// Subprotocols returns the subprotocols that a request asks for, preferred ones first, without what is no token. Use it if
+// AcceptOptions.Subprotocols is not enough to choose one.
+func Subprotocols(r *http.Request) []string {
+	var asked []string
+	for element := range elements(r.Header[mapProtocol]) {
+		if isToken(element) {
+			asked = append(asked, element)
+		}
+	}
+	return asked
+}
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
 // net/http, through any ResponseWriter that lets http.ResponseController reach it. Middleware that wraps net/http's own

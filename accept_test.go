@@ -226,7 +226,7 @@ func TestAcceptReportsMistakesInItsOptions(t *testing.T) {
 	for name, options := range map[string]*wsd.AcceptOptions{
 		"Sec-Websocket-Accept":   {Header: http.Header{"Sec-Websocket-Accept": {"x"}}},
 		"X-Split":                {Header: http.Header{"X-Split": {"a\r\nb: c"}}},
-		"Origin":                 {Origins: []string{"https://example.com/"}},
+		"Origin":                 {Origins: []string{"https://example.com:x"}},
 		"Sec-WebSocket-Protocol": {Subprotocols: []string{"a b"}},
 		"twice":                  {Subprotocols: []string{"a", "a"}},
 	} {
@@ -253,6 +253,19 @@ func TestAcceptChecksOrigins(t *testing.T) {
 	require.Equal(t, 403, status(nil, "Origin: https://a.example"))
 	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"a.example"}}, "Origin: https://a.example"))
 	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"*"}}, "Origin: null"))
+
+	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"", "https://b.example/", "a.example"}}, "Origin: https://a.example"),
+		"an entry that is no pattern spoils nothing")
+
+	own := &wsd.AcceptOptions{CheckOrigin: func(r *http.Request) bool {
+		return wsd.SameOrigin(r) || r.Header.Get("Origin") == "https://a.example"
+	}}
+	require.Equal(t, 101, status(own))
+	require.Equal(t, 101, status(own, "Origin: http://example.com"))
+	require.Equal(t, 101, status(own, "Origin: wss://example.com"))
+	require.Equal(t, 101, status(own, "Origin: https://a.example"))
+	require.Equal(t, 403, status(own, "Origin: https://b.example"))
+	require.Equal(t, 403, status(own, "Origin: http://example.com", "Origin: http://example.com"))
 
 	// Only the function decides.
 	asked := make(chan string, 1)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -39,9 +40,9 @@ func TestAddressesOfEachTransport(t *testing.T) {
 	defer far.Close()
 	over(t, opaqueConn{near}, far.RemoteAddr(), far.LocalAddr())
 
-	unixNear, unixFar := unixPair(t)
+	unixNear, unixFar := wiretest.Pair(t, "unix")
 	defer unixFar.Close()
-	over(t, unixNear, unixFar.(net.Conn).RemoteAddr(), unixFar.(net.Conn).LocalAddr())
+	over(t, unixNear, unixFar.RemoteAddr(), unixFar.LocalAddr())
 
 	a, b := wsdtest.Transport()
 	over(t, a, b.RemoteAddr(), b.LocalAddr())

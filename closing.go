@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"sync"
@@ -48,6 +49,21 @@ const (
 	phaseOver                      // the end has been announced
 )
 
+// LogValue returns the event for log/slog: code, reason, local, clean, the code and reason that this side sent, if it did,
+// and the text of the cause.
+func (e CloseEvent) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, 7)
+	attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Reason), slog.Bool("local", e.Local),
+		slog.Bool("clean", e.Clean))
+	if e.SentCode != 0 {
+		attrs = append(attrs, slog.Int("sent_code", int(e.SentCode)), slog.String("sent_reason", e.SentReason))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("cause", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
+
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
 type ending struct {
 	queue     *sendQueue
@@ -58,6 +74,7 @@ type ending struct {
 	mu     sync.Mutex // guards all below; the queue's lock may be taken inside it
 	phase  phase
 	course *course // nil until the end begins
+	login  *login  // nil unless ExpireAt has been called
 
 	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
 	// cancels them, nothing else.
@@ -80,6 +97,46 @@ type course struct {
 type connContext struct {
 	context.Context
 	cancel context.CancelCauseFunc
+}
+
+// login is how long a peer may stay.
+type login struct {
+	until time.Time
+	timer *time.Timer
+}
+
+// expireAt has expired called at a time, instead of one set before.
+func (e *ending) expireAt(until time.Time, expired func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.phase >= phaseRefusing:
+	case until.IsZero():
+		if e.login != nil {
+			e.login.timer.Stop()
+			e.login = nil
+		}
+	case e.login == nil:
+		e.login = &login{until, time.AfterFunc(time.Until(until), expired)}
+	default:
+		e.login.until = until
+		e.login.timer.Reset(time.Until(until))
+	}
+}
+
+// loginOver reports whether the time that expireAt set has come. It may have been moved since the timer ran, and the clock
+// of the wall may have been set.
+func (e *ending) loginOver() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.login == nil || e.phase >= phaseRefusing {
+		return false
+	}
+	left := time.Until(e.login.until)
+	if left > 0 {
+		e.login.timer.Reset(left)
+	}
+	return left <= 0
 }
 
 // state returns what State tells.
@@ -295,6 +352,9 @@ func (e *ending) announce(cause error) {
 			timer.Stop()
 		}
 	}
+	if e.login != nil {
+		e.login.timer.Stop()
+	}
 	e.phase = phaseOver
 	if e.failures != nil {
 		close(e.failures)
@@ -425,7 +485,7 @@ func (c *Conn) endOnClose() {
 // endOnViolation fails the connection (RFC 6455, section 7.1.7) with a close frame that says why, and sends nothing after
 // it.
 func (c *Conn) endOnViolation(err error) {
-	code, reason := StatusPolicyViolation, "messages are not being received"
+	code, reason := StatusTryAgainLater, "messages are not being received"
 	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, cutReason(violation.Problem)
 	}
@@ -537,6 +597,17 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 		return invalid
 	}
 	return nil
+}
+
+// ExpireAt has the connection closed at a time with StatusUnauthorized, as StartClose does: when a login ends, say. A later
+// call moves the time, and the zero time means never, which is how a connection begins. A time that has passed closes it at
+// once. It does not block, and has no effect on a connection that is closing.
+func (c *Conn) ExpireAt(t time.Time) {
+	c.ending.expireAt(t, func() {
+		if c.ending.loginOver() {
+			_ = c.StartClose(StatusUnauthorized, "the login has expired")
+		}
+	})
 }
 
 // CloseNow ends the connection at once, without a closing handshake, and returns when it has ended. What is queued is

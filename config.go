@@ -53,7 +53,7 @@ type SlowConsumerPolicy uint8
 const (
 	// BlockSlow stops reading until there is room, so that TCP slows the peer down. Pings wait unanswered meanwhile.
 	BlockSlow SlowConsumerPolicy = iota
-	// CloseSlow blocks like BlockSlow, and closes the connection with StatusPolicyViolation after Config.StallTimeout.
+	// CloseSlow blocks like BlockSlow, and closes the connection with StatusTryAgainLater after Config.StallTimeout.
 	CloseSlow
 	// DropSlow discards messages that arrive while there is no room, keeps those already waiting, and goes on reading.
 	// Discarded messages are counted in Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.

@@ -39,6 +39,16 @@ type Conn struct {
 	role         Role
 }
 
+// agreement is what the opening handshake settled.
+type agreement struct {
+	subprotocol string
+	extensions  string
+	compression *Compression // nil: none
+
+	response      *http.Response // a client's
+	local, remote net.Addr       // a client's, if its transport does not know them
+}
+
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
 // from then on. rwc.Close must not wait for the peer, and must unblock a Read and a Write that are waiting, as a
 // net.Conn's does. Deadlines and CloseWrite are used if rwc has them, and so is NetConn, through which a TLS connection

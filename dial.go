@@ -34,10 +34,12 @@ import (
 type DialOptions struct {
 	Config
 	// HTTPClient performs the handshake, with its Jar, its CheckRedirect, its Timeout, and above all its Transport, which
-	// is the place for a dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too, a proxy
-	// is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used, but not
-	// the pool. Only HTTP/1.1 is spoken: a dial function that does TLS itself must not offer h2. Default
-	// http.DefaultClient.
+	// is the place for a dial function (to a unix socket, say), a TLS configuration and a proxy. The client is only read.
+	// Of an *http.Transport the settings are used, but not the pool. Only HTTP/1.1 is spoken: a dial function that does
+	// TLS itself must not offer h2. Default http.DefaultClient.
+	//
+	// For ws URLs too, a proxy is asked for a tunnel with CONNECT, unless another RoundTripper wraps the *http.Transport:
+	// see the package comment.
 	HTTPClient *http.Client
 	// Header is added to the request, with the names spelled as they are here, except Host, which replaces the URL's. It
 	// cannot have fields that the handshake itself sets.
@@ -334,6 +336,10 @@ func (h *handshake) failed(problem string, err error) *HandshakeError {
 func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quote.Short(resp.Status)}
+	}
+	if resp.Close && len(resp.Header["Connection"]) == 0 {
+		// net/http removes the whole field, and closes the connection.
+		return dialed{}, &HandshakeError{Header: "Connection", Problem: "expected the token Upgrade alone, got one with close"}
 	}
 	agreed, problem := checkAnswerHeader(resp.Header, h.key, h.opts.Subprotocols, h.opts.Compression)
 	if problem != nil {

@@ -198,6 +198,7 @@ func TestDialVerifiesTheAnswer(t *testing.T) {
 		{"status", func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" }, "", `expected the status 101 Switching Protocols, got "200 OK"`},
 		{"no Upgrade", func(a string) string { return strings.Replace(switching(a), "Upgrade: websocket\r\n", "", 1) }, "Upgrade", "expected websocket, got none"},
 		{"no Connection", func(a string) string { return strings.Replace(switching(a), "Connection: Upgrade\r\n", "", 1) }, "Connection", "expected the token Upgrade, got none"},
+		{"close beside Upgrade", func(a string) string { return strings.Replace(switching(a), "n: Upgrade", "n: Upgrade, close", 1) }, "Connection", "got one with close"},
 		{"wrong Accept", func(string) string { return switching("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") }, "Sec-WebSocket-Accept", "expected "},
 		{"subprotocol", func(a string) string { return switching(a, "Sec-WebSocket-Protocol: c") }, "Sec-WebSocket-Protocol", `expected one of those asked for, "a, b", got "c"`},
 		{"extension", func(a string) string { return switching(a, "Sec-WebSocket-Extensions: x-unknown") }, "Sec-WebSocket-Extensions", "expected none"},
@@ -1281,6 +1282,27 @@ func through(proxy string, change ...func(*http.Transport)) *wsd.DialOptions {
 		f(transport)
 	}
 	return &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport}}
+}
+
+// What the package comment says of a RoundTripper that wraps a Transport with a proxy, and of the ways out.
+func TestDialThroughAnHTTPProxyBelowARoundTripper(t *testing.T) {
+	plain := httptest.NewServer(echoHandler(nil, nil))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(echoHandler(nil, nil))
+	defer secure.Close()
+	proxy := connectProxy{targets: make(chan string, 1)}
+	proxyServer := httptest.NewServer(proxy)
+	defer proxyServer.Close()
+	opts := through("http://"+proxyServer.Listener.Addr().String(), func(t *http.Transport) {
+		t.TLSClientConfig = &tls.Config{RootCAs: secure.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	})
+	opts.HTTPClient.Transport = roundTripper(opts.HTTPClient.Transport.RoundTrip)
+
+	_, _, err := wsd.Dial(t.Context(), wsURL(plain), opts)
+	require.ErrorContains(t, err, "CONNECT only", "the proxy is asked for an http URL")
+	conn := dialed(t, wsURL(secure), opts)
+	require.Equal(t, secure.Listener.Addr().String(), <-proxy.targets)
+	requireEcho(t, conn, "wss through CONNECT")
 }
 
 func TestDialThroughAnHTTPProxy(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"iter"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,16 +15,6 @@ import (
 
 	"github.com/seed62836080/wsd/internal/quote"
 )
-
-// agreement is what the opening handshake settled.
-type agreement struct {
-	subprotocol string
-	extensions  string
-	compression *Compression // nil: none
-
-	response      *http.Response // a client's
-	local, remote net.Addr       // a client's, if its transport does not know them
-}
 
 const (
 	protocolVersion = "13"                                   // RFC 6455, section 4.1
@@ -102,18 +91,6 @@ func appendAccept(dst []byte, key string) []byte {
 	copy(b[copy(b[:], key):], acceptGUID)
 	sum := sha1.Sum(b[:])
 	return base64.StdEncoding.AppendEncode(dst, sum[:])
-}
-
-// Subprotocols returns the subprotocols that a request asks for, preferred ones first, without what is no token. Use it if
-// AcceptOptions.Subprotocols is not enough to choose one.
-func Subprotocols(r *http.Request) []string {
-	var asked []string
-	for element := range elements(r.Header[mapProtocol]) {
-		if isToken(element) {
-			asked = append(asked, element)
-		}
-	}
-	return asked
 }
 
 // chooseSubprotocol returns the first of preferred that is in a client's Sec-WebSocket-Protocol lines, or "" if none is
@@ -242,7 +219,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 		agreed.subprotocol = subprotocols[i]
 	}
 	v := h[mapExtensions]
-	if len(v) == 0 {
+	if !slices.ContainsFunc(v, func(line string) bool { return trimSpace(line) != "" }) {
 		return agreed, nil
 	}
 	if offered == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -195,7 +196,7 @@ func TestSetMaxMessageSizeToTheDefaultAndToNone(t *testing.T) {
 			c, p := clientConn(t, wsd.Config{MaxMessageSize: 10})
 			ends(t, c, p)
 			c.SetMaxMessageSize(row.set)
-			p.sendRaw(header(0x82, uint64(row.size), false))
+			p.sendRaw(wiretest.Header(0x82, uint64(row.size), false))
 			synctest.Wait()
 			require.Equal(t, row.accepted, c.State() == wsd.StateOpen, "%+v", row)
 		})

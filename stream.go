@@ -16,7 +16,7 @@ import (
 // uncompressed, and Close sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
-// closed with StatusInternalError, as the message cannot be completed: that is how to abandon it. A Write that makes a
+// closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a
 // text invalid UTF-8 sends nothing; a Close inside a character closes the connection too. Only one goroutine may use it.
 func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
