@@ -149,10 +149,11 @@ func (m *Member) read() {
 		case errors.As(err, &gap):
 			m.skip(s, gap)
 		case err != nil:
-			m.stopReading() // the broker says when it is back
+			m.stopReading(false) // the broker says when it is back
 			return
-		default:
-			m.accept(s, page)
+		case !m.accept(s, page):
+			m.stopReading(true)
+			return
 		}
 	}
 }
@@ -175,10 +176,14 @@ func (m *Member) nextBehind() (s *subscription, after Position) {
 	return s, s.past.at
 }
 
-func (m *Member) stopReading() {
+// stopReading ends reading until there is room: pump then reads on, unless all has gone in this moment.
+func (m *Member) stopReading(goOn bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reading = false
+	if goOn && m.waiting.empty() {
+		m.readOn()
+	}
 }
 
 // skip goes on behind what is gone.
@@ -203,8 +208,9 @@ func (m *Member) skip(s *subscription, gap *Gap) {
 	}
 }
 
-// accept queues what was read, as far as there is room, and lets the subscription go live once it has all.
-func (m *Member) accept(s *subscription, page Page) {
+// accept queues what was read, and lets the subscription go live once it has all. It reports false if there was no room for
+// all.
+func (m *Member) accept(s *subscription, page Page) (room bool) {
 	deliveries := make([]*delivery, 0, len(page.Publications))
 	for i := range page.Publications {
 		d := m.hub.encode(&page.Publications[i])
@@ -222,12 +228,12 @@ func (m *Member) accept(s *subscription, page Page) {
 		size := d.size + itemOverhead
 		switch {
 		case m.left || p.over:
-			return
+			return true
 		case d.sent == nil:
 			p.reached(d.at)
 		case m.waiting.size > 0 && m.waiting.size+size > m.hub.options.Backlog:
 			m.list(s) // pump reads on once there is room
-			return
+			return false
 		default:
 			sum[m.queue(s, d)]++
 		}
@@ -235,13 +241,14 @@ func (m *Member) accept(s *subscription, page Page) {
 	if page.More || !p.caughtUp() {
 		m.list(s)
 		m.readOn()
-		return
+		return true
 	}
 	p.behind, p.seen = false, Position{}
 	if p.listed {
 		p.listed = false
 		m.behind = slices.DeleteFunc(m.behind, func(other *subscription) bool { return other == s })
 	}
+	return true
 }
 
 // resumed is called by the broker when publications may have been missed.
