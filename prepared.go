@@ -39,6 +39,10 @@ func Prepare(m Message) (*Prepared, error) {
 	return &Prepared{message: m}, nil
 }
 
+// Message returns the message that was prepared. Its Data is the Prepared's own, shared by all that send it: it must not be
+// changed or released.
+func (p *Prepared) Message() Message { return p.message }
+
 // SendPrepared is Send for a prepared message, which may be nil no more than invalid. Whatever its size, it returns once
 // there is room in the queue.
 func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
