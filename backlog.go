@@ -22,6 +22,8 @@ const (
 	largestFirst = 64 << 10
 	// maxControlBacklog is how many bytes of pings may wait to be written, and how many of pongs.
 	maxControlBacklog = 64 << 10
+	// segmentsKept is how many segments an empty backlog keeps room for.
+	segmentsKept = 16
 )
 
 // backlog holds what waits to be written. Control frames go between frames, ahead of the data that waits; the close frame
@@ -168,8 +170,12 @@ func (l *backlog) withdraw(number uint64) bool {
 
 // rewind reuses the room of the segments that have been taken, once none are left.
 func (l *backlog) rewind() {
-	if l.next == len(l.segments) {
-		l.segments, l.next = l.segments[:0], 0
+	if l.next < len(l.segments) {
+		return
+	}
+	l.segments, l.next = l.segments[:0], 0
+	if cap(l.segments) > segmentsKept {
+		l.segments = nil // a queue that was long once need not be again
 	}
 }
 

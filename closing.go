@@ -60,6 +60,7 @@ type ending struct {
 	begun time.Duration // on clock: when the end began
 	sent  time.Duration // on clock: when the close frame was written
 	timer *time.Timer   // of CloseTimeout, nil until the end begins
+	due   clock.Due     // when it is to run
 	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
 
 	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
@@ -94,6 +95,7 @@ func (e *ending) begins(p phase) {
 	if e.timer == nil {
 		e.begun = clock.Now()
 		if e.within > 0 {
+			e.due.In(e.within)
 			e.timer = time.AfterFunc(e.within, e.expire)
 		}
 	}
@@ -103,6 +105,10 @@ func (e *ending) begins(p phase) {
 func (e *ending) cause(event CloseEvent) (first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.store(event)
+}
+
+func (e *ending) store(event CloseEvent) (first bool) {
 	if e.event.Err != nil {
 		return false
 	}
@@ -116,9 +122,9 @@ func (e *ending) cause(event CloseEvent) (first bool) {
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.peer = &CloseError{Code: code, Reason: reason, Local: e.event.Local}
-	e.mu.Unlock()
-	e.cause(CloseEvent{Code: code, Reason: reason, Err: e.peer})
+	e.store(CloseEvent{Code: code, Reason: reason, Err: e.peer})
 }
 
 // close queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
@@ -160,6 +166,7 @@ func (e *ending) closeWritten() {
 	if e.phase < phaseClosed {
 		e.phase, e.sent = phaseClosed, clock.Now()
 		if e.timer != nil {
+			e.due.In(e.within)
 			e.timer.Reset(e.within)
 		}
 	}
@@ -172,7 +179,10 @@ func (e *ending) writeFailed(cause error) {
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
 		e.begins(phaseRefusing)
-		e.look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
+		e.look = time.AfterFunc(writeFailedGrace, func() {
+			e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
+			e.abort(cause)
+		})
 	}
 }
 
@@ -187,7 +197,7 @@ func (e *ending) expire() {
 	if e.phase < phaseClosed {
 		until = min(max(e.written(), e.begun)+e.within, e.begun+closeSpans*e.within)
 	}
-	left := until - clock.Now()
+	left := e.due.Left(until, e.within)
 	if left > 0 {
 		e.timer.Reset(left)
 	}
@@ -264,20 +274,26 @@ func (e *ending) context() context.Context {
 	return e.ctx.Context
 }
 
+// exchanged reports whether both close frames were exchanged. An answer that was read after this side had given up comes
+// too late.
+func (e *ending) exchanged() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.phase == phaseClosed && e.peer != nil && e.event.Code != StatusAbnormalClosure
+}
+
 // announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
 func (e *ending) announce(cause error) {
-	e.mu.Lock()
-	e.event.Clean = e.phase == phaseClosed && e.peer != nil
-	if e.phase < phaseClosed {
-		e.event.SentCode, e.event.SentReason = 0, "" // queued, but not written
-	}
-	clean := e.event.Clean
-	e.mu.Unlock()
+	clean := e.exchanged()
 	if !clean && !isViolation(cause) { // a violation was reported when it was found
 		e.report(cause, 0)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.event.Clean = clean
+	if e.phase < phaseClosed {
+		e.event.SentCode, e.event.SentReason = 0, "" // queued, but not written
+	}
 	for _, timer := range []*time.Timer{e.timer, e.look} {
 		if timer != nil {
 			timer.Stop()
@@ -308,6 +324,7 @@ type answers struct {
 	delivered atomic.Uint64                 // messages that went into Messages
 	answered  atomic.Uint64                 // those of them that a message of this side has followed
 	awaited   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
+	told      atomic.Bool                   // the consumer knows of the end
 }
 
 // due reports whether a message that is sent now answers one that was delivered.
@@ -327,6 +344,14 @@ func (a *answers) sent() {
 			return
 		}
 	}
+}
+
+// end notes that the consumer knows of the end: it answers nothing more.
+func (a *answers) end() {
+	if !a.told.Load() {
+		a.told.Store(true)
+	}
+	a.over()
 }
 
 // over ends the reader's wait for answers.
@@ -353,7 +378,7 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	begun, answered := clock.Now(), a.answered.Load()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
-	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
+	for ticks := 0; a.due() && !a.told.Load() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
 		case <-over:
 			return
@@ -518,7 +543,6 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 		code, reason = StatusInternalError, ""
 	}
 	c.ending.close(code, cutReason(reason), nil)
-	c.answers.over()
 	if invalid != nil {
 		return invalid
 	}

@@ -194,6 +194,6 @@ func (c *Conn) taken(m Message, ok bool) (Message, error) {
 	if ok {
 		return m, nil
 	}
-	c.answers.over()
+	c.answers.end()
 	return Message{}, c.ending.err()
 }

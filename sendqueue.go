@@ -231,12 +231,12 @@ func (q *sendQueue) hasRoom(size int) error {
 func (q *sendQueue) tryTurn(size int) error {
 	for {
 		q.mu.Lock()
-		progress := q.progressed()
 		switch a := &q.admission; {
 		case q.refused:
 			q.mu.Unlock()
 			return errRefused
 		case a.first() == nil && (a.compressing || a.granted > 0):
+			progress := q.progressed()
 			q.mu.Unlock()
 			<-progress
 		case q.full(size, needTurnToCompress):
@@ -306,8 +306,17 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	} else {
 		a.waiting.Remove(place)
 	}
-	q.admitMore()
+	q.madeRoom()
 	return over
+}
+
+// madeRoom lets those in who wait for what a sender has given back without writing.
+func (q *sendQueue) madeRoom() {
+	q.admitMore()
+	q.signalProgress() // for tryTurn
+	if q.roomy() {
+		q.kick(false)
+	}
 }
 
 // leave ends a turn.
@@ -315,11 +324,7 @@ func (q *sendQueue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.admission.giveBack(0, needTurn)
-	q.admitMore()
-	q.signalProgress() // for tryTurn
-	if q.roomy() {
-		q.kick(false)
-	}
+	q.madeRoom()
 }
 
 // addInTurn is add for the sender whose turn it is.
@@ -573,7 +578,9 @@ func (q *sendQueue) take(b *batch, upTo uint64) bool {
 }
 
 func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
-	if q.stopped || q.writing || q.backlog.empty() {
+	// What another has written already is no reason to write what follows it, such as the close frame, whose writer the
+	// end waits for.
+	if q.stopped || q.writing || q.backlog.empty() || q.written >= upTo {
 		return false
 	}
 	*b = q.backlog.take()
@@ -618,7 +625,7 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.written = max(q.written, b.last)
 		q.closed = q.closed || b.closing
 		result.closed = b.closing
-		result.more = q.written < upTo
+		result.more = true
 	}
 	b.release()
 	q.settle()

@@ -5,7 +5,7 @@ package wsd
 
 import (
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
@@ -87,17 +87,22 @@ type writeWatch struct {
 	transport *netio.Transport
 	expired   func()
 	within    time.Duration // WriteTimeout, 0 for none
-	timer     *time.Timer   // made by the first write that waits
-	waits     atomic.Bool
-	since     atomic.Int64 // on clock: when the present write began to wait
+
+	mu    sync.Mutex  // guards all below
+	timer *time.Timer // made by the first write that waits
+	due   clock.Due   // when it is to run
+	waits bool
+	since time.Duration // on clock: when the present write began to wait
 }
 
 func (w *writeWatch) begin() {
 	if w.within == 0 {
 		return
 	}
-	w.since.Store(int64(clock.Now()))
-	w.waits.Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waits, w.since = true, clock.Now()
+	w.due.In(w.within)
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.within, w.look)
 	} else {
@@ -106,21 +111,32 @@ func (w *writeWatch) begin() {
 }
 
 func (w *writeWatch) end() {
-	if w.timer != nil {
-		w.waits.Store(false)
-		w.timer.Stop()
+	if w.within == 0 {
+		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waits = false
+	w.timer.Stop()
 }
 
 // look runs on the timer.
 func (w *writeWatch) look() {
-	if !w.waits.Load() {
-		return
+	if w.overdue() {
+		w.expired()
 	}
-	since := max(time.Duration(w.since.Load()), w.transport.Progress())
-	if left := since + w.within - clock.Now(); left > 0 {
+}
+
+// overdue reports whether the present write has waited for too long, and sets the timer if it may wait on.
+func (w *writeWatch) overdue() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.waits {
+		return false
+	}
+	left := w.due.Left(max(w.since, w.transport.Progress())+w.within, w.within)
+	if left > 0 {
 		w.timer.Reset(left)
-		return
 	}
-	w.expired()
+	return left == 0
 }
