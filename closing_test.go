@@ -3,6 +3,7 @@
 package wsd
 
 import (
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // A consumer that has learned of the end answers nothing more, even if it learned of it before anybody waited for that.
@@ -63,12 +65,33 @@ func TestCloseBesideThePeersCloseFrame(t *testing.T) {
 	})
 }
 
-// The CloseEvent is complete all at once.
-func TestCloseEventIsNotCleanBeforeClosed(t *testing.T) {
-	e, _ := newEnding()
-	e.peerClosed(4002, "")
-	e.close(0, "", nil)
-	e.closeWritten()
-	require.True(t, e.exchanged())
-	require.False(t, e.closeEvent().Clean)
+// A timer that runs late says that this process was stopped: the answer may be there, unread.
+func TestCloseTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, aborted := newEnding()
+		e.close(4001, "", nil)
+		e.closeWritten()
+		defer func() { e.timer.Stop() }()
+		e.due.In(e.within / 2)
+		time.Sleep(e.within * 3 / 2)
+		require.Empty(t, *aborted)
+		time.Sleep(e.within)
+		require.Equal(t, []error{ErrCloseTimeout}, *aborted, "once")
+	})
+}
+
+func TestWriteTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		expired := 0
+		var transport netio.Transport
+		transport.Init(struct{ io.ReadWriteCloser }{})
+		w := &writeWatch{transport: &transport, expired: func() { expired++ }, within: time.Second}
+		defer w.end()
+		w.begin()
+		w.due.In(w.within / 2)
+		time.Sleep(w.within * 3 / 2)
+		require.Zero(t, expired)
+		time.Sleep(w.within)
+		require.Equal(t, 1, expired)
+	})
 }

@@ -57,9 +57,14 @@ func TestLongQueueKeepsNoRoom(t *testing.T) {
 // be lent to two at a time.
 func TestLoansComeBackOnce(t *testing.T) {
 	for name, state := range map[string]func(q *sendQueue, b *batch) (wrote bool){
-		"waiting":    func(q *sendQueue, _ *batch) bool { q.stop(); return false },
-		"unfinished": func(q *sendQueue, b *batch) bool { q.take(b, everything); q.wrote(b, 10, nil, 1); q.stop(); return false },
-		"written":    func(q *sendQueue, b *batch) bool { return q.take(b, everything) },
+		"waiting": func(q *sendQueue, _ *batch) bool { q.stop(); return false },
+		"unfinished": func(q *sendQueue, b *batch) bool {
+			q.take(b, everything)
+			q.wrote(b, 10, nil, 1)
+			q.stop()
+			return false
+		},
+		"written": func(q *sendQueue, b *batch) bool { return q.take(b, everything) },
 		"failed": func(q *sendQueue, b *batch) bool {
 			q.take(b, everything)
 			q.wrote(b, 10, context.Canceled, everything)

@@ -46,7 +46,9 @@ func leaveWhenAdmitted(t *testing.T, c *wsd.Conn, size int, meanwhile func()) {
 		return context.Canceled
 	}}
 	sent := make(chan error, 1)
-	go func() { sent <- c.Send(ctx, wsd.Message{Type: wsd.BinaryMessage, Data: noise(size), Compress: wsd.CompressNever}) }()
+	go func() {
+		sent <- c.Send(ctx, wsd.Message{Type: wsd.BinaryMessage, Data: noise(size), Compress: wsd.CompressNever})
+	}()
 	synctest.Wait()
 	require.NoError(t, w.Close())
 	require.ErrorIs(t, <-sent, context.Canceled)
