@@ -22,6 +22,8 @@ const (
 	largestFirst = 64 << 10
 	// maxControlBacklog is how many bytes of pings may wait to be written, and how many of pongs.
 	maxControlBacklog = 64 << 10
+	// segmentsKept is how many segments an empty backlog keeps room for.
+	segmentsKept = 16
 )
 
 // backlog holds what waits to be written. Control frames go between frames, ahead of the data that waits; the close frame
@@ -81,8 +83,12 @@ func (s *segments) dropLast() {
 
 // rewind reuses the room of the parts that have been taken, once none are left.
 func (s *segments) rewind() {
-	if s.next == len(s.all) {
-		s.all, s.next = s.all[:0], 0
+	if s.next < len(s.all) {
+		return
+	}
+	s.all, s.next = s.all[:0], 0
+	if cap(s.all) > segmentsKept {
+		s.all = nil // a queue that was long once need not be again
 	}
 }
 

@@ -90,6 +90,7 @@ type course struct {
 	beganAt        time.Duration // on clock: when the end began
 	closeWrittenAt time.Duration // on clock: when the close frame was written
 	timer          *time.Timer   // of CloseTimeout, nil if there is none
+	due            clock.Due     // when it is to run
 	look           *time.Timer   // ends the reader's look for a close frame behind a failed write
 }
 
@@ -158,6 +159,7 @@ func (e *ending) reach(p phase) *course {
 	if e.course == nil {
 		e.course = &course{beganAt: clock.Now()}
 		if e.within > 0 {
+			e.course.due.In(e.within)
 			e.course.timer = time.AfterFunc(e.within, e.expire)
 		}
 	}
@@ -168,7 +170,11 @@ func (e *ending) reach(p phase) *course {
 func (e *ending) cause(event CloseEvent) (first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	known := e.reach(phaseCaused)
+	return e.reach(phaseCaused).store(event)
+}
+
+// store stores the cause of the end if there is none yet, and reports whether it did.
+func (known *course) store(event CloseEvent) (first bool) {
 	if known.event.Err != nil {
 		return false
 	}
@@ -181,11 +187,10 @@ func (e *ending) cause(event CloseEvent) (first bool) {
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	known := e.reach(phaseCaused)
 	known.peer = &CloseError{Code: code, Reason: reason, Local: known.event.Local}
-	said := known.peer
-	e.mu.Unlock()
-	e.cause(CloseEvent{Code: code, Reason: reason, Err: said})
+	known.store(CloseEvent{Code: code, Reason: reason, Err: known.peer})
 }
 
 // queueClose queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
@@ -228,6 +233,7 @@ func (e *ending) closeWritten() {
 		known := e.reach(phaseCloseWritten)
 		known.closeWrittenAt = clock.Now()
 		if known.timer != nil {
+			known.due.In(e.within)
 			known.timer.Reset(e.within)
 		}
 	}
@@ -239,7 +245,10 @@ func (e *ending) writeFailed(cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
-		e.reach(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
+		e.reach(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() {
+			e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
+			e.abort(cause)
+		})
 	}
 }
 
@@ -255,7 +264,7 @@ func (e *ending) expire() {
 	if e.phase < phaseCloseWritten {
 		until = min(max(e.transport.Progress(), known.beganAt)+e.within, known.beganAt+closeSpans*e.within)
 	}
-	left := until - clock.Now()
+	left := known.due.Left(until, e.within)
 	if left > 0 {
 		known.timer.Reset(left)
 	}
@@ -332,21 +341,28 @@ func (e *ending) context() context.Context {
 	return e.ctx.Context
 }
 
+// exchanged reports whether both close frames were exchanged. An answer that was read after this side had given up comes
+// too late.
+func (e *ending) exchanged() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known := e.reach(phaseRefusing)
+	return e.phase == phaseCloseWritten && known.peer != nil && known.event.Code != StatusAbnormalClosure
+}
+
 // announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
 func (e *ending) announce(cause error) {
-	e.mu.Lock()
-	known := e.reach(phaseRefusing)
-	known.event.Clean = e.phase == phaseCloseWritten && known.peer != nil
-	if e.phase < phaseCloseWritten {
-		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
-	}
-	clean := known.event.Clean
-	e.mu.Unlock()
+	clean := e.exchanged()
 	if !clean && !isViolation(cause) { // a violation was reported when it was found
 		e.report(cause, 0)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	known := e.course
+	known.event.Clean = clean
+	if e.phase < phaseCloseWritten {
+		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
+	}
 	for _, timer := range []*time.Timer{known.timer, known.look} {
 		if timer != nil {
 			timer.Stop()
@@ -380,6 +396,7 @@ type answers struct {
 	delivered atomic.Uint64                 // messages that went into Messages
 	answered  atomic.Uint64                 // those of them that a message of this side has followed
 	waiting   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
+	told      atomic.Bool                   // the consumer knows of the end
 }
 
 // due reports whether a message that is sent now answers one that was delivered.
@@ -399,6 +416,14 @@ func (a *answers) countAnswer() {
 			return
 		}
 	}
+}
+
+// noteEndTold notes that the consumer knows of the end: it answers nothing more.
+func (a *answers) noteEndTold() {
+	if !a.told.Load() {
+		a.told.Store(true)
+	}
+	a.stopWaiting()
 }
 
 // stopWaiting ends the reader's wait for answers.
@@ -425,7 +450,7 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	begun, answered := clock.Now(), a.answered.Load()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
-	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
+	for ticks := 0; a.due() && !a.told.Load() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
 		case <-enough:
 			return
@@ -592,7 +617,6 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 		code, reason = StatusInternalError, ""
 	}
 	c.ending.queueClose(code, cutReason(reason), nil)
-	c.answers.stopWaiting()
 	if invalid != nil {
 		return invalid
 	}

@@ -5,7 +5,8 @@ package wsd
 import "time"
 
 // Config holds the settings that servers and clients have in common. The zero value is a safe default. For a limit or a
-// duration, zero means the default and a negative value turns the limit or timer off.
+// duration, zero means the default and a negative value turns the limit or timer off. How much memory a peer can make a
+// connection hold with them at most is in docs/performance.md, "What one connection can pin".
 type Config struct {
 	// MaxMessageSize bounds the size of a received message, in bytes after inflation. A larger message fails the
 	// connection with StatusMessageTooBig as soon as it is known to be larger. Default 64 MiB - 1.

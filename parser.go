@@ -129,6 +129,9 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			dst = p.extend(size)
 		}
 		event, err = p.accept(dst, src)
+		if n == len(b) {
+			p.shared = nil // as allocate does: what came last need not have been a message
+		}
 		if event.Opcode != OpContinuation || err != nil || p.inPayload {
 			return event, n, err
 		}

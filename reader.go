@@ -161,7 +161,9 @@ func (c *Conn) deliver(m Message) error {
 // deliverSlow delivers to a consumer that already has messages waiting.
 func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	r := &c.reader
-	var stall <-chan time.Time
+	var patience *time.Timer
+	var over <-chan time.Time
+	var due clock.Due
 	switch r.policy {
 	case DropSlow:
 		if !r.dropTold {
@@ -171,9 +173,10 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		return false, nil
 	case CloseSlow:
 		if r.stallAfter > 0 {
-			timer := time.NewTimer(r.stallAfter)
-			defer timer.Stop()
-			stall = timer.C
+			due.In(r.stallAfter)
+			patience = time.NewTimer(r.stallAfter)
+			defer patience.Stop()
+			over = patience.C
 		}
 	}
 	refusal := c.queue.refusalChannel()
@@ -196,8 +199,12 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			// This side closes. A gap would be worse than an end: nothing after this message is delivered either.
 			r.discarding = true
 			return false, nil
-		case <-stall:
-			return false, ErrSlowConsumer
+		case <-over:
+			left := due.Left(clock.Now(), r.stallAfter)
+			if left == 0 {
+				return false, ErrSlowConsumer
+			}
+			patience.Reset(left)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 		}
 	}
 	if !open {
-		c.answers.stopWaiting()
+		c.answers.noteEndTold()
 		return Message{}, c.ending.err()
 	}
 	return m, nil

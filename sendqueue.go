@@ -247,12 +247,12 @@ func (q *sendQueue) hasRoom(size int) error {
 func (q *sendQueue) tryTurn(size int) error {
 	for {
 		q.mu.Lock()
-		progress := q.makeProgress()
 		switch a := &q.admission; {
 		case q.refused:
 			q.mu.Unlock()
 			return errRefused
 		case a.first() == nil && (a.compressing || a.granted > 0):
+			progress := q.makeProgress()
 			q.mu.Unlock()
 			<-progress
 		case q.full(size, needTurnToCompress):
@@ -322,8 +322,17 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	} else {
 		a.waiting.Remove(place)
 	}
-	q.admitMore()
+	q.madeRoom()
 	return gaveUp
+}
+
+// madeRoom lets those in who wait for what a sender has given back without writing.
+func (q *sendQueue) madeRoom() {
+	q.admitMore()
+	q.signalProgress() // for tryTurn
+	if q.roomy() {
+		q.kick(false)
+	}
 }
 
 // leave ends a turn.
@@ -331,11 +340,7 @@ func (q *sendQueue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.admission.giveBack(0, needTurn)
-	q.admitMore()
-	q.signalProgress() // for tryTurn
-	if q.roomy() {
-		q.kick(false)
-	}
+	q.madeRoom()
 }
 
 // addInTurn is add for the sender whose turn it is.
@@ -588,7 +593,9 @@ func (q *sendQueue) take(b *batch, upTo uint64) bool {
 }
 
 func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
-	if q.stopped || q.writing || q.backlog.empty() {
+	// What another has written already is no reason to write what follows it, such as the close frame, whose writer the
+	// end waits for.
+	if q.stopped || q.writing || q.backlog.empty() || q.written >= upTo {
 		return false
 	}
 	q.backlog.take(b)
@@ -633,7 +640,7 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.written = max(q.written, b.last)
 		q.closeWritten = q.closeWritten || b.hasClose
 		result.closeWritten = b.hasClose
-		result.more = q.written < upTo
+		result.more = true
 	}
 	b.release()
 	q.settle()

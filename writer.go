@@ -5,7 +5,7 @@ package wsd
 
 import (
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
@@ -92,9 +92,12 @@ type writeWatch struct {
 	transport *netio.Transport
 	within    time.Duration
 	abort     func(cause error)
-	timer     *time.Timer
-	armed     atomic.Bool
-	since     atomic.Int64 // on clock: when the present write began to wait
+
+	mu    sync.Mutex // guards all below
+	timer *time.Timer
+	due   clock.Due // when it is to run
+	armed bool
+	since time.Duration // on clock: when the present write began to wait
 }
 
 func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(error)) *writeWatch {
@@ -104,25 +107,37 @@ func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(
 }
 
 func (w *writeWatch) arm() {
-	w.since.Store(int64(clock.Now()))
-	w.armed.Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed, w.since = true, clock.Now()
+	w.due.In(w.within)
 	w.timer.Reset(w.within)
 }
 
 func (w *writeWatch) disarm() {
-	w.armed.Store(false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed = false
 	w.timer.Stop()
 }
 
 // look runs on the timer.
 func (w *writeWatch) look() {
-	if !w.armed.Load() {
-		return
+	if w.overdue() {
+		w.abort(ErrWriteTimeout)
 	}
-	since := max(time.Duration(w.since.Load()), w.transport.Progress())
-	if left := since + w.within - clock.Now(); left > 0 {
+}
+
+// overdue reports whether the present write has waited for too long, and sets the timer if it may wait on.
+func (w *writeWatch) overdue() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.armed {
+		return false
+	}
+	left := w.due.Left(max(w.since, w.transport.Progress())+w.within, w.within)
+	if left > 0 {
 		w.timer.Reset(left)
-		return
 	}
-	w.abort(ErrWriteTimeout)
+	return left == 0
 }
