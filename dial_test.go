@@ -30,6 +30,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 func wsURL(server *httptest.Server) string { return "ws" + strings.TrimPrefix(server.URL, "http") }
@@ -140,9 +141,7 @@ func TestDialSendsWhatTheURLMeans(t *testing.T) {
 // connection when the client does.
 func answering(t *testing.T, answer func(accept string) string) (addr string, heads <-chan string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
+	listener := wiretest.Listen(t, "tcp")
 	requests := make(chan string, 16)
 	go func() {
 		for {
@@ -208,9 +207,7 @@ func TestDialVerifiesTheAnswer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			closed := make(chan struct{})
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer func() { _ = listener.Close() }()
+			listener := wiretest.Listen(t, "tcp")
 			go func() {
 				defer close(closed)
 				conn, err := listener.Accept()
@@ -394,8 +391,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestDialConnectionRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := wiretest.Listen(t, "tcp")
 	addr := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	_, resp, err := wsd.Dial(t.Context(), "ws://"+addr, nil)
@@ -993,7 +989,7 @@ func TestDialNamesAConnectionForHTTP2(t *testing.T) {
 
 func TestDialHonoursTheClientsTimeoutForTheHandshakeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener := newPipeListener()
+		listener := listenInMemory(net.Pipe)
 		server := &http.Server{Handler: echoHandler(nil, nil)}
 		go func() { _ = server.Serve(listener) }()
 		defer func() { _ = server.Close() }()
@@ -1020,7 +1016,7 @@ func TestDialHonoursTheClientsTimeoutForTheHandshakeAlone(t *testing.T) {
 
 func TestDialContextBoundsTheHandshakeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener := newPipeListener()
+		listener := listenInMemory(net.Pipe)
 		server := &http.Server{Handler: echoHandler(nil, nil)}
 		go func() { _ = server.Serve(listener) }()
 		defer func() { _ = server.Close() }()
@@ -1500,9 +1496,7 @@ func serveSOCKS5(listener net.Listener, targets chan<- string) {
 func TestDialThroughASOCKS5Proxy(t *testing.T) {
 	server := httptest.NewServer(echoHandler(nil, nil))
 	defer server.Close()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = listener.Close() }()
+	listener := wiretest.Listen(t, "tcp")
 	targets := make(chan string, 1)
 	go serveSOCKS5(listener, targets)
 	conn := dialed(t, wsURL(server), through("socks5://"+listener.Addr().String()))

@@ -60,7 +60,8 @@
 //
 // [Accept] answers what it refuses with an HTTP status and a line of text that says what was wrong:
 //
-//   - 400 for a malformed request, 405 for a method other than GET, 505 for HTTP/2 and later;
+//   - 400 for a malformed request, or one for none of the subprotocols if one is required;
+//   - 405 for a method other than GET, 505 for HTTP/2 and later;
 //   - 403 for a web page of a foreign origin;
 //   - 426 for a request that does not ask for a WebSocket, or for a version of the protocol other than 13;
 //   - 500 if the options or the ResponseWriter are at fault, which only the error says.

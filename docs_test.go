@@ -53,9 +53,12 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/hub"
 	"github.com/seed62836080/wsd/pool"
 )
 var _ netip.Addr
+var _ hub.Options
+var _ pool.Options
 var _ = errors.Is
 var _ expvar.Var
 var _ fmt.Stringer
@@ -72,7 +75,7 @@ func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 	found := 0
 	imports := exportData(t, "context", "errors", "expvar", "fmt", "log", "net/http", "net/netip", "time",
-		"github.com/seed62836080/wsd", "github.com/seed62836080/wsd/pool")
+		"github.com/seed62836080/wsd", "github.com/seed62836080/wsd/hub", "github.com/seed62836080/wsd/pool")
 	for path, text := range documents(t) {
 		for _, block := range blocks.FindAllStringSubmatchIndex(text, -1) {
 			source := text[block[2]:block[3]]

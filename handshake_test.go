@@ -163,7 +163,6 @@ func TestErrorMessagesQuoteABoundedPart(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	refused := checkRequestHeader(http.Header{"Upgrade": {long, long}})
 	require.Less(t, len(refused.Error()), 200)
-	require.NotContains(t, quoted("a\r\nb"), "\n")
 }
 
 // RFC 6454, section 7, and RFC 6455, section 10.2.

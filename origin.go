@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed62836080/wsd/internal/quote"
 	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
@@ -68,7 +69,7 @@ func checkOrigin(h http.Header, host string, tls bool, patterns []string) *Hands
 	if tls {
 		own = "the server's own host under https, "
 	}
-	return refusal(http.StatusForbidden, "Origin", "expected "+own+quoted(host)+", or one that is allowed, got "+shown(lines))
+	return refusal(http.StatusForbidden, "Origin", "expected "+own+quote.Short(host)+", or one that is allowed, got "+shown(lines))
 }
 
 // parseOrigin reads scheme "://" host [ ":" port ] (RFC 6454, section 6.2).
@@ -82,7 +83,7 @@ func parseOrigin(s string) (origin, bool) {
 		return origin{}, false
 	}
 	if port == "" {
-		port = defaultPort(scheme)
+		port = wsurl.DefaultPort(scheme)
 	}
 	return origin{scheme, host, port}, true
 }
@@ -105,7 +106,7 @@ func sameOrigin(from origin, host string, tls bool) bool {
 		from.scheme = "https"
 	}
 	if from.port == "" {
-		from.port = defaultPort(from.scheme)
+		from.port = wsurl.DefaultPort(from.scheme)
 	}
 	if !webScheme(from.scheme, tls) {
 		return false
@@ -116,7 +117,7 @@ func sameOrigin(from origin, host string, tls bool) bool {
 	}
 	if port == "" {
 		// A client leaves the port out if it is the default port of the scheme it uses.
-		port = defaultPort(from.scheme)
+		port = wsurl.DefaultPort(from.scheme)
 	}
 	return port == from.port && equalHost(host, from.host)
 }
@@ -149,7 +150,7 @@ func checkOriginPattern(pattern string) *HandshakeError {
 	if !ok || strings.Trim(scheme, "*") != "" && !isScheme(strings.ReplaceAll(scheme, "*", "a")) || !isHost(host) ||
 		host == "" && !found || port != "" && port != "*" && !wsurl.IsPort(port) {
 		return &HandshakeError{Header: "Origin", Problem: "expected a pattern such as *.example.com or https://example.com:*, got " +
-			quoted(pattern)}
+			quote.Short(pattern)}
 	}
 	return nil
 }
@@ -170,7 +171,7 @@ func matchOrigin(pattern string, from origin, tls bool) bool {
 		return false
 	}
 	if port == "" {
-		port = defaultPort(from.scheme)
+		port = wsurl.DefaultPort(from.scheme)
 	}
 	return (port == "*" || port == from.port) && (glob(host, from.host) || equalHost(host, from.host))
 }
@@ -209,16 +210,6 @@ func equalHost(a, b string) bool {
 	first, errFirst := netip.ParseAddr(a)
 	second, errSecond := netip.ParseAddr(b)
 	return errFirst == nil && errSecond == nil && first == second
-}
-
-func defaultPort(scheme string) string {
-	switch {
-	case equalFold(scheme, "http"):
-		return "80"
-	case equalFold(scheme, "https"):
-		return "443"
-	}
-	return ""
 }
 
 // isScheme follows RFC 3986, section 3.1.

@@ -82,7 +82,7 @@ func (c *Conn) waitForPace(messages, bytes int) {
 	c.reader.stallSeen.Store(true)
 	select {
 	case <-timer.C:
-	case <-c.queue.refusals():
+	case <-c.queue.refusalChannel():
 		p.off = true
 	}
 }

@@ -37,7 +37,7 @@ type redialed struct {
 // redialing serves handler inside a synctest bubble.
 func redialing(t *testing.T, handler http.Handler, opts wsd.RedialOptions) *redialed {
 	r := &redialed{opts: &opts}
-	l := newPipeListener()
+	l := listenInMemory(net.Pipe)
 	server := &http.Server{Handler: handler}
 	served := make(chan struct{})
 	go func() {

@@ -149,12 +149,6 @@ func TestRule2FirstCauseWins(t *testing.T) {
 	})
 }
 
-var errBroken = errors.New("broken")
-
-type brokenWriter struct{ io.ReadWriteCloser }
-
-func (*brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
-
 func TestRule3CloseEnds(t *testing.T) {
 	flood := func(p *peer) {
 		for range 100 {
