@@ -27,14 +27,14 @@ import (
 type node struct {
 	ws       *wsd.Server
 	http     *http.Server
-	listener *pipeListener
+	listener *memoryListener
 	mu       sync.Mutex
 	came     []time.Time
 	served   chan struct{}
 }
 
 func newNode(t *testing.T, handler func(*wsd.Conn)) *node {
-	n := &node{ws: new(wsd.Server), listener: newPipeListener(), served: make(chan struct{})}
+	n := &node{ws: new(wsd.Server), listener: listenInMemory(net.Pipe), served: make(chan struct{})}
 	n.http = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := n.ws.Serve(w, r, nil, handler)
 		if err == nil {

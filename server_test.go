@@ -94,7 +94,7 @@ func TestServerServe(t *testing.T) {
 	require.NoError(t, <-returned)
 	require.Equal(t, "coffee", string((<-coffee.Messages()).Data))
 	require.Equal(t, "special", coffee.Subprotocol())
-	require.Equal(t, 2, ws.Connections())
+	require.Equal(t, 2, ws.Connections(), "both have been heard from")
 
 	require.NoError(t, tea.Send(t.Context(), wsd.Text("panic")))
 	<-tea.Closed()
@@ -138,6 +138,9 @@ func TestServerLogger(t *testing.T) {
 			ws.Handler = func(*wsd.Conn) { <-release }
 			dial, _ := serve(t, ws)
 			dial()
+			for ws.Connections() == 0 { // the client may know of its connection first
+				runtime.Gosched()
+			}
 			done, cancel := context.WithCancel(t.Context())
 			cancel()
 			require.ErrorIs(t, ws.Shutdown(done), context.Canceled)
