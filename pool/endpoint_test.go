@@ -406,6 +406,22 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
+// Who waits for a shorter time than the server wants to be left alone is not kept waiting for longer.
+func TestRetryForEndsDuringARest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{incoming: make(chan net.Conn), closed: make(chan struct{})}
+		h.serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "120")
+			http.Error(w, "later", http.StatusServiceUnavailable)
+		}))
+		p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: 10 * time.Second})
+		begun := time.Now()
+		_, err := p.Acquire(t.Context())
+		require.ErrorAs(t, err, new(*pool.DialError))
+		require.Equal(t, 10*time.Second, time.Since(begun))
+	})
+}
+
 func TestSetup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, func(c *wsd.Conn) {
@@ -544,6 +560,7 @@ func TestLossInTheMiddle(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.NoError(t, c.Release())
 		c = acquire(t, p)
+		require.EqualValues(t, 1, p.Stats().Lost, "seen by the pool and by its user, but lost once")
 		ask(t, c, "healed")
 		require.NoError(t, c.Release())
 	})

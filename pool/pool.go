@@ -93,8 +93,8 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		return nil, done.Canceled("acquire", ctx)
 	}
 	var since time.Time // zero until it waits
-	for {
-		l, w, err := p.ledger.take(since)
+	for again := false; ; again = true {
+		l, w, err := p.ledger.take(since, again)
 		if w != nil {
 			since = w.since
 			l, err = p.ledger.await(ctx, w)
