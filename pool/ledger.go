@@ -211,7 +211,7 @@ func (b *ledger) checkFailed() {
 
 // discard closes a lent connection that must not be lent again.
 func (b *ledger) discard(l *link) {
-	ended := l.ended()
+	ended := l.conn.State() != wsd.StateOpen
 	var end ending
 	if ended {
 		end = l.ending()

@@ -67,11 +67,6 @@ type ending struct {
 	failure *failure
 }
 
-// ended reports whether the end of the connection has begun.
-func (l *link) ended() bool {
-	return l.conn.State() != wsd.StateOpen || l.conn.CloseEvent().Err != nil
-}
-
 // ending tells how a connection has ended.
 func (l *link) ending() ending {
 	err := l.conn.CloseEvent().Err
