@@ -196,9 +196,11 @@ func TestFailedCheckKeepsTheTurn(t *testing.T) {
 		second := acquireLater(p)
 		synctest.Wait()
 		require.Equal(t, 1, p.Stats().Waiting)
+		<-time.After(time.Minute)
+		require.Empty(t, second)
+		require.Len(t, first, 1)
 		got := <-first
 		require.NoError(t, got.err)
-		require.Empty(t, second)
 		require.EqualValues(t, 1, p.Stats().ChecksFailed)
 		require.NoError(t, got.conn.Release())
 		got = <-second
