@@ -483,6 +483,16 @@ func TestGreetingIsForTheFirstUser(t *testing.T) {
 	})
 }
 
+// Stats add up at every moment: also while a dial becomes a connection, which is lent, destroyed and dialed again.
+func TestStatsAddUp(t *testing.T) {
+	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 3, MinIdle: 1})
+	watched := watchStats(t, p)
+	for range 2000 {
+		require.NoError(t, acquire(t, p).Destroy())
+	}
+	watched()
+}
+
 // Lending costs the handle and nothing else.
 func TestLendingAllocatesTheHandleAlone(t *testing.T) {
 	if raceEnabled {
