@@ -56,8 +56,13 @@ func (c *chaos) stall(r <-chan struct{}) {
 	}
 }
 
-// patience is how long a worker waits for an answer, and the pool for a handshake.
-const patience = 100 * time.Millisecond
+// patience is how long a worker waits for an answer, and the pool for a handshake: far longer than either takes.
+var patience = func() time.Duration {
+	if raceEnabled {
+		return time.Second
+	}
+	return 100 * time.Millisecond
+}()
 
 func (c *chaos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
