@@ -68,9 +68,9 @@ func TestLimiterRate(t *testing.T) {
 				continue
 			}
 			require.LessOrEqual(t, wait, time.Duration(float64(time.Second)/row.rate))
-			time.Sleep(wait - 1)
+			time.Sleep(wait - time.Nanosecond)
 			require.Positive(t, l.admit(key, limits))
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			require.Zero(t, l.admit(key, limits))
 			require.Positive(t, l.admit(key, limits))
 			time.Sleep(time.Hour)

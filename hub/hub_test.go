@@ -178,7 +178,8 @@ func TestPublishRefuses(t *testing.T) {
 		require.Equal(t, "MaxTokens", limit.Limit)
 		require.ErrorIs(t, h.Publish(t.Context(), "a", wsd.Text("\xff")), wsd.ErrInvalidMessage)
 		require.ErrorIs(t, h.Publish(t.Context(), "a", wsd.Message{}), wsd.ErrInvalidMessage)
-		require.ErrorIs(t, h.Publish(nil, "a", wsd.Text("x")), wsd.ErrNilContext) //nolint:staticcheck // that it is found
+		//lint:ignore SA1012 that it is found
+		require.ErrorIs(t, h.Publish(nil, "a", wsd.Text("x")), wsd.ErrNilContext)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorIs(t, h.Publish(ctx, "a", wsd.Text("x")), context.Canceled)
@@ -454,7 +455,8 @@ func TestShutdown(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, h.Shutdown(ctx), context.DeadlineExceeded)
 		require.ErrorIs(t, h.Shutdown(context.Background()), nil)
-		require.ErrorIs(t, h.Shutdown(nil), wsd.ErrNilContext) //nolint:staticcheck // that it is found
+		//lint:ignore SA1012 that it is found
+		require.ErrorIs(t, h.Shutdown(nil), wsd.ErrNilContext)
 	})
 }
 
