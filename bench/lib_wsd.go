@@ -79,7 +79,8 @@ const topic = "all"
 
 // serveTopics is the broadcast by package hub.
 func serveTopics(mux *http.ServeMux, serve func(func(*wsd.Conn)) *wsd.Server) {
-	h := hubs.New(&hubs.Options{Slow: hubs.Close, Backlog: hubQueue << 10})
+	// References to as many messages as wait for a subscriber of the other libraries, however large they are.
+	h := hubs.New(&hubs.Options{Slow: hubs.Close, Backlog: hubQueue << 20})
 	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
 		member, err := h.Join(conn, "")
 		if err != nil || member.Subscribe(topic) != nil {
@@ -120,7 +121,7 @@ type wsdHub struct {
 type wsdLate struct{ queue chan *wsd.Prepared }
 
 // patience is how long a subscriber that is late has for a message before it is sent away.
-const patience = 250 * time.Millisecond
+const patience = 5 * time.Second
 
 func (h *wsdHub) join(conn *wsd.Conn) {
 	h.mu.Lock()
