@@ -62,7 +62,7 @@ var _ expvar.Var
 var _ fmt.Stringer
 var _ log.Logger
 var _ http.Handler
-func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), talk func(_ *wsd.Conn, session, room string), p *pool.Pool) error {
+func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), talk func(_ *wsd.Conn, session, room string), login func(context.Context) (string, error), p *pool.Pool) error {
 	{
 //line %s:%d
 %s

@@ -56,7 +56,7 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	case own:
 		return c.sendCompressed(ctx, p.message)
 	}
-	return c.sendPayload(ctx, o)
+	return c.sendPayload(ctx, &o)
 }
 
 // TrySendPrepared is TrySend for a prepared message, which it does not copy from 8 KiB on.
@@ -68,7 +68,7 @@ func (c *Conn) TrySendPrepared(p *Prepared) error {
 	case own:
 		return c.trySendCompressed(p.message)
 	}
-	return c.trySendPayload(o)
+	return c.trySendPayload(&o)
 }
 
 // forConn returns the message as c sends it, or that c compresses it on its own.

@@ -19,12 +19,13 @@ import (
 
 // programs are all examples, each with command lines that it must refuse.
 var programs = map[string][][]string{
-	"chat":   {{"extra"}},
-	"client": {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
-	"echo":   {{"-compress", "extra"}},
-	"feed":   {{"tea", "-url", "ws://127.0.0.1:1/"}},
-	"pool":   {{"-requests", "1", "extra"}, {"-requests", "0"}, {"-outage", "-1s"}},
-	"prices": {{"extra"}, {"-changes", "0"}, {"-slow", "0"}},
+	"chat":    {{"extra"}},
+	"client":  {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
+	"echo":    {{"-compress", "extra"}},
+	"feed":    {{"tea", "-url", "ws://127.0.0.1:1/"}},
+	"jsonrpc": {{"extra"}},
+	"pool":    {{"-requests", "1", "extra"}, {"-requests", "0"}, {"-outage", "-1s"}},
+	"prices":  {{"extra"}, {"-changes", "0"}, {"-slow", "0"}},
 }
 
 // patience ends a program that should have ended by itself.

@@ -1,7 +1,7 @@
 // tunnel.go takes connections through HTTP proxies with CONNECT (RFC 6455, section 4.1). net/http does that for https
 // only, and its error is then the proxy's own text, or none.
 
-package wsd
+package roundtrip
 
 import (
 	"bufio"
@@ -14,57 +14,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+
+	"github.com/seed62836080/wsd/internal/quote"
+	"github.com/seed62836080/wsd/internal/wsurl"
 )
-
-// maxAnswerHeader bounds the header of an answer, from a server or a proxy, in bytes, if the transport has no bound of
-// its own. It equals http.DefaultMaxHeaderBytes, which bounds requests.
-const maxAnswerHeader = 1 << 20
-
-// handshakeTransport adapts net/http's transport to a handshake: if an HTTP proxy is to be used, every request goes through
-// a tunnel, and nothing is left behind. net/http goes on dialing for a request that has been given up, since another
-// request may want the connection; here none does.
-type handshakeTransport struct {
-	caller *http.Transport   // only read
-	used   []*http.Transport // one for each request
-}
-
-// RoundTrip performs one request of a handshake.
-func (h *handshakeTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	t := h.caller.Clone()
-	t.DisableKeepAlives = true
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetHTTP1(true)
-	if spells(req.Header, "Accept-Encoding") {
-		t.DisableCompression = true // net/http would not see it unless its name is canonical, and add its own
-	}
-	if t.MaxResponseHeaderBytes == 0 {
-		t.MaxResponseHeaderBytes = maxAnswerHeader
-	}
-	if t.Proxy != nil {
-		proxy, err := t.Proxy(req)
-		if err != nil {
-			return nil, err
-		}
-		t.Proxy = http.ProxyURL(proxy) // the caller's function is asked once
-		if proxy != nil && (proxy.Scheme == "http" || proxy.Scheme == "https") {
-			t.Proxy = nil
-			t.DialContext = tunnel{h.caller, proxy, t.MaxResponseHeaderBytes}.dial
-			// These two are for servers reached without a proxy, and for the proxy itself.
-			t.DialTLSContext = nil
-			//lint:ignore SA1019 a caller may have set it
-			t.DialTLS = nil
-		}
-	}
-	h.used = append(h.used, t)
-	return t.RoundTrip(req)
-}
-
-// close ends what is still being dialed.
-func (h *handshakeTransport) close() {
-	for _, t := range h.used {
-		t.CloseIdleConnections()
-	}
-}
 
 // tunnel dials through a proxy.
 type tunnel struct {
@@ -85,8 +38,8 @@ func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		if isForHTTP2(conn) {
-			err = fmt.Errorf("%s: %w", notForHTTP1, err)
+		if IsForHTTP2(conn) {
+			err = fmt.Errorf("%s: %w", NotForHTTP1, err)
 		}
 		_ = conn.Close()
 		return nil, fmt.Errorf("proxy %s: %w", t.proxy.Host, err)
@@ -98,7 +51,7 @@ func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error
 func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error) {
 	port := t.proxy.Port()
 	if port == "" {
-		port = defaultPort(t.proxy.Scheme)
+		port = wsurl.DefaultPort(t.proxy.Scheme)
 	}
 	addr := net.JoinHostPort(t.proxy.Hostname(), port)
 	dial, ready := t.dialer()
@@ -192,7 +145,7 @@ func (t tunnel) connect(ctx context.Context, conn net.Conn, addr string) error {
 		}
 	}
 	if resp.StatusCode/100 != 2 {
-		return errors.New("expected a status 2xx for CONNECT, got " + quoted(resp.Status))
+		return errors.New("expected a status 2xx for CONNECT, got " + quote.Short(resp.Status))
 	}
 	if answer.Buffered() > 0 {
 		// The server at the other end of the tunnel has not been asked anything yet.

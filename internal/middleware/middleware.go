@@ -1,52 +1,50 @@
-// announce.go shows a server's 101 to middleware. What wraps net/http's ResponseWriter counts statuses and adds header
-// fields, such as a session's cookie, when WriteHeader is called, and would otherwise never see the answer.
-
-package wsd
+// Package middleware shows the answer to a protocol switch to what wraps net/http's ResponseWriter. Such middleware counts
+// statuses and adds header fields, such as a session's cookie, when WriteHeader is called, and would otherwise never see
+// the answer of a connection that is hijacked.
+package middleware
 
 import (
-	"maps"
 	"net/http"
 	"reflect"
-	"slices"
 	"time"
 )
 
-// announcement is a 101 that middleware has been shown.
-type announcement struct {
+// Announcement is a status that middleware is shown before its connection is taken over.
+type Announcement struct {
+	outer http.ResponseWriter
 	inner netHTTPWriter
-	sent  bool // by net/http, which middleware has passed it on to
+	sent  bool
 }
 
-// announce calls WriteHeader of a ResponseWriter that is known to wrap net/http's own, with the answer in its Header. It
-// returns nil if w is no such writer, or cannot be hijacked, and otherwise also why an answer could not be sent.
-func (o *AcceptOptions) announce(w http.ResponseWriter, key string, agreed *agreement) (*announcement, error) {
+// Around returns how to announce a status to a ResponseWriter that is known to wrap net/http's own. It returns nil if w is
+// no such writer, or cannot be hijacked.
+func Around(w http.ResponseWriter) *Announcement {
 	inner := below(w)
 	if !inner.found() || !hijackable(w) {
-		return nil, nil
+		return nil
 	}
-	h := w.Header()
-	maps.DeleteFunc(h, func(name string, _ []string) bool { return isHandshakeField(name) })
-	h["Upgrade"], h["Connection"] = []string{"websocket"}, []string{"Upgrade"}
-	h[wireAccept] = []string{string(appendAccept(nil, key))}
-	if agreed.subprotocol != "" {
-		h[wireProtocol] = []string{agreed.subprotocol}
+	return &Announcement{outer: w, inner: inner}
+}
+
+// Announce calls WriteHeader with 101. If middleware passes that on at once, net/http sends the answer, by the deadline
+// unless that is zero. The error says why it could not be sent.
+func (a *Announcement) Announce(deadline time.Time) error {
+	_ = a.inner.SetWriteDeadline(deadline)
+	a.outer.WriteHeader(http.StatusSwitchingProtocols)
+	if a.sent = a.inner.wroteHeader.Bool(); !a.sent {
+		return nil // some middleware waits for a body that does not come
 	}
-	if agreed.extensions != "" {
-		h[wireExtensions] = []string{agreed.extensions}
+	return a.inner.FlushError()
+}
+
+// Sent reports whether net/http has sent the answer, so that no other may follow.
+func (a *Announcement) Sent() bool { return a.sent }
+
+// Close ends the connection below all middleware, if that does not hand it over.
+func (a *Announcement) Close() {
+	if conn, _, err := a.inner.Hijack(); err == nil {
+		_ = conn.Close()
 	}
-	for name, values := range o.Header {
-		h[name] = slices.Concat(h[name], values)
-	}
-	var deadline time.Time
-	if timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout); timeout > 0 {
-		deadline = time.Now().Add(timeout)
-	}
-	_ = inner.SetWriteDeadline(deadline)
-	w.WriteHeader(http.StatusSwitchingProtocols)
-	if !inner.wroteHeader.Bool() {
-		return &announcement{inner, false}, nil // some middleware waits for a body that does not come
-	}
-	return &announcement{inner, true}, inner.FlushError()
 }
 
 // netHTTPWriter is net/http's own ResponseWriter for HTTP/1.

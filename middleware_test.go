@@ -1,3 +1,5 @@
+// middleware_test.go checks what middleware around an http.Handler sees of a handshake.
+
 package wsd_test
 
 import (
@@ -326,7 +328,7 @@ func (m keeping) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil
 // returns.
 func TestAcceptBoundsTheAnswerThroughMiddleware(t *testing.T) {
 	serve := func(t *testing.T, timeout time.Duration) (client net.Conn, results <-chan error) {
-		listener := newPipeListener()
+		listener := listenInMemory(net.Pipe)
 		errs := make(chan error, 1)
 		inner := echoHandler(&wsd.AcceptOptions{HandshakeTimeout: timeout, Config: wsd.Config{PingInterval: -1}}, errs)
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,7 @@
 // spelling.go keeps the names of a client's header fields as the caller spells them. net/http sends a name as it is, but
 // looks for canonical ones.
 
-package wsd
+package roundtrip
 
 import (
 	"maps"
@@ -16,14 +16,14 @@ type respelling struct {
 	names map[string][]string // the caller's names by the canonical one, one for each value
 }
 
-// newRespelling restores the names in header. own says that next is known not to ask for compression besides.
-func newRespelling(next http.RoundTripper, header http.Header, own bool) respelling {
+// Respell returns a RoundTripper that restores the names in header ahead of next.
+func Respell(next http.RoundTripper, header http.Header) http.RoundTripper {
 	names := make(map[string][]string, len(header))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		canonical := http.CanonicalHeaderKey(name)
 		names[canonical] = append(names[canonical], slices.Repeat([]string{name}, len(header[name]))...)
 	}
-	if !own {
+	if _, own := next.(*Transport); !own { // another may ask for compression besides
 		delete(names, "Accept-Encoding")
 	}
 	return respelling{next, names}
@@ -51,10 +51,10 @@ func (r respelling) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.RoundTripper.RoundTrip(out)
 }
 
-// spells reports whether h has the field name, spelled in any way.
+// spells reports whether h has the field with a canonical name, spelled in any way.
 func spells(h http.Header, name string) bool {
 	for given := range h {
-		if equalFold(given, name) {
+		if http.CanonicalHeaderKey(given) == name {
 			return true
 		}
 	}

@@ -1,4 +1,4 @@
-// promises_write_timeout_test.go checks that a peer that does not read is given up, whatever it sends meanwhile, and one
+// write_timeout_test.go checks that a peer that does not read is given up, whatever it sends meanwhile, and one
 // that reads slowly is not.
 
 package wsd_test
