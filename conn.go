@@ -59,6 +59,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.parser.init(role, &settled)
 	c.reader.policy = cfg.SlowConsumer
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
+	c.reader.bodyTimeout = durationOr(cfg.BodyTimeout, defaultBodyTimeout)
 	c.queue.init(role, &settled, c.transport.CanTry())
 	c.deflater = newDeflater(role, settled.Compression)
 	c.writeWatch.within = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
@@ -138,8 +139,8 @@ func (c *Conn) Extensions() string {
 // Stats holds the counters of a connection. Messages are text and binary messages, and bytes are those of their
 // uncompressed payloads.
 type Stats struct {
-	MessagesReceived uint64 // whole messages that arrived, whether waiting in Messages, received, or dropped
-	BytesReceived    uint64 // of those
+	MessagesReceived uint64 // that arrived, whether waiting in Messages, received, or dropped; streamed ones, once delivered
+	BytesReceived    uint64 // of those, as far as they have come
 	MessagesDropped  uint64 // those of them that were discarded: no room under DropSlow, or this side was closing
 	MessagesSent     uint64 // accepted by Send and SendPrepared, and those of a Writer once complete
 	BytesSent        uint64 // of those

@@ -24,6 +24,9 @@ type reader struct {
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
 
+	bodyTimeout time.Duration // 0 for none
+	body        *incoming     // the streamed message that was delivered last, nil if it has been read to its end or closed
+
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
 	stallSeen atomic.Bool   // it has waited since the keepalive looked
@@ -80,6 +83,9 @@ func (c *Conn) readMessages(buffered []byte) error {
 			if err == nil {
 				_, err = c.handle(event)
 			}
+			if err == nil && event.Part != WholeMessage {
+				_, err = c.parse(nil) // a violation may be behind the part
+			}
 			if err != nil {
 				return err
 			}
@@ -92,12 +98,13 @@ func (c *Conn) readMessages(buffered []byte) error {
 
 // parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
-	for len(b) > 0 {
+	for again := b == nil; len(b) > 0 || again; {
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
 		}
 		b = b[n:]
+		again = event.Part != WholeMessage
 		// Send looks at this to see whether more answers are about to come.
 		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
 			c.reader.batchLeft.Store(left)
@@ -113,7 +120,11 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 func (c *Conn) handle(event Event) (closed bool, err error) {
 	switch event.Opcode {
 	case OpText, OpBinary:
-		return false, c.deliver(event.Message())
+		if event.Part != WholeMessage {
+			return false, c.deliverPart(event)
+		}
+		_, err := c.deliver(event.Message())
+		return false, err
 	case OpPing:
 		c.queue.addPong(event.Data)
 	case OpPong:
@@ -126,12 +137,15 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 }
 
 // deliver puts a message into Messages.
-func (c *Conn) deliver(m Message) error {
+func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r := &c.reader
+	if r.body != nil {
+		c.awaitBodyEnd()
+	}
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {
 		r.dropped.Add(1)
-		return nil
+		return false, nil
 	}
 	if !r.noted {
 		now := clock.Now()
@@ -143,16 +157,15 @@ func (c *Conn) deliver(m Message) error {
 		select {
 		case c.messages <- m:
 			r.noteBig(len(m.Data), c.answers.delivered.Load())
-			return nil
+			return true, nil
 		default:
 		}
 	}
-	delivered, err := c.deliverSlow(m)
-	if !delivered {
+	if delivered, err = c.deliverSlow(m); !delivered {
 		c.answers.delivered.Add(^uint64(0))
 		r.dropped.Add(1)
 	}
-	return err
+	return delivered, err
 }
 
 // deliverSlow delivers to a consumer that already has messages waiting.
