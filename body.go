@@ -257,7 +257,7 @@ func (c *Conn) deliverPart(event Event) error {
 	if event.Part == FirstPart {
 		return c.deliverFirst(event)
 	}
-	in := r.body
+	in := r.body.Load()
 	if in == nil || r.discarding {
 		bufpool.Put(event.Data)
 		return nil
@@ -281,7 +281,7 @@ func (c *Conn) deliverFirst(event Event) error {
 		in.pipe.Close()
 		return err
 	}
-	c.reader.body = in
+	c.reader.body.Store(in)
 	in.watch()
 	return err
 }
@@ -290,13 +290,14 @@ func (c *Conn) deliverFirst(event Event) error {
 // discarded.
 func (c *Conn) awaitBody(enough func() bool) {
 	r := &c.reader
+	pipe := r.body.Load().pipe
 	refusal := c.queue.refusals()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
 	for !enough() {
 		select {
-		case <-r.body.pipe.Room():
+		case <-pipe.Room():
 		case <-refusal:
 			r.discarding = true
 			return
@@ -306,13 +307,13 @@ func (c *Conn) awaitBody(enough func() bool) {
 
 // awaitBodyEnd waits until the streamed message has been read to its end or closed: until then nothing follows it.
 func (c *Conn) awaitBodyEnd() {
-	body := c.reader.body
+	body := c.reader.body.Load()
 	if !body.pipe.Finished() {
 		c.awaitBody(body.pipe.Finished)
 	}
 	if !c.reader.discarding {
 		body.stop()
-		c.reader.body = nil
+		c.reader.body.Store(nil)
 	}
 }
 
@@ -330,7 +331,7 @@ func (c *Conn) bodyExpired(pipe *parts.Pipe) {
 // endDelivery tells the consumer, once the cause is stored, that nothing more comes.
 func (c *Conn) endDelivery() {
 	close(c.messages)
-	if body := c.reader.body; body != nil {
+	if body := c.reader.body.Load(); body != nil {
 		body.stop()
 		body.pipe.Fail(&cutError{c.ending.err()})
 	}

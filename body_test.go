@@ -7,6 +7,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/deflatetest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -135,7 +139,9 @@ func TestNothingIsDeliveredBehindABodyThatIsNotRead(t *testing.T) {
 				require.Equal(t, pong("2"), p.receive(), "the message has come, so the reader can go on up to the next")
 				time.Sleep(10 * time.Second)
 				require.Empty(t, c.Messages())
+				require.True(t, c.Stats().BodyUnread)
 				require.NoError(t, finish(m))
+				require.False(t, c.Stats().BodyUnread)
 				require.Equal(t, "behind", string((<-c.Messages()).Data))
 			})
 		})
@@ -660,4 +666,112 @@ func TestSendOfABodyFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Compressed messages are inflated as they come. Takeover continues behind one that was read, and behind one that was not.
+func TestCompressedMessagesAreStreamed(t *testing.T) {
+	for name, use := range map[string]func(t *testing.T, body io.ReadCloser, want []byte){
+		"read": func(t *testing.T, body io.ReadCloser, want []byte) {
+			got, err := io.ReadAll(body)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want, got))
+		},
+		"closed": func(t *testing.T, body io.ReadCloser, _ []byte) { require.NoError(t, body.Close()) },
+		"half read": func(t *testing.T, body io.ReadCloser, want []byte) {
+			got := make([]byte, len(want)/2)
+			_, err := io.ReadFull(body, got)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want[:len(got)], got))
+			require.NoError(t, body.Close())
+		},
+	} {
+		for _, alone := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				eachTransport(t, wsd.Config{StreamAbove: 10_000, Compression: &wsd.Compression{ServerNoContextTakeover: alone}}, func(t *testing.T, client, server *wsd.Conn) {
+					random := rand.New(rand.NewPCG(1, 2))
+					message := func(size int) []byte {
+						var b []byte
+						for len(b) < size {
+							b = strconv.AppendInt(b, int64(random.IntN(1000)), 10)
+						}
+						return b
+					}
+					var sent [][]byte
+					for _, size := range []int{100, 12_000, 9_000, 500_000, 200, 40_000, 3_000_000, 100} {
+						sent = append(sent, message(size))
+					}
+					go func() {
+						for _, m := range sent {
+							if err := server.Send(t.Context(), wsd.Text(string(m))); err != nil {
+								t.Error(err)
+							}
+						}
+					}()
+					for _, want := range sent {
+						m, err := client.Receive(t.Context())
+						require.NoError(t, err)
+						require.Equal(t, len(want) > 10_000, m.Streamed())
+						if m.Streamed() {
+							use(t, m.Body(), want)
+						} else {
+							require.True(t, bytes.Equal(want, m.Data))
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Whatever a message inflates to, little of it is held, and it is held back like any other.
+func TestCompressedBodyIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{StreamAbove: 10, MaxMessageSize: -1, BodyTimeout: -1, PingInterval: -1, Compression: &wsd.Compression{}})
+		background := ends(t, c, p)
+		const size = 256 << 20
+		compressed := deflatetest.Compress(t, 1, make([]byte, size))[0]
+		background.Go(func() { _, _ = p.rwc.Write(p.encode(frame{0xC2, compressed})) })
+		_, body := receiveStreamed(t, c)
+		time.Sleep(time.Hour)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		buffer := make([]byte, 64<<10)
+		for total := 0; total < size; {
+			n, err := body.Read(buffer)
+			require.NoError(t, err)
+			total += n
+			if total%(32<<20) < n {
+				synctest.Wait()
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(4<<20))
+			}
+		}
+	})
+}
+
+// A peer may not keep a reader busy with compressed bytes that hold nothing.
+func TestCompressedBodyWithoutData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := servedConn(t, wsd.Config{StreamAbove: 10, MaxMessageSize: -1, Compression: &wsd.Compression{}})
+		background := ends(t, c, p)
+		start := deflatetest.Compress(t, 1, []byte("more than ten bytes"))[0]
+		empty := []byte(strings.Repeat("\x00\x00\x00\xff\xff", 1000))
+		background.Go(func() {
+			p.send(frame{0x42, append(start, "\x00\x00\xff\xff"...)})
+			for {
+				if _, err := p.rwc.Write(p.encode(more(string(empty)))); err != nil {
+					return
+				}
+			}
+		})
+		_, body := receiveStreamed(t, c)
+		got, err := io.ReadAll(body)
+		require.Equal(t, "more than ten bytes", string(got))
+		var violation *wsd.ProtocolError
+		require.ErrorAs(t, err, &violation)
+		require.Equal(t, wsd.StatusPolicyViolation, violation.Code)
+		c.CloseNow()
+	})
 }

@@ -142,6 +142,7 @@ type Stats struct {
 	MessagesReceived uint64 // that arrived, whether waiting in Messages, received, or dropped; streamed ones, once delivered
 	BytesReceived    uint64 // of those, as far as they have come
 	MessagesDropped  uint64 // those of them that were discarded: no room under DropSlow, or this side was closing
+	BodyUnread       bool   // a streamed message has neither been read to its end nor closed: nothing follows it until then
 	MessagesSent     uint64 // accepted by Send and SendPrepared, and those of a Writer once complete
 	BytesSent        uint64 // of those
 	Writes           uint64 // writes to the transport: far fewer than messages if senders coalesce
@@ -160,6 +161,9 @@ func (c *Conn) Stats() Stats {
 		MessagesReceived: c.answers.delivered.Load() + dropped,
 		BytesReceived:    c.reader.dataRead.Load(),
 		MessagesDropped:  dropped,
+	}
+	if body := c.reader.body.Load(); body != nil {
+		s.BodyUnread = !body.pipe.Finished()
 	}
 	c.queue.stats(&s)
 	return s

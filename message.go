@@ -99,10 +99,11 @@ const (
 
 // assembly is the message that is being received.
 type assembly struct {
-	data       []byte // on loan from bufpool while it is compressed; if the message comes in parts, the part that is next
-	fragments  int64  // if the message comes in parts, those that brought nothing since the last one that did
-	passedOn   uint64 // bytes of it that have been returned in parts
-	inParts    bool   // some of it has been
+	data       []byte     // on loan from bufpool while it is compressed; if the message comes in parts, the part that is next
+	fragments  int64      // if the message comes in parts, those that brought nothing since the last one that did
+	passedOn   uint64     // bytes of it that have been returned in parts
+	inParts    bool       // some of it has been
+	inflating  *inflating // nil unless the message is decompressed while it arrives
 	opcode     Opcode
 	compressed bool
 	utf8       textcheck.State
@@ -110,6 +111,24 @@ type assembly struct {
 
 // size returns how many bytes of the message have arrived.
 func (a *assembly) size() uint64 { return a.passedOn + uint64(len(a.data)) }
+
+// wireSize is size before decompression.
+func (a *assembly) wireSize() uint64 {
+	if a.inflating != nil {
+		return a.inflating.came
+	}
+	return a.size()
+}
+
+// checkText checks the last bytes of a text, and drops those from the first on that no text can have there.
+func (a *assembly) checkText(added []byte) bool {
+	before := a.utf8
+	if a.utf8 = before.Check(added); a.utf8 != textcheck.Reject {
+		return true
+	}
+	a.data = a.data[:len(a.data)-len(added)+before.Accepted(added)]
+	return false
+}
 
 // reserve makes room for n more bytes. expected is the message's length in bytes at the end of the present frame, and
 // last says that this is its full length. What a header declares is not allocated until a good part of it has arrived,

@@ -99,6 +99,11 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 	if p.err != nil || p.ended {
 		return Event{}, len(b), p.err
 	}
+	if p.message.inflating != nil && p.message.inflating.more {
+		if event, err = p.inflateMore(); event.Opcode != OpContinuation || err != nil {
+			return event, 0, err
+		}
+	}
 	for {
 		if !p.inPayload {
 			size, err := p.parseHeader(b[n:])
@@ -120,12 +125,26 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 				} else {
 					event, err = p.wholeMessage(b[n:end], len(b)-n)
 				}
-				return event, end, err
+				if err != errInParts {
+					return event, end, err
+				}
+				p.inPayload = true
 			}
 		}
 		size := len(b) - n
 		if uint64(size) > p.remaining {
 			size = int(p.remaining)
+		}
+		if p.inflatesAlong() {
+			taken, event, err := p.inflateAlong(b[n : n+size])
+			n += taken
+			if event.Opcode != OpContinuation || err != nil {
+				return event, n, err
+			}
+			if p.inPayload && n == len(b) {
+				return p.partSoFar(), n, nil
+			}
+			continue
 		}
 		var dst []byte
 		if p.frame.opcode.control() {
@@ -154,7 +173,7 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 	size := p.message.size()
 	p.rules.room = p.limit - size
 	if p.rules.rsv1 {
-		p.rules.room = p.inflater.compressedLimit(p.limit) - size
+		p.rules.room = p.inflater.compressedLimit(p.limit) - p.message.wireSize()
 	}
 	if p.headerSize > 0 {
 		added := copy(p.header[p.headerSize:], b)
@@ -231,7 +250,11 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 
 // inflated completes a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
-	data, err := p.inflater.inflate(compressed, p.limit)
+	limit := min(p.limit, p.streamAbove)
+	data, err := p.inflater.inflate(compressed, limit)
+	if limit < p.limit && isTooBig(err) {
+		return Event{}, errInParts
+	}
 	if err == nil && p.message.opcode == OpText && !textcheck.Valid(data) {
 		err = notUTF8()
 	}
@@ -295,7 +318,7 @@ func (p *Parser) midMessage() bool { return p.inPayload || p.rules.inMessage || 
 func (p *Parser) direct() []byte {
 	m := &p.message
 	const least = 4 << 10
-	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || len(m.data) < least && !m.inParts {
+	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || p.inflatesAlong() || len(m.data) < least && !m.inParts {
 		return nil
 	}
 	room := p.reserve(1)
@@ -334,9 +357,7 @@ func (p *Parser) accept(dst, src []byte) (Event, error) {
 	m := &p.message
 	control := p.frame.opcode.control()
 	if !control && m.opcode == OpText && !m.compressed {
-		before := m.utf8
-		if m.utf8 = before.Check(dst); m.utf8 == textcheck.Reject {
-			m.data = m.data[:len(m.data)-len(dst)+before.Accepted(dst)]
+		if !m.checkText(dst) {
 			return p.fail(notUTF8())
 		}
 	}
@@ -372,7 +393,7 @@ func (p *Parser) endControl() (Event, error) {
 		return p.fail(err)
 	}
 	p.ended = true
-	p.message = assembly{}
+	p.dropMessage()
 	return Event{Opcode: OpClose, Code: code, Data: payload[min(2, len(payload)):]}, nil
 }
 
@@ -404,7 +425,7 @@ func (p *Parser) endMessage() (Event, error) {
 func (p *Parser) fail(err error) (Event, error) {
 	p.err = err
 	event := p.partSoFar()
-	p.message = assembly{}
+	p.dropMessage()
 	if event.Part != WholeMessage {
 		return event, nil
 	}

@@ -2,14 +2,46 @@
 
 package wsd
 
-import "github.com/seed62836080/wsd/internal/bufpool"
+import (
+	"errors"
+
+	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/inflate"
+	"github.com/seed62836080/wsd/internal/mask"
+	"github.com/seed62836080/wsd/internal/textcheck"
+)
 
 const (
 	// leastPart and mostPart are how many bytes parts have room for. They grow with what comes at a time, so that a
 	// message that trickles in does not hold what a fast one needs.
 	leastPart = 4 << 10
 	mostPart  = 128 << 10
+
+	// inflatePiece is how many compressed bytes are decoded at a time.
+	inflatePiece = 4 << 10
+	// mostWithoutData is how many compressed bytes in a row may bring no data: some hundred are enough for the codes of a
+	// block, and four for an empty one, which a peer may send to show that it lives.
+	mostWithoutData = 64 << 10
 )
+
+// inflating is what is known of a message that is decompressed while it arrives.
+type inflating struct {
+	stream  *inflate.Stream
+	came    uint64  // compressed bytes
+	barren  int     // those of them that came since the last data
+	more    bool    // the stream may have data that has not been taken
+	arrived bool    // the message has come whole
+	behind  [1]byte // what follows a first part
+}
+
+// errInParts says that a compressed message turned out to be longer than Config.StreamAbove.
+var errInParts = errors.New("wsd: comes in parts")
+
+// isTooBig reports whether an error of an inflater is about the limit.
+func isTooBig(err error) bool {
+	violated, ok := err.(*ProtocolError)
+	return ok && violated.Code == StatusMessageTooBig
+}
 
 // partRoom returns how many bytes may be added to the part that is next.
 func (p *Parser) partRoom() int {
@@ -52,4 +84,128 @@ func (p *Parser) part() Event {
 	m.passedOn += uint64(len(m.data))
 	m.data = nil
 	return event
+}
+
+// inflatesAlong reports whether the present payload is decompressed while it arrives: it may have to come in parts.
+func (p *Parser) inflatesAlong() bool {
+	return p.message.compressed && p.streamAbove < unlimited && !p.frame.opcode.control()
+}
+
+// inflateAlong takes some of the present payload and decompresses it.
+func (p *Parser) inflateAlong(src []byte) (n int, _ Event, _ error) {
+	if p.message.inflating == nil {
+		p.message.inflating = &inflating{stream: p.inflater.stream(p.limit)}
+	}
+	m := p.message.inflating
+	src = src[:min(len(src), inflatePiece)]
+	dst := m.stream.Space(len(src))
+	if p.frame.masked {
+		p.key = mask.XOR(dst, src, p.key)
+	} else {
+		copy(dst, src)
+	}
+	m.came += uint64(len(src))
+	m.barren += len(src)
+	if p.remaining -= uint64(len(src)); p.remaining == 0 {
+		p.inPayload = false
+		if p.rules.inMessage = !p.frame.fin; p.frame.fin {
+			m.stream.End()
+			m.arrived = true
+		}
+	}
+	event, err := p.inflateMore()
+	return len(src), event, err
+}
+
+// inflateMore moves what is decompressed to its place, up to the end of the part that is next.
+func (p *Parser) inflateMore() (Event, error) {
+	m := &p.message
+	m.inflating.more = true
+	for {
+		dst := p.inflateSpace()
+		n, err := m.inflating.stream.Next(dst)
+		if n > 0 {
+			m.inflating.barren = 0
+			if event, err := p.inflatedPart(dst[:n]); event.Opcode != OpContinuation || err != nil {
+				return event, err
+			}
+			continue
+		}
+		switch {
+		case err != nil:
+			return p.fail(notInflated(err))
+		case m.inflating.barren > mostWithoutData:
+			return p.fail(&ProtocolError{Code: StatusPolicyViolation, Section: "RFC 7692, section 7.2.3", Problem: "compressed message of blocks without data"})
+		}
+		m.inflating.more = false
+		if !m.inflating.arrived {
+			return Event{}, nil
+		}
+		return p.endInflated()
+	}
+}
+
+// inflateSpace returns where the next data goes: behind the message so far, or, where a first part may end, to a place of
+// its own, since it ends there only if data follows.
+func (p *Parser) inflateSpace() []byte {
+	m := &p.message
+	if !m.inParts {
+		left := p.streamAbove - uint64(len(m.data))
+		if left == 0 {
+			return m.inflating.behind[:]
+		}
+		m.data = bufpool.Grow(m.data, int(min(left, minGrown)))
+		return m.data[len(m.data):][:min(left, uint64(cap(m.data)-len(m.data)))]
+	}
+	room := p.partRoom()
+	return m.data[len(m.data):][:room]
+}
+
+// inflatedPart adds data that has been put into the space for it, and returns the part that is then complete.
+func (p *Parser) inflatedPart(data []byte) (event Event, err error) {
+	m := &p.message
+	if !m.inParts && uint64(len(m.data)) == p.streamAbove {
+		event = p.part()
+		p.partRoom()
+		m.data = append(m.data, data...)
+	} else {
+		m.data = m.data[:len(m.data)+len(data)]
+	}
+	if m.opcode == OpText && !m.checkText(data) {
+		violated, err := p.fail(notUTF8())
+		if event.Part != WholeMessage {
+			return event, nil // and the violation follows
+		}
+		return violated, err
+	}
+	if event.Part == WholeMessage && m.inParts && len(m.data) == cap(m.data) {
+		event = p.part()
+	}
+	return event, nil
+}
+
+// endInflated completes a message that was decompressed while it arrived.
+func (p *Parser) endInflated() (Event, error) {
+	m := &p.message
+	if m.utf8 != textcheck.Accept {
+		return p.fail(notUTF8())
+	}
+	event := Event{Opcode: m.opcode}
+	if m.inParts {
+		event = p.part()
+		event.Part = LastPart
+	} else {
+		event.Data = append(bufpool.Give(len(m.data)), m.data...)
+		bufpool.Put(m.data)
+	}
+	p.dropMessage()
+	return event, nil
+}
+
+// dropMessage lets go of the message that was being received.
+func (p *Parser) dropMessage() {
+	if p.message.inflating != nil {
+		p.message.inflating.stream.Close()
+	}
+	p.message = assembly{}
 }

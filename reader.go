@@ -24,8 +24,8 @@ type reader struct {
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
 
-	bodyTimeout time.Duration // 0 for none
-	body        *incoming     // the streamed message that was delivered last, nil if it has been read to its end or closed
+	bodyTimeout time.Duration            // 0 for none
+	body        atomic.Pointer[incoming] // the streamed message that was delivered last; nil once its end is known to be read
 
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
@@ -139,7 +139,7 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 // deliver puts a message into Messages.
 func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r := &c.reader
-	if r.body != nil {
+	if r.body.Load() != nil {
 		c.awaitBodyEnd()
 	}
 	r.dataRead.Add(uint64(len(m.Data)))

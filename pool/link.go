@@ -58,7 +58,7 @@ func (l *link) unread() bool {
 	return unread
 }
 
-// look looks into Messages. Losing a message that is there does not matter, as the connection is then closed. What comes
+// look looks into Messages, and whether the Body of one that was taken from there is unread. Losing a message that is there does not matter, as the connection is then closed. What comes
 // ahead of the first user is for that one.
 func (l *link) look() (unread, closed bool) {
 	if !l.used {
@@ -68,7 +68,7 @@ func (l *link) look() (unread, closed bool) {
 	case _, open := <-l.conn.Messages():
 		return open, !open
 	default:
-		return false, false
+		return l.conn.Stats().BodyUnread, false
 	}
 }
 

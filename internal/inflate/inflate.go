@@ -56,6 +56,9 @@ const (
 	errNoCode    CorruptError = "bits that are no code"
 	errNoTree    CorruptError = "code lengths that make no tree"
 	errTooFar    CorruptError = "distance that reaches beyond the window"
+
+	errBlockType    CorruptError = "block of the reserved type"
+	errStoredLength CorruptError = "stored block whose length and its complement differ"
 )
 
 // An entry of a table is, from the low bits up: 4 bits for how many bits of input it takes, 4 for its kind, 8 for how
@@ -211,7 +214,8 @@ var fixedLiterals, fixedDistances = sync.OnceValue(func() *huffman {
 // decoder is the state for decoding one message.
 type decoder struct {
 	in   []byte // the message as it came
-	next int    // the next byte to take from it, or from Tail behind it
+	next int    // the next byte to take from it, or from tail behind it
+	tail string // Tail, or nothing if more of the message may come
 	buf  uint64 // bits taken but not yet used, the next one lowest
 	have uint   // how many bits buf holds
 
@@ -240,7 +244,7 @@ var decoders = sync.Pool{New: func() any {
 // are more than limit bytes, whatever follows, or a CorruptError.
 func Message(in []byte, limit uint64, history *Window, maxDistance int) ([]byte, error) {
 	d := decoders.Get().(*decoder)
-	d.in, d.next, d.buf, d.have = in, 0, 0, 0
+	d.in, d.next, d.buf, d.have, d.tail = in, 0, 0, 0, Tail
 	d.out, d.n, d.limit = d.outSpace[:], 0, limit
 	d.history, d.maxDistance = history, maxDistance
 	err := d.message()
@@ -298,7 +302,7 @@ func (d *decoder) message() error {
 				err = d.compressed(&d.literals, &d.distances)
 			}
 		default:
-			err = CorruptError("block of the reserved type")
+			err = errBlockType
 		}
 		if err != nil {
 			return err
@@ -336,8 +340,8 @@ func (d *decoder) refillSlowly() {
 		switch at := d.next - len(d.in); {
 		case at < 0:
 			b = d.in[d.next]
-		case at < len(Tail):
-			b = Tail[at]
+		case at < len(d.tail):
+			b = d.tail[at]
 		default:
 			return
 		}
@@ -363,7 +367,7 @@ func (d *decoder) stored() error {
 	size, check := int(d.buf&0xFFFF), int(d.buf>>16&0xFFFF)
 	d.take(32)
 	if size != check^0xFFFF {
-		return CorruptError("stored block whose length and its complement differ")
+		return errStoredLength
 	}
 	d.next -= int(d.have >> 3)
 	d.buf, d.have = 0, 0
@@ -631,6 +635,9 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 			n += length
 		}
 	}
-	d.next, d.buf, d.have, d.n = next, buf, have, n
+	if d.n = n; err == errTruncated || err == errNoCode {
+		return err // d still has the bits from where the code began, as there were too few to be sure of it
+	}
+	d.next, d.buf, d.have = next, buf, have
 	return err
 }
