@@ -6,11 +6,14 @@ package wsd
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/middleware"
 	"github.com/seed62836080/wsd/internal/netio"
+	"github.com/seed62836080/wsd/internal/quote"
 )
 
 // AcceptOptions holds what a server requires of handshakes, and the settings of its connections. The zero value and nil
@@ -20,15 +23,17 @@ type AcceptOptions struct {
 	// Subprotocols lists the subprotocols that the server speaks, in order of preference. The first one that the client
 	// asked for is agreed on; if there is none, the connection has none (RFC 6455, section 1.9).
 	Subprotocols []string
+	// RequireSubprotocol refuses requests, with 400, that ask for none of Subprotocols.
+	RequireSubprotocol bool
 	// Header is added to the answer to a successful handshake, together with what the ResponseWriter's Header holds by
 	// then. It cannot have fields that the handshake itself sets.
 	Header http.Header
-	// Origins lists the origins from which web pages may connect, besides the server's own: those with the host and port
-	// of the request's Host, under https if the server speaks TLS. A request without Origin does not come from a page.
+	// Origins lists the origins from which web pages may connect, besides the server's own, of which SameOrigin tells.
 	//
 	// An origin is [scheme "://"] host [":" port], and * stands for any run of characters, as in "*.example.com" or
 	// "https://example.com:*". No scheme means https, and http too on a server without TLS; no port means the scheme's
-	// own. "null" and other opaque origins must be named literally. "*" alone lets every page connect.
+	// own. "null" and other opaque origins must be named literally, and an entry with a path is compared literally. "*"
+	// alone lets every page connect.
 	Origins []string
 	// CheckOrigin, if set, decides instead of Origins and the rule for the server's own pages, also for requests
 	// without Origin.
@@ -46,6 +51,18 @@ var defaultAcceptOptions AcceptOptions
 // IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket at the same path.
 // Accept may still refuse it.
 func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
+
+// Subprotocols returns the subprotocols that a request asks for, preferred ones first, without what is no token. Use it if
+// AcceptOptions.Subprotocols is not enough to choose one.
+func Subprotocols(r *http.Request) []string {
+	var asked []string
+	for element := range elements(r.Header[mapProtocol]) {
+		if isToken(element) {
+			asked = append(asked, element)
+		}
+	}
+	return asked
+}
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
 // net/http, through any ResponseWriter that lets http.ResponseController reach it. Middleware that wraps net/http's own
@@ -74,7 +91,7 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 	switch {
 	case told == nil:
 		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header(), opts.Header)
-	case !told.sent:
+	case !told.Sent():
 		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header())
 	}
 	if failed != nil {
@@ -87,12 +104,10 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 }
 
 // notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
-func notHandedOver(w http.ResponseWriter, told *announcement, err error) *HandshakeError {
-	if told != nil && told.sent {
+func notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err error) *HandshakeError {
+	if told != nil && told.Sent() {
 		// Middleware refuses what net/http below it does not. It is too late for another answer.
-		if conn, _, err := told.inner.Hijack(); err == nil {
-			_ = conn.Close()
-		}
+		told.Close()
 		return &HandshakeError{Problem: fmt.Sprintf("expected %T to hand its connection over behind the answer", w), Err: err}
 	}
 	if told != nil {
@@ -125,6 +140,10 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 	if refused != nil {
 		return agreement{}, refused
 	}
+	if subprotocol == "" && o.RequireSubprotocol {
+		return agreement{}, refusal(http.StatusBadRequest, wireProtocol,
+			"expected one of "+shown(o.Subprotocols)+", got "+shown(r.Header[mapProtocol]))
+	}
 	agreed := agreement{subprotocol: subprotocol}
 	var malformed string
 	agreed.compression, agreed.extensions, malformed = chooseDeflate(r.Header[mapExtensions], o.Compression)
@@ -138,6 +157,9 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 func (o *AcceptOptions) check() *HandshakeError {
 	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
 		return problem
+	}
+	if o.RequireSubprotocol && len(o.Subprotocols) == 0 {
+		return &HandshakeError{Header: wireProtocol, Problem: "RequireSubprotocol needs Subprotocols to choose from"}
 	}
 	if problem := checkExtraHeader(o.Header); problem != nil {
 		return problem
@@ -156,13 +178,13 @@ func checkRequest(r *http.Request) *HandshakeError {
 	case r.ProtoMajor >= 2:
 		// Upgrade does not exist there (RFC 9113, section 8.2.2), and this server has WebSockets over HTTP/1.1 only: it
 		// refuses the major version (RFC 9110, section 15.6.6).
-		return refusal(http.StatusHTTPVersionNotSupported, "", "expected HTTP/1.1, got "+quoted(r.Proto))
+		return refusal(http.StatusHTTPVersionNotSupported, "", "expected HTTP/1.1, got "+quote.Short(r.Proto))
 	case r.Method != http.MethodGet:
-		return refusal(http.StatusMethodNotAllowed, "", "expected the method GET, got "+quoted(r.Method))
+		return refusal(http.StatusMethodNotAllowed, "", "expected the method GET, got "+quote.Short(r.Method))
 	case !r.ProtoAtLeast(1, 1):
 		// The major version is fine, so this is not a case for 505 but a malformed handshake in the sense of RFC 6455
 		// (section 4.2.1).
-		return refusal(http.StatusBadRequest, "", "expected HTTP/1.1 or later, got "+quoted(r.Proto))
+		return refusal(http.StatusBadRequest, "", "expected HTTP/1.1 or later, got "+quote.Short(r.Proto))
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "Host", "expected a host, got none")
 	// The bytes of a body would be taken for frames.
@@ -197,6 +219,33 @@ func refuse(w http.ResponseWriter, refused *HandshakeError) {
 		text = refused.Header + ": " + text
 	}
 	http.Error(w, "WebSocket handshake refused: "+text, refused.StatusCode)
+}
+
+// announce shows the answer to middleware, with its fields in the ResponseWriter's Header. It returns nil if there is none
+// that can be told, and otherwise also why an answer could not be sent.
+func (o *AcceptOptions) announce(w http.ResponseWriter, key string, agreed *agreement) (*middleware.Announcement, error) {
+	told := middleware.Around(w)
+	if told == nil {
+		return nil, nil
+	}
+	h := w.Header()
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return isHandshakeField(name) })
+	h["Upgrade"], h["Connection"] = []string{"websocket"}, []string{"Upgrade"}
+	h[wireAccept] = []string{string(appendAccept(nil, key))}
+	if agreed.subprotocol != "" {
+		h[wireProtocol] = []string{agreed.subprotocol}
+	}
+	if agreed.extensions != "" {
+		h[wireExtensions] = []string{agreed.extensions}
+	}
+	for name, values := range o.Header {
+		h[name] = slices.Concat(h[name], values)
+	}
+	var deadline time.Time
+	if timeout := durationOr(o.HandshakeTimeout, defaultHandshakeTimeout); timeout > 0 {
+		deadline = time.Now().Add(timeout)
+	}
+	return told, told.Announce(deadline)
 }
 
 // takeBuffered returns the bytes that came after the request.

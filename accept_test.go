@@ -3,7 +3,6 @@ package wsd_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 // The example of RFC 6455, section 1.3.
@@ -25,68 +25,6 @@ const (
 	exampleKey    = "dGhlIHNhbXBsZSBub25jZQ=="
 	exampleAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
-
-// rawRequest is a handshake as bytes, with the lines that change removes and adds.
-func rawRequest(remove string, add ...string) string {
-	lines := []string{
-		"Host: example.com", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
-		"Sec-WebSocket-Key: " + exampleKey,
-	}
-	request := "GET /chat HTTP/1.1\r\n"
-	for _, line := range append(lines, add...) {
-		if name, _, _ := strings.Cut(line, ":"); name != remove {
-			request += line + "\r\n"
-		} else {
-			remove = "" // only the first, so that it can be replaced
-		}
-	}
-	return request + "\r\n"
-}
-
-// accepting serves Accept with opts, and tells what it returned. Connections are echoed.
-func accepting(t *testing.T, opts *wsd.AcceptOptions) (*httptest.Server, <-chan error) {
-	t.Helper()
-	results := make(chan error, 16)
-	server := httptest.NewServer(echoHandler(opts, results))
-	t.Cleanup(server.Close)
-	return server, results
-}
-
-func echoHandler(opts *wsd.AcceptOptions, results chan<- error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := wsd.Accept(w, r, opts)
-		if results != nil {
-			results <- err
-		}
-		if err != nil {
-			return
-		}
-		defer conn.CloseNow()
-		for {
-			m, err := conn.Receive(context.Background())
-			if err != nil {
-				return
-			}
-			if conn.Send(context.Background(), m) != nil {
-				return
-			}
-		}
-	})
-}
-
-// exchange sends raw bytes to a server and reads the head of the answer.
-func exchange(t *testing.T, addr, raw string) (*http.Response, *bufio.Reader) {
-	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	_, err = io.WriteString(conn, raw)
-	require.NoError(t, err)
-	reader := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(reader, &http.Request{Method: http.MethodGet})
-	require.NoError(t, err)
-	return resp, reader
-}
 
 func TestAcceptRefusals(t *testing.T) {
 	server, results := accepting(t, nil)
@@ -204,9 +142,6 @@ func TestAcceptAgreesOnASubprotocol(t *testing.T) {
 	require.Empty(t, resp.Header.Values("Sec-WebSocket-Protocol"))
 }
 
-// maskedHello is RFC 6455, section 5.7, "a single-frame masked text message".
-const maskedHello = "\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
-
 func TestAcceptKeepsFramesBehindTheHandshake(t *testing.T) {
 	server, _ := accepting(t, nil)
 	resp, reader := exchange(t, server.Listener.Addr().String(), rawRequest("")+maskedHello+maskedHello)
@@ -235,14 +170,6 @@ func TestAcceptUnderAMuxAndAWrappedResponseWriter(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.CloseNow()
 	requireEcho(t, conn, "through the wrapper")
-}
-
-func requireEcho(t *testing.T, conn *wsd.Conn, text string) {
-	t.Helper()
-	require.NoError(t, conn.Send(t.Context(), wsd.Text(text)))
-	m, err := conn.Receive(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, text, string(m.Data))
 }
 
 func TestAcceptWhereTheConnectionCannotBeTakenOver(t *testing.T) {
@@ -299,7 +226,7 @@ func TestAcceptReportsMistakesInItsOptions(t *testing.T) {
 	for name, options := range map[string]*wsd.AcceptOptions{
 		"Sec-Websocket-Accept":   {Header: http.Header{"Sec-Websocket-Accept": {"x"}}},
 		"X-Split":                {Header: http.Header{"X-Split": {"a\r\nb: c"}}},
-		"Origin":                 {Origins: []string{"https://example.com/"}},
+		"Origin":                 {Origins: []string{"https://example.com:x"}},
 		"Sec-WebSocket-Protocol": {Subprotocols: []string{"a b"}},
 		"twice":                  {Subprotocols: []string{"a", "a"}},
 	} {
@@ -326,6 +253,19 @@ func TestAcceptChecksOrigins(t *testing.T) {
 	require.Equal(t, 403, status(nil, "Origin: https://a.example"))
 	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"a.example"}}, "Origin: https://a.example"))
 	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"*"}}, "Origin: null"))
+
+	require.Equal(t, 101, status(&wsd.AcceptOptions{Origins: []string{"", "https://b.example/", "a.example"}}, "Origin: https://a.example"),
+		"an entry that is no pattern spoils nothing")
+
+	own := &wsd.AcceptOptions{CheckOrigin: func(r *http.Request) bool {
+		return wsd.SameOrigin(r) || r.Header.Get("Origin") == "https://a.example"
+	}}
+	require.Equal(t, 101, status(own))
+	require.Equal(t, 101, status(own, "Origin: http://example.com"))
+	require.Equal(t, 101, status(own, "Origin: wss://example.com"))
+	require.Equal(t, 101, status(own, "Origin: https://a.example"))
+	require.Equal(t, 403, status(own, "Origin: https://b.example"))
+	require.Equal(t, 403, status(own, "Origin: http://example.com", "Origin: http://example.com"))
 
 	// Only the function decides.
 	asked := make(chan string, 1)
@@ -380,25 +320,6 @@ func TestIsUpgrade(t *testing.T) {
 	}
 }
 
-// hijacked hands over a connection of the test, with or without buffers.
-type hijacked struct {
-	*httptest.ResponseRecorder
-	conn net.Conn
-	rw   *bufio.ReadWriter
-}
-
-func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.conn, h.rw, nil }
-
-func handshakeRequest() *http.Request {
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	for name, value := range map[string]string{
-		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": exampleKey,
-	} {
-		r.Header.Set(name, value)
-	}
-	return r
-}
-
 func TestAcceptGivesUpOnAClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -419,14 +340,7 @@ func TestAcceptGivesUpOnAClientThatDoesNotRead(t *testing.T) {
 // Answers to earlier requests may have filled the socket of a client that asks but does not read, so that there is no
 // room even for the shortest 101.
 func TestAcceptGivesUpOnAFullSocket(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = listener.Close() }()
-	client, err := net.Dial("tcp", listener.Addr().String())
-	require.NoError(t, err)
-	defer func() { _ = client.Close() }()
-	server, err := listener.Accept()
-	require.NoError(t, err)
+	_, server := wiretest.Pair(t, "tcp")
 	// Without room for a single byte, after buffers have grown as far as they do.
 	const patience = 50 * time.Millisecond
 	for page, size := make([]byte, 64<<10), 64<<10; size > 0; {
@@ -437,7 +351,7 @@ func TestAcceptGivesUpOnAFullSocket(t *testing.T) {
 		}
 	}
 	require.NoError(t, server.SetWriteDeadline(time.Time{}))
-	_, err = wsd.Accept(hijacked{httptest.NewRecorder(), server, nil}, handshakeRequest(),
+	_, err := wsd.Accept(hijacked{httptest.NewRecorder(), server, nil}, handshakeRequest(),
 		&wsd.AcceptOptions{HandshakeTimeout: patience})
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.ErrorAs(t, err, new(*wsd.HandshakeError))
@@ -496,7 +410,7 @@ func TestAcceptTakesEarlyFramesFromTheBuffersOfAnyHijacker(t *testing.T) {
 // It is up to http.Server to bound a request that trickles, as the documentation of AcceptOptions.HandshakeTimeout says.
 func TestATricklingHandshakeIsBoundedByReadHeaderTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener := newPipeListener()
+		listener := listenInMemory(net.Pipe)
 		server := &http.Server{Handler: echoHandler(nil, nil), ReadHeaderTimeout: 5 * time.Second}
 		go func() { _ = server.Serve(listener) }()
 		defer func() { _ = server.Close() }()
@@ -515,43 +429,6 @@ func TestATricklingHandshakeIsBoundedByReadHeaderTimeout(t *testing.T) {
 		require.LessOrEqual(t, sent, 6)
 	})
 }
-
-// pipeListener is a network in memory, suitable for synctest.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{make(chan net.Conn), make(chan struct{})}
-}
-
-func (l *pipeListener) dial(ctx context.Context) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case l.conns <- server:
-		return client, nil
-	case <-l.closed:
-	case <-ctx.Done():
-	}
-	return nil, errors.New("nobody listens")
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	close(l.closed)
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
 // One path can serve a page to browsers and a socket to the page.
 func ExampleIsUpgrade() {

@@ -4,6 +4,7 @@ package wsd
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
@@ -13,15 +14,16 @@ import (
 )
 
 const (
-	// maxFramePayload is the maximum payload of a data frame, in bytes, so that control frames never wait behind
-	// megabytes.
-	maxFramePayload = 1 << 20
+	// shortFrame is the maximum payload, in bytes, of frames of a message that are written several at a time.
+	shortFrame = netio.PieceSize / 2
 	// firstBuffer is the size in bytes of the buffers in which output begins to gather. Frames begin with more, up to
 	// largestFirst, if more was written the last time.
 	firstBuffer  = 2 << 10
 	largestFirst = 64 << 10
 	// maxControlBacklog is how many bytes of pings may wait to be written, and how many of pongs.
 	maxControlBacklog = 64 << 10
+	// segmentsKept is how many segments an empty backlog keeps room for.
+	segmentsKept = 16
 )
 
 // backlog holds what waits to be written. Control frames go between frames, ahead of the data that waits; the close frame
@@ -33,13 +35,61 @@ type backlog struct {
 	added  uint64        // frames and messages that were added: each has its number
 	since  time.Duration // on clock: when the first of frames was added; 0 if that was with nothing ahead of it
 
-	lastTaken  int       // the length in bytes of the longest frames taken lately: the next begin with as much room
-	masked     bool      // this side masks
-	segments   []segment // the data ahead of frames; those before next have been taken
-	next       int
-	control    *controlFrames // nil if none wait
-	rest       *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
-	closeFrame []byte         // nil until this side closes, and again once it has been taken
+	lastTaken int            // the length in bytes of the longest frames taken lately: the next begin with as much room
+	masked    bool           // this side masks
+	longest   int            // the maximum payload of a data frame, in bytes
+	control   *controlFrames // nil if none wait
+	ahead     *segments      // the data ahead of frames; nil before the first message that is not copied
+	rest      *batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
+	last      *[]byte        // the close frame; nil until this side closes, and again once it has been taken
+}
+
+// segments are parts of the data, in order.
+type segments struct {
+	all  []segment
+	next int // those before it have been taken
+}
+
+// first returns the part to be written next, nil if there is none. s may be nil.
+func (s *segments) first() *segment {
+	if s == nil || s.next == len(s.all) {
+		return nil
+	}
+	return &s.all[s.next]
+}
+
+func (s *segments) add(part segment) {
+	if s.next > 0 && len(s.all) == cap(s.all) {
+		s.all = slices.Delete(s.all, 0, s.next)
+		s.next = 0
+	}
+	s.all = append(s.all, part)
+}
+
+// drop takes out the first part.
+func (s *segments) drop() {
+	s.all[s.next] = segment{}
+	s.next++
+	s.rewind()
+}
+
+// dropLast takes out the last part.
+func (s *segments) dropLast() {
+	end := len(s.all) - 1
+	s.all[end] = segment{}
+	s.all = s.all[:end]
+	s.rewind()
+}
+
+// rewind reuses the room of the parts that have been taken, once none are left.
+func (s *segments) rewind() {
+	if s.next < len(s.all) {
+		return
+	}
+	s.all, s.next = s.all[:0], 0
+	if cap(s.all) > segmentsKept {
+		s.all = nil // a queue that was long once need not be again
+	}
 }
 
 // segment is a part of the data that waits: finished frames, or one message whose frames are made as it is written.
@@ -66,9 +116,12 @@ type batch struct {
 	lent       [2][]byte     // the loans that they are part of, nil for what is another's
 	last       uint64        // the number up to which everything is written once this is
 	since      time.Duration // on clock: when its oldest bytes began to wait; 0 if they did not
-	closing    bool          // the close frame is in it
+	hasClose   bool          // the close frame is in it
 	room       func()        // to be called while it is written, so that more can gather; usually nil
 }
+
+// batches holds idle ones: a batch on the stack would double that of senders who write.
+var batches = sync.Pool{New: func() any { return new(batch) }}
 
 func (b *batch) len() int { return len(b.head) + len(b.body) }
 
@@ -78,7 +131,7 @@ func (b *batch) advance(n int) {
 	b.head, b.body = b.head[ofHead:], b.body[n-ofHead:]
 }
 
-// release gives back the buffers.
+// release gives back the buffers, and leaves b empty.
 func (b *batch) release() {
 	bufpool.Put(b.lent[0])
 	bufpool.Put(b.lent[1])
@@ -86,11 +139,11 @@ func (b *batch) release() {
 }
 
 // empty reports whether nothing waits.
-func (l *backlog) empty() bool { return l.frames == nil && l.next == len(l.segments) && !l.behind() }
+func (l *backlog) empty() bool { return l.frames == nil && l.ahead.first() == nil && !l.behind() }
 
 // behind reports whether something waits that is not data from senders.
 func (l *backlog) behind() bool {
-	return l.unfinished() || l.control != nil || l.closeFrame != nil
+	return l.unfinished() || l.control != nil || l.last != nil
 }
 
 // appendFrame appends a frame to dst, masked if this side masks. first is the first byte of its header.
@@ -129,48 +182,45 @@ func (l *backlog) addFrame(first byte, payload []byte, behind bool) {
 	l.added++
 }
 
+// addCopy adds a message, and copies its payload. opcode and behind are as for addMessage and addFrame.
+func (l *backlog) addCopy(opcode byte, payload []byte, behind bool) {
+	for len(payload) > l.longest {
+		l.addFrame(opcode, payload[:l.longest], behind)
+		opcode, payload = byte(OpContinuation), payload[l.longest:]
+	}
+	l.addFrame(finBit|opcode, payload, behind)
+}
+
 // addMessage adds a message, and keeps its payload until all of it has been written. opcode has RSV1 set if payload is
 // compressed. lent is the loan that payload is part of, nil for what is another's. It returns the message's number.
 func (l *backlog) addMessage(opcode byte, payload, lent []byte) uint64 {
+	if l.ahead == nil {
+		l.ahead = new(segments)
+	}
 	if l.frames != nil {
-		l.addSegment(segment{frames: l.frames, last: l.added, since: l.since})
+		l.ahead.add(segment{frames: l.frames, last: l.added, since: l.since})
 		l.frames = nil
 	}
 	l.added++
-	l.addSegment(segment{message: payload, lent: lent, opcode: opcode, last: l.added, since: clock.Now()})
+	l.ahead.add(segment{message: payload, lent: lent, opcode: opcode, last: l.added, since: clock.Now()})
 	l.size += len(payload)
 	return l.added
-}
-
-func (l *backlog) addSegment(s segment) {
-	if l.next > 0 && len(l.segments) == cap(l.segments) {
-		l.segments = slices.Delete(l.segments, 0, l.next)
-		l.next = 0
-	}
-	l.segments = append(l.segments, s)
 }
 
 // withdraw takes out the message with a number, which is the last one added, and reports whether it could: not if some of
 // it has been taken.
 func (l *backlog) withdraw(number uint64) bool {
-	end := len(l.segments) - 1
-	if l.frames != nil || l.next > end || l.segments[end].last != number || l.segments[end].opcode == byte(OpContinuation) ||
-		l.segments[end].frame > 0 {
+	if l.frames != nil || l.ahead.first() == nil {
 		return false
 	}
-	l.size -= len(l.segments[end].message)
-	l.segments[end] = segment{}
-	l.segments = l.segments[:end]
-	l.added-- // or a Flush would wait for it
-	l.rewind()
-	return true
-}
-
-// rewind reuses the room of the segments that have been taken, once none are left.
-func (l *backlog) rewind() {
-	if l.next == len(l.segments) {
-		l.segments, l.next = l.segments[:0], 0
+	last := &l.ahead.all[len(l.ahead.all)-1]
+	if last.last != number || last.opcode == byte(OpContinuation) || last.frame > 0 {
+		return false
 	}
+	l.size -= len(last.message)
+	l.ahead.dropLast()
+	l.added-- // or a Flush would wait for it
+	return true
 }
 
 // addControl returns the control frames that wait, so that more can be added.
@@ -196,21 +246,35 @@ func (l *backlog) pongBytes() int {
 	return len(l.control.pongs)
 }
 
-// take takes what to write next. Something must be waiting.
-func (l *backlog) take() batch {
+// take takes what to write next into b. Something must be waiting.
+func (l *backlog) take(b *batch) {
+	if l.frames != nil && l.control == nil && l.ahead.first() == nil && !l.unfinished() {
+		l.takeFrames(b)
+		b.head, b.lent[0] = l.frames, l.frames
+		l.frames = nil
+		return
+	}
+	l.takeMixed(b)
+}
+
+// takeFrames counts the last frames of the data as taken.
+func (l *backlog) takeFrames(b *batch) {
+	b.last, b.since = l.added, l.since
+	l.size -= len(l.frames)
+	l.lastTaken = max(len(l.frames), l.lastTaken)
+}
+
+// takeMixed is take if there is more than frames. It is a separate function because of its stack frame, which the senders
+// of small messages, waiting by the thousand, do not need.
+//
+//go:noinline
+func (l *backlog) takeMixed(b *batch) {
 	if l.unfinished() {
-		b := *l.rest
+		*b = *l.rest
 		*l.rest = batch{}
-		return b
+		return
 	}
-	if l.control == nil && l.next == len(l.segments) && l.frames != nil {
-		return l.takeFrames()
-	}
-	var b batch
-	var first *segment
-	if l.next < len(l.segments) {
-		first = &l.segments[l.next]
-	}
+	first := l.ahead.first()
 	head := bufpool.Get(firstBuffer)
 	if l.control != nil && (first == nil || first.frame == 0) { // nothing may come between the bytes of a frame
 		head = bufpool.Grow(head, len(l.control.pings)+len(l.control.pongs))
@@ -220,50 +284,50 @@ func (l *backlog) take() batch {
 	switch {
 	case first != nil && first.frames == nil:
 		b.since = first.since
-		head, b.body = l.takeMessage(&b, first, head)
+		head, b.body = l.takeMessage(b, first, head)
 	case first != nil:
 		b.since = first.since
 		b.body, b.lent[1] = first.frames, first.frames
 		l.size -= len(first.frames)
-		l.taken(&b, first)
+		l.finishSegment(b, first)
 	case l.frames != nil:
-		frames := l.takeFrames()
-		b = batch{body: frames.head, lent: [2][]byte{1: frames.head}, last: frames.last, since: frames.since}
-	default:
-		if l.closeFrame != nil {
-			head = append(head, l.closeFrame...)
-			l.closeFrame, b.closing = nil, true
-		}
+		l.takeFrames(b)
+		b.body, b.lent[1] = l.frames, l.frames
+		l.frames = nil
+	case l.last != nil:
+		head = append(head, *l.last...)
+		l.last, b.hasClose = nil, true
 	}
 	b.head, b.lent[0] = head, head
-	return b
 }
 
-// takeFrames takes the last frames of the data.
-func (l *backlog) takeFrames() batch {
-	b := batch{head: l.frames, lent: [2][]byte{l.frames}, last: l.added, since: l.since}
-	l.size -= len(l.frames)
-	l.lastTaken = max(len(l.frames), l.lastTaken)
-	l.frames = nil
-	return b
-}
-
-// taken counts the first segment as taken as a whole.
-func (l *backlog) taken(b *batch, s *segment) {
+// finishSegment counts the first segment as taken as a whole.
+func (l *backlog) finishSegment(b *batch, s *segment) {
 	b.last = s.last
 	if s.lent != nil {
 		b.lent[1] = s.lent // the rest of the message is the batch's body, or copied
 	}
-	*s = segment{}
-	l.next++
-	l.rewind()
+	l.ahead.drop()
 }
 
-// takeMessage takes the next piece of a message. If a frame begins, its header is appended to head. If this side masks,
-// the bytes are appended to head too; otherwise they are returned apart.
+// takeMessage takes the next piece of a message, or several frames if they are short. Headers are appended to head. If
+// this side masks, the bytes are appended to head too; otherwise the last ones are returned apart.
 func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte) {
+	head, body = l.takePiece(s, head)
+	for l.longest <= shortFrame && len(s.message) > 0 && len(head)+len(body) < shortFrame {
+		head = append(bufpool.Grow(head, len(body)), body...)
+		head, body = l.takePiece(s, head)
+	}
+	if len(s.message) == 0 {
+		l.finishSegment(b, s)
+	}
+	return head, body
+}
+
+// takePiece takes bytes of one frame of a message for takeMessage.
+func (l *backlog) takePiece(s *segment, head []byte) (_, body []byte) {
 	if s.frame == 0 {
-		s.frame = min(len(s.message), maxFramePayload)
+		s.frame = min(len(s.message), l.longest)
 		first := s.opcode
 		if s.frame == len(s.message) {
 			first |= finBit
@@ -272,7 +336,7 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 		if l.masked {
 			s.key = mask.NewKey()
 		}
-		head = appendFrameHeader(head, first, s.frame, l.masked, s.key)
+		head = appendFrameHeader(bufpool.Grow(head, maxFrameHeader), first, s.frame, l.masked, s.key)
 	}
 	body = s.message[:min(s.frame, netio.PieceSize)]
 	s.message = s.message[len(body):]
@@ -281,9 +345,6 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 	if l.masked {
 		head, s.key = appendMasked(bufpool.Grow(head, len(body)), body, s.key)
 		body = nil
-	}
-	if len(s.message) == 0 {
-		l.taken(b, s)
 	}
 	return head, body
 }
@@ -304,19 +365,20 @@ func (l *backlog) oldest() (since time.Duration, waits bool) {
 	switch {
 	case l.unfinished():
 		return l.rest.since, true
-	case l.next < len(l.segments):
-		return l.segments[l.next].since, true
-	case l.frames != nil:
-		return l.since, true
+	case l.ahead.first() != nil:
+		return l.ahead.first().since, true
 	}
-	return 0, !l.empty()
+	return l.since, !l.empty()
 }
 
 // bytes returns how many bytes wait.
 func (l *backlog) bytes() int {
-	n := l.size + l.pingBytes() + l.pongBytes() + len(l.closeFrame)
+	n := l.size + l.pingBytes() + l.pongBytes()
 	if l.rest != nil {
 		n += l.rest.len()
+	}
+	if l.last != nil {
+		n += len(*l.last)
 	}
 	return n
 }
@@ -327,9 +389,10 @@ func (l *backlog) clear() {
 		l.rest.release()
 	}
 	bufpool.Put(l.frames)
-	for i := l.next; i < len(l.segments); i++ {
-		bufpool.Put(l.segments[i].frames)
-		bufpool.Put(l.segments[i].lent)
+	for first := l.ahead.first(); first != nil; first = l.ahead.first() {
+		bufpool.Put(first.frames)
+		bufpool.Put(first.lent)
+		l.ahead.drop()
 	}
-	*l = backlog{masked: l.masked, added: l.added}
+	*l = backlog{masked: l.masked, longest: l.longest, added: l.added}
 }

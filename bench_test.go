@@ -6,6 +6,7 @@ package wsd_test
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"syscall"
 	"testing"
@@ -17,7 +18,7 @@ import (
 )
 
 // benchmarkEcho has clients write window frames at a time and read as many answers, all in this process.
-func benchmarkEcho(b *testing.B, conns, window, size int) {
+func benchmarkEcho(b *testing.B, conns, window, size int, echo func(*wsd.Conn)) {
 	frame := encodeFrame(binaryFrame(make([]byte, size)), true)
 	header := 2
 	if size > 125 {
@@ -75,11 +76,31 @@ func cpuTime(t testing.TB) time.Duration {
 }
 
 func BenchmarkEcho(b *testing.B) {
-	b.Run("64x64x64B", func(b *testing.B) { benchmarkEcho(b, 64, 64, 64) })
-	b.Run("64x16x1KiB", func(b *testing.B) { benchmarkEcho(b, 64, 16, 1024) })
-	b.Run("64x1x64B", func(b *testing.B) { benchmarkEcho(b, 64, 1, 64) })
-	b.Run("1x1x64B", func(b *testing.B) { benchmarkEcho(b, 1, 1, 64) })
-	b.Run("1x64x64B", func(b *testing.B) { benchmarkEcho(b, 1, 64, 64) })
-	b.Run("4x1x64KiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10) })
-	b.Run("4x1x1MiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 1<<20) })
+	b.Run("64x64x64B", func(b *testing.B) { benchmarkEcho(b, 64, 64, 64, echo) })
+	b.Run("64x16x1KiB", func(b *testing.B) { benchmarkEcho(b, 64, 16, 1024, echo) })
+	b.Run("64x1x64B", func(b *testing.B) { benchmarkEcho(b, 64, 1, 64, echo) })
+	b.Run("1x1x64B", func(b *testing.B) { benchmarkEcho(b, 1, 1, 64, echo) })
+	b.Run("1x64x64B", func(b *testing.B) { benchmarkEcho(b, 1, 64, 64, echo) })
+	b.Run("4x1x64KiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10, echo) })
+	b.Run("4x1x1MiB", func(b *testing.B) { benchmarkEcho(b, 4, 1, 1<<20, echo) })
+}
+
+// BenchmarkEchoLoops compares the loops that an echo can be written with.
+func BenchmarkEchoLoops(b *testing.B) {
+	for _, loop := range []struct {
+		name string
+		echo func(*wsd.Conn)
+	}{{"range", echo}, {"release", echoWithRelease}, {"each", echoByEach}} {
+		b.Run("64x16x1KiB/"+loop.name, func(b *testing.B) { benchmarkEcho(b, 64, 16, 1024, loop.echo) })
+		b.Run("4x1x64KiB/"+loop.name, func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10, loop.echo) })
+	}
+}
+
+func echoWithRelease(c *wsd.Conn) {
+	for m := range c.Messages() {
+		if c.Send(context.Background(), m) != nil {
+			return
+		}
+		m.Release()
+	}
 }

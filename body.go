@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,18 @@ func (m Message) Decode(v any) error {
 		}
 	}
 	return json.Unmarshal(data, v)
+}
+
+// String returns Data as a string, whatever the type, or the rest of a streamed message, which it reads to its end and closes.
+// What an error cuts off is missing: use Body where that matters.
+func (m Message) String() string {
+	if m.stream == nil {
+		return string(m.Data)
+	}
+	defer m.stream.Close()
+	var text strings.Builder
+	_, _ = streamedBody{m.stream}.WriteTo(&text)
+	return text.String()
 }
 
 // errBodyClosed is returned by a Read after Close.
@@ -291,7 +304,7 @@ func (c *Conn) deliverFirst(event Event) error {
 func (c *Conn) awaitBody(enough func() bool) {
 	r := &c.reader
 	pipe := r.body.Load().pipe
-	refusal := c.queue.refusals()
+	refusal := c.queue.refusalChannel()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
@@ -323,9 +336,9 @@ func (c *Conn) bodyExpired(pipe *parts.Pipe) {
 		return // and what has come can still be read
 	}
 	const reason = "a message is not being read"
-	c.ending.fail(CloseEvent{Code: StatusPolicyViolation, Reason: reason, Err: ErrBodyTimeout, Local: true})
+	c.ending.fail(CloseEvent{Code: StatusTryAgainLater, Reason: reason, Err: ErrBodyTimeout, Local: true})
 	pipe.Fail(&cutError{c.ending.err()})
-	c.ending.close(StatusPolicyViolation, reason, nil)
+	c.ending.queueClose(StatusTryAgainLater, reason, nil)
 }
 
 // endDelivery tells the consumer, once the cause is stored, that nothing more comes.

@@ -228,10 +228,10 @@ func TestBodyTimeout(t *testing.T) {
 					require.ErrorContains(t, err, "every Body has to be read to its end or closed")
 					require.Equal(t, row.after, time.Since(start), row.name)
 					require.Equal(t, wsd.ErrBodyTimeout, c.CloseEvent().Err)
-					require.Equal(t, frame{0x88, closePayload(1008, "a message is not being read")}, p.receive())
-					p.send(closeFrame(1008))
+					require.Equal(t, frame{0x88, closePayload(1013, "a message is not being read")}, p.receive())
+					p.send(closeFrame(1013))
 					<-c.Closed()
-					require.Equal(t, wsd.StatusPolicyViolation, c.CloseEvent().Code)
+					require.Equal(t, wsd.StatusTryAgainLater, c.CloseEvent().Code)
 					require.True(t, c.CloseEvent().Local)
 				})
 			}
@@ -560,13 +560,24 @@ func TestDecodeReadsABody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := servedConn(t, streamed)
 		ends(t, c, p)
-		p.send(frame{0x01, []byte(`{"numbers":`)}, last(`[1,2,3]}`), text(`{"behind":true}`), frame{0x01, []byte(`{"numbers":[1]}`)}, last("}"),
-			frame{0x01, []byte(`{"numbers":[1]`)})
-		m, _ := receiveStreamed(t, c)
-		var v struct{ Numbers []int }
-		require.NoError(t, m.Decode(&v))
-		require.Equal(t, []int{1, 2, 3}, v.Numbers)
+		p.send(frame{0x01, []byte("streamed text")}, last(" as a string"))
 		m, body := receiveStreamed(t, c)
+		require.Equal(t, "streamed text as a string", m.String())
+		_, err := body.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		p.send(frame{0x01, []byte(`{"numbers":`)}, last(`[1,2,3]}`), begin("left unread"), last(""), text("behind"), begin("to be closed"), last(""), frame{0x01, []byte(`{"numbers":[1]}`)}, last("}"),
+			frame{0x01, []byte(`{"numbers":[1]`)})
+		var v struct{ Numbers []int }
+		require.NoError(t, c.ReceiveJSON(t.Context(), &v))
+		require.Equal(t, []int{1, 2, 3}, v.Numbers)
+		for m, err := range c.Each(t.Context()) {
+			require.NoError(t, err)
+			require.True(t, m.Streamed() || string(m.Data) == "behind")
+			if !m.Streamed() {
+				break // the streamed one that was ahead was left unread, and so closed
+			}
+		}
+		m, body = receiveStreamed(t, c)
 		require.NoError(t, body.Close())
 		require.ErrorIs(t, m.Decode(&v), io.ErrClosedPipe)
 		m, _ = receiveStreamed(t, c)

@@ -7,12 +7,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 const (
@@ -39,28 +42,39 @@ const (
 type phase uint8
 
 const (
-	phaseOpen     phase = iota // messages travel both ways
-	phaseCaused                // the cause is known; the consumer's last answers may still be sent
-	phaseRefusing              // no more messages are taken; the close frame is queued if there is to be one
-	phaseClosed                // the close frame has been written
-	phaseOver                  // the end has been announced
+	phaseOpen         phase = iota // messages travel both ways
+	phaseCaused                    // the cause is known; the consumer's last answers may still be sent
+	phaseRefusing                  // no more messages are taken; the close frame is queued if there is to be one
+	phaseCloseWritten              // the close frame has been written
+	phaseOver                      // the end has been announced
 )
+
+// LogValue returns the event for log/slog: code, reason, local, clean, the code and reason that this side sent, if it did,
+// and the text of the cause.
+func (e CloseEvent) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, 7)
+	attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Reason), slog.Bool("local", e.Local),
+		slog.Bool("clean", e.Clean))
+	if e.SentCode != 0 {
+		attrs = append(attrs, slog.Int("sent_code", int(e.SentCode)), slog.String("sent_reason", e.SentReason))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("cause", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
 type ending struct {
-	queue   *sendQueue
-	abort   func(cause error)    // ends the connection at once
-	written func() time.Duration // on clock: when bytes were last written by somebody who waited for that
-	within  time.Duration        // CloseTimeout, 0 for none
+	queue     *sendQueue
+	transport *netio.Transport
+	abort     func(cause error) // ends the connection at once
+	within    time.Duration     // CloseTimeout, 0 for none
 
-	mu    sync.Mutex // guards all below; the queue's lock may be taken inside it
-	phase phase
-	event CloseEvent    // Err and Code are set with the first cause, the rest by announce
-	peer  *CloseError   // what the peer's close frame said, nil until it comes
-	begun time.Duration // on clock: when the end began
-	sent  time.Duration // on clock: when the close frame was written
-	timer *time.Timer   // of CloseTimeout, nil until the end begins
-	look  *time.Timer   // ends the reader's look for a close frame behind a failed write
+	mu     sync.Mutex // guards all below; the queue's lock may be taken inside it
+	phase  phase
+	course *course // nil until the end begins
+	login  *login  // nil unless ExpireAt has been called
 
 	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
 	// cancels them, nothing else.
@@ -69,10 +83,61 @@ type ending struct {
 	ctx      *connContext
 }
 
+// course is what is known of an end that has begun.
+type course struct {
+	event          CloseEvent    // Err and Code are set with the first cause, the rest by announce
+	peer           *CloseError   // what the peer's close frame said, nil until it comes
+	beganAt        time.Duration // on clock: when the end began
+	closeWrittenAt time.Duration // on clock: when the close frame was written
+	timer          *time.Timer   // of CloseTimeout, nil if there is none
+	due            clock.Due     // when it is to run
+	look           *time.Timer   // ends the reader's look for a close frame behind a failed write
+}
+
 // connContext is the context of a connection, with what cancels it.
 type connContext struct {
 	context.Context
 	cancel context.CancelCauseFunc
+}
+
+// login is how long a peer may stay.
+type login struct {
+	until time.Time
+	timer *time.Timer
+}
+
+// expireAt has expired called at a time, instead of one set before.
+func (e *ending) expireAt(until time.Time, expired func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.phase >= phaseRefusing:
+	case until.IsZero():
+		if e.login != nil {
+			e.login.timer.Stop()
+			e.login = nil
+		}
+	case e.login == nil:
+		e.login = &login{until, time.AfterFunc(time.Until(until), expired)}
+	default:
+		e.login.until = until
+		e.login.timer.Reset(time.Until(until))
+	}
+}
+
+// loginOver reports whether the time that expireAt set has come. It may have been moved since the timer ran, and the clock
+// of the wall may have been set.
+func (e *ending) loginOver() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.login == nil || e.phase >= phaseRefusing {
+		return false
+	}
+	left := time.Until(e.login.until)
+	if left > 0 {
+		e.login.timer.Reset(left)
+	}
+	return left <= 0
 }
 
 // state returns what State tells.
@@ -88,28 +153,34 @@ func (e *ending) state() State {
 	return StateClosing
 }
 
-// begins notes that the end has come to a phase, and starts the time that it may take.
-func (e *ending) begins(p phase) {
+// reach notes that the end has come to a phase, starts the time that it may take, and returns its course.
+func (e *ending) reach(p phase) *course {
 	e.phase = max(e.phase, p)
-	if e.timer == nil {
-		e.begun = clock.Now()
+	if e.course == nil {
+		e.course = &course{beganAt: clock.Now()}
 		if e.within > 0 {
-			e.timer = time.AfterFunc(e.within, e.expire)
+			e.course.due.In(e.within)
+			e.course.timer = time.AfterFunc(e.within, e.expire)
 		}
 	}
+	return e.course
 }
 
 // cause stores why the connection ends, and reports whether that is the first cause: later ones are ignored.
 func (e *ending) cause(event CloseEvent) (first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.event.Err != nil {
+	return e.reach(phaseCaused).store(event)
+}
+
+// store stores the cause of the end if there is none yet, and reports whether it did.
+func (known *course) store(event CloseEvent) (first bool) {
+	if known.event.Err != nil {
 		return false
 	}
-	event.Local = event.Local || e.event.Local
-	event.SentCode, event.SentReason = e.event.SentCode, e.event.SentReason
-	e.event = event
-	e.begins(phaseCaused)
+	event.Local = event.Local || known.event.Local
+	event.SentCode, event.SentReason = known.event.SentCode, known.event.SentReason
+	known.event = event
 	return true
 }
 
@@ -123,51 +194,54 @@ func (e *ending) fail(event CloseEvent) {
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
-	e.peer = &CloseError{Code: code, Reason: reason, Local: e.event.Local}
-	e.mu.Unlock()
-	e.cause(CloseEvent{Code: code, Reason: reason, Err: e.peer})
+	defer e.mu.Unlock()
+	known := e.reach(phaseCaused)
+	known.peer = &CloseError{Code: code, Reason: reason, Local: known.event.Local}
+	known.store(CloseEvent{Code: code, Reason: reason, Err: known.peer})
 }
 
-// close queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
-func (e *ending) close(code StatusCode, reason string, cause error) {
+// queueClose queues a close frame behind everything that is queued, unless one is already. If cause is not nil, it is why.
+func (e *ending) queueClose(code StatusCode, reason string, cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase >= phaseRefusing {
 		return
 	}
-	local := e.event.Local || e.event.Err == nil
-	if cause != nil && e.event.Err == nil {
-		e.event = CloseEvent{Code: code, Reason: reason, Err: cause}
+	known := e.reach(phaseRefusing)
+	event := &known.event
+	event.Local = event.Local || event.Err == nil
+	if cause != nil && event.Err == nil {
+		event.Code, event.Reason, event.Err = code, reason, cause
 	}
 	switch {
-	case e.peer != nil:
+	case known.peer != nil:
 		// The answer to a close frame repeats its code (RFC 6455, section 5.5.1).
-		code, reason = e.peer.Code, ""
-	case isViolation(e.event.Err):
+		code, reason = known.peer.Code, ""
+	case isViolation(event.Err):
 		// A handler that returns while the reader waits for its answers does not turn a violation into a normal closure.
-		code, reason = e.event.Code, e.event.Reason
+		code, reason = event.Code, event.Reason
 	}
-	e.event.Local, e.event.SentCode, e.event.SentReason = local, code, reason
-	e.begins(phaseRefusing)
-	e.queue.close(appendClosePayload(nil, code, reason))
+	event.SentCode, event.SentReason = code, reason
+	e.queue.addClose(appendClosePayload(nil, code, reason))
 }
 
-// refuses notes that no more messages are taken, and returns the cause.
-func (e *ending) refuses() error {
+// enterRefusing notes that no more messages are taken, and returns the cause.
+func (e *ending) enterRefusing() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begins(phaseRefusing)
-	return e.event.Err
+	return e.reach(phaseRefusing).event.Err
 }
 
 // closeWritten notes that the close frame has been written. Whatever the peer does now, CloseTimeout runs once.
 func (e *ending) closeWritten() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.phase < phaseClosed {
-		e.phase, e.sent = phaseClosed, clock.Now()
-		if e.timer != nil {
-			e.timer.Reset(e.within)
+	if e.phase < phaseCloseWritten {
+		known := e.reach(phaseCloseWritten)
+		known.closeWrittenAt = clock.Now()
+		if known.timer != nil {
+			known.due.In(e.within)
+			known.timer.Reset(e.within)
 		}
 	}
 }
@@ -178,8 +252,10 @@ func (e *ending) writeFailed(cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
-		e.begins(phaseRefusing)
-		e.look = time.AfterFunc(writeFailedGrace, func() { e.abort(cause) })
+		e.reach(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() {
+			e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
+			e.abort(cause)
+		})
 	}
 }
 
@@ -190,13 +266,14 @@ func (e *ending) expire() {
 		e.mu.Unlock()
 		return
 	}
-	until := e.sent + e.within
-	if e.phase < phaseClosed {
-		until = min(max(e.written(), e.begun)+e.within, e.begun+closeSpans*e.within)
+	known := e.course
+	until := known.closeWrittenAt + e.within
+	if e.phase < phaseCloseWritten {
+		until = min(max(e.transport.Progress(), known.beganAt)+e.within, known.beganAt+closeSpans*e.within)
 	}
-	left := until - clock.Now()
+	left := known.due.Left(until, e.within)
 	if left > 0 {
-		e.timer.Reset(left)
+		known.timer.Reset(left)
 	}
 	e.mu.Unlock()
 	if left <= 0 {
@@ -206,16 +283,13 @@ func (e *ending) expire() {
 
 // err returns the error of calls once the end has begun.
 func (e *ending) err() error {
-	failed := e.queue.failure()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.event.Err != nil:
-		return &closedError{e.event.Err}
-	case failed != nil:
-		return &closedError{failed}
+	cause := e.closeEvent().Err
+	if cause == nil {
+		if cause = e.queue.failure(); cause == nil {
+			cause = errClosedHere
+		}
 	}
-	return &closedError{errClosedHere}
+	return &closedError{cause}
 }
 
 // report puts err into Errors, if that leaves room there for as many more errors as room says.
@@ -231,7 +305,10 @@ func (e *ending) report(err error, room int) {
 func (e *ending) closeEvent() CloseEvent {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.event
+	if e.course == nil {
+		return CloseEvent{}
+	}
+	return e.course.event
 }
 
 func (e *ending) errorChannel() chan error {
@@ -265,30 +342,41 @@ func (e *ending) context() context.Context {
 		e.ctx = new(connContext)
 		e.ctx.Context, e.ctx.cancel = context.WithCancelCause(context.Background())
 		if e.phase == phaseOver {
-			e.ctx.cancel(e.event.Err)
+			e.ctx.cancel(e.course.event.Err)
 		}
 	}
 	return e.ctx.Context
 }
 
+// exchanged reports whether both close frames were exchanged. An answer that was read after this side had given up comes
+// too late.
+func (e *ending) exchanged() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known := e.reach(phaseRefusing)
+	return e.phase == phaseCloseWritten && known.peer != nil && known.event.Code != StatusAbnormalClosure
+}
+
 // announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
 func (e *ending) announce(cause error) {
-	e.mu.Lock()
-	e.event.Clean = e.phase == phaseClosed && e.peer != nil
-	if e.phase < phaseClosed {
-		e.event.SentCode, e.event.SentReason = 0, "" // queued, but not written
-	}
-	clean := e.event.Clean
-	e.mu.Unlock()
+	clean := e.exchanged()
 	if !clean && !isViolation(cause) { // a violation was reported when it was found
 		e.report(cause, 0)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, timer := range []*time.Timer{e.timer, e.look} {
+	known := e.course
+	known.event.Clean = clean
+	if e.phase < phaseCloseWritten {
+		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
+	}
+	for _, timer := range []*time.Timer{known.timer, known.look} {
 		if timer != nil {
 			timer.Stop()
 		}
+	}
+	if e.login != nil {
+		e.login.timer.Stop()
 	}
 	e.phase = phaseOver
 	if e.failures != nil {
@@ -314,14 +402,15 @@ func isViolation(err error) bool {
 type answers struct {
 	delivered atomic.Uint64                 // messages that went into Messages
 	answered  atomic.Uint64                 // those of them that a message of this side has followed
-	awaited   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
+	waiting   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
+	told      atomic.Bool                   // the consumer knows of the end
 }
 
 // due reports whether a message that is sent now answers one that was delivered.
 func (a *answers) due() bool { return a.answered.Load() < a.delivered.Load() }
 
-// sent counts a message that has been queued.
-func (a *answers) sent() {
+// countAnswer counts a message that has been queued.
+func (a *answers) countAnswer() {
 	for {
 		answered, delivered := a.answered.Load(), a.delivered.Load()
 		if answered >= delivered {
@@ -329,18 +418,26 @@ func (a *answers) sent() {
 		}
 		if a.answered.CompareAndSwap(answered, answered+1) {
 			if answered+1 == delivered {
-				a.over()
+				a.stopWaiting()
 			}
 			return
 		}
 	}
 }
 
-// over ends the reader's wait for answers.
-func (a *answers) over() {
-	if awaited := a.awaited.Load(); awaited != nil {
+// noteEndTold notes that the consumer knows of the end: it answers nothing more.
+func (a *answers) noteEndTold() {
+	if !a.told.Load() {
+		a.told.Store(true)
+	}
+	a.stopWaiting()
+}
+
+// stopWaiting ends the reader's wait for answers.
+func (a *answers) stopWaiting() {
+	if enough := a.waiting.Load(); enough != nil {
 		select {
-		case *awaited <- struct{}{}:
+		case *enough <- struct{}{}:
 		default:
 		}
 	}
@@ -353,20 +450,22 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	if clock.Now()-deliveredAt >= graceMost {
 		return
 	}
-	over := make(chan struct{}, 1)
-	a.awaited.Store(&over)
-	defer a.awaited.Store(nil)
-	refusal := queue.refusals()
+	enough := make(chan struct{}, 1)
+	a.waiting.Store(&enough)
+	defer a.waiting.Store(nil)
+	refusal := queue.refusalChannel()
 	begun, answered := clock.Now(), a.answered.Load()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
-	for ticks := 0; a.due() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
+	for ticks := 0; a.due() && !a.told.Load() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
-		case <-over:
+		case <-enough:
 			return
 		case <-refusal:
 			return
 		case <-tick.C:
+			// Whoever a timer wakes runs ahead of others. The consumer is one of these: wait for a turn like it.
+			runtime.Gosched()
 			tick.Reset(graceTick)
 		}
 		ticks++
@@ -376,10 +475,10 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 	}
 }
 
-// end carries the end out, as the reader's last act, and returns the cause. err is what ended the reading, nil for the
-// peer's close frame. Nothing more is delivered: a consumer that ranges over Messages reaches the end now, and its answers
-// still leave ahead of the close frame.
-func (c *Conn) end(err error) error {
+// carryOutEnd is the reader's last act. It returns the cause. err is what ended the reading, nil for the peer's close
+// frame. Nothing more is delivered: a consumer that ranges over Messages reaches its end now, and its answers still leave
+// ahead of the close frame.
+func (c *Conn) carryOutEnd(err error) error {
 	switch failed, ok := err.(readError); {
 	case err == nil:
 		c.endOnClose()
@@ -390,7 +489,7 @@ func (c *Conn) end(err error) error {
 	}
 	c.transport.Release()
 	c.queue.stop()
-	cause := c.ending.refuses()
+	cause := c.ending.enterRefusing()
 	c.transport.Close()
 	go c.finish()
 	return cause
@@ -401,7 +500,7 @@ func (c *Conn) end(err error) error {
 func (c *Conn) endOnClose() {
 	c.endDelivery()
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
-	c.ending.close(StatusNoStatus, "", nil)
+	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
@@ -418,14 +517,14 @@ func (c *Conn) endOnClose() {
 // endOnViolation fails the connection (RFC 6455, section 7.1.7) with a close frame that says why, and sends nothing after
 // it.
 func (c *Conn) endOnViolation(err error) {
-	code, reason := StatusPolicyViolation, "messages are not being received"
+	code, reason := StatusTryAgainLater, "messages are not being received"
 	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, cutReason(violation.Problem)
 	}
 	c.ending.fail(CloseEvent{Code: code, Reason: reason, Err: err, Local: true})
 	c.endDelivery()
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
-	c.ending.close(code, reason, nil)
+	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
@@ -460,7 +559,7 @@ func (c *Conn) endOnReadError(err error) {
 	c.endDelivery()
 	if eof {
 		c.answers.await(&c.queue, c.reader.messageAt, 0)
-		c.queue.refuse()
+		c.queue.takeNoMore()
 		c.queue.awaitEmpty()
 	}
 }
@@ -485,7 +584,7 @@ func (c *Conn) finish() {
 	c.keepalive.stop()
 	c.parking.stopWatch()
 	c.pings.fail()
-	c.queue.end()
+	c.queue.announceEnd()
 	c.ending.announce(cause)
 }
 
@@ -493,7 +592,7 @@ func (c *Conn) finish() {
 func (c *Conn) abort(cause error) {
 	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
 	c.queue.stop()
-	c.ending.refuses()
+	c.ending.enterRefusing()
 	c.transport.Abort()
 	c.parking.unpark()
 }
@@ -522,12 +621,22 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 	if invalid != nil {
 		code, reason = StatusInternalError, ""
 	}
-	c.ending.close(code, cutReason(reason), nil)
-	c.answers.over()
+	c.ending.queueClose(code, cutReason(reason), nil)
 	if invalid != nil {
 		return invalid
 	}
 	return nil
+}
+
+// ExpireAt has the connection closed at a time with StatusUnauthorized, as StartClose does: when a login ends, say. A later
+// call moves the time, and the zero time means never, which is how a connection begins. A time that has passed closes it at
+// once. It does not block, and has no effect on a connection that is closing.
+func (c *Conn) ExpireAt(t time.Time) {
+	c.ending.expireAt(t, func() {
+		if c.ending.loginOver() {
+			_ = c.StartClose(StatusUnauthorized, "the login has expired")
+		}
+	})
 }
 
 // CloseNow ends the connection at once, without a closing handshake, and returns when it has ended. What is queued is

@@ -5,7 +5,8 @@ package wsd
 import "time"
 
 // Config holds the settings that servers and clients have in common. The zero value is a safe default. For a limit or a
-// duration, zero means the default and a negative value turns the limit or timer off.
+// duration, zero means the default and a negative value turns the limit or timer off. How much memory a peer can make a
+// connection hold with them at most is in docs/performance.md, "What one connection can pin".
 type Config struct {
 	// MaxMessageSize bounds the size of a received message, in bytes after inflation. A larger message fails the
 	// connection with StatusMessageTooBig as soon as it is known to be larger. Default 64 MiB - 1.
@@ -19,7 +20,7 @@ type Config struct {
 	// StreamAbove bytes and up to 512 KiB.
 	StreamAbove int64
 	// BodyTimeout is how long a Body may be left alone, counted from its last Read or, before that, from when no other
-	// message is ahead of it in Messages, before the connection is closed with StatusPolicyViolation. While a Read waits
+	// message is ahead of it in Messages, before the connection is closed with StatusTryAgainLater. While a Read waits
 	// for the peer, no time counts. Default 1 min.
 	BodyTimeout time.Duration
 	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 16. For a
@@ -30,6 +31,10 @@ type Config struct {
 	// SendQueue bounds what Send queues ahead of the network, in bytes. A Send that finds the queue full blocks. A
 	// message larger than the bound is queued alone. Default 64 KiB.
 	SendQueue int
+	// MaxFrameSize bounds the payload of the frames that this side sends, in bytes: longer messages are cut into several,
+	// between which control frames can go. Negative means never to cut, for peers that cannot join what was cut; a Writer
+	// does so in any case. Default 1 MiB.
+	MaxFrameSize int
 	// PingInterval is the time between keepalive pings. Default 30 s.
 	PingInterval time.Duration
 	// PongTimeout is how long the peer may stay silent after a keepalive ping before the connection ends with
@@ -58,7 +63,7 @@ type SlowConsumerPolicy uint8
 const (
 	// BlockSlow stops reading until there is room, so that TCP slows the peer down. Pings wait unanswered meanwhile.
 	BlockSlow SlowConsumerPolicy = iota
-	// CloseSlow blocks like BlockSlow, and closes the connection with StatusPolicyViolation after Config.StallTimeout.
+	// CloseSlow blocks like BlockSlow, and closes the connection with StatusTryAgainLater after Config.StallTimeout.
 	CloseSlow
 	// DropSlow discards messages that arrive while there is no room, keeps those already waiting, and goes on reading.
 	// Discarded messages are counted in Stats.MessagesDropped, and ErrSlowConsumer is reported once on Errors.
@@ -71,6 +76,7 @@ const (
 	defaultMessageBuffer  = 16         // messages
 	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
+	defaultMaxFrameSize   = 1 << 20    // bytes, so that control frames never wait behind megabytes
 	defaultPingInterval   = 30 * time.Second
 	defaultPongTimeout    = 20 * time.Second
 	defaultWriteTimeout   = 2 * time.Minute

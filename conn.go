@@ -5,6 +5,8 @@ package wsd
 import (
 	"context"
 	"io"
+	"net"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,17 +25,28 @@ type Conn struct {
 	answers    answers   // closing.go
 	queue      sendQueue // sendqueue.go
 	transport  netio.Transport
-	writeWatch writeWatch // writer.go
-	reader     reader     // reader.go
-	parking    parking    // park.go
-	pings      pings      // ping.go
-	keepalive  keepalive  // ping.go
-	ending     ending     // closing.go
+	writeWatch *writeWatch // writer.go; nil before the first write that waits
+	reader     reader      // reader.go
+	parking    parking     // park.go
+	pings      pings       // ping.go
+	keepalive  keepalive   // ping.go
+	ending     ending      // closing.go
 
-	messages chan Message // closed by the reader alone, in end
-	group    errgroup.Group
-	agreed   *agreement // nil if the handshake agreed on nothing that callers can ask for
-	role     Role
+	messages     chan Message  // closed by the reader alone, in end
+	writeTimeout time.Duration // 0 for none
+	group        *errgroup.Group
+	agreed       *agreement // nil if the handshake agreed on nothing that callers can ask for
+	role         Role
+}
+
+// agreement is what the opening handshake settled.
+type agreement struct {
+	subprotocol string
+	extensions  string
+	compression *Compression // nil: none
+
+	response      *http.Response // a client's
+	local, remote net.Addr       // a client's, if its transport does not know them
 }
 
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
@@ -51,8 +64,8 @@ func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	settled := *cfg
 	settled.Compression = agreed.compression
-	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg))}
-	if agreed.subprotocol != "" || agreed.extensions != "" {
+	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
+	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
 		c.agreed = &agreed
 	}
 	c.transport.Init(rwc)
@@ -62,7 +75,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.bodyTimeout = durationOr(cfg.BodyTimeout, defaultBodyTimeout)
 	c.queue.init(role, &settled, c.transport.CanTry())
 	c.deflater = newDeflater(role, settled.Compression)
-	c.writeWatch.within = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
+	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
 	c.keepalive.every = durationOr(cfg.PingInterval, defaultPingInterval)
 	c.keepalive.within = durationOr(cfg.PongTimeout, defaultPongTimeout)
 	c.ending.within = durationOr(cfg.CloseTimeout, defaultCloseTimeout)
@@ -73,12 +86,13 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // one group, which carries the cause of the end: the reader returns it. Either ends while there is nothing for it to do,
 // and is started again when there is: park.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte) {
-	c.parking.startReader = func(buffered []byte) { c.group.Go(func() error { return c.readLoop(buffered) }) }
+	c.parking.startReader = func() { c.group.Go(func() error { return c.readLoop(nil) }) }
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
-	c.ending.queue, c.ending.abort, c.ending.written = &c.queue, c.abort, c.transport.Progress
-	c.writeWatch.transport, c.writeWatch.expired = &c.transport, func() { c.abort(ErrWriteTimeout) }
+	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	c.startKeepalive()
-	c.beginReading(buffered)
+	if !c.beginParked(len(buffered) > 0) {
+		c.group.Go(func() error { return c.readLoop(buffered) })
+	}
 }
 
 func messageBuffer(cfg *Config) int {
@@ -136,6 +150,39 @@ func (c *Conn) Extensions() string {
 	return c.agreed.extensions
 }
 
+// Response returns the server's answer to the handshake, without a body, for a connection of Dial or Redial. For any other
+// connection it is nil. It must not be changed.
+func (c *Conn) Response() *http.Response {
+	if c.agreed == nil {
+		return nil
+	}
+	return c.agreed.response
+}
+
+// LocalAddr returns the address of this end, nil if the transport has none. It can be asked for at any time, even after the
+// end.
+func (c *Conn) LocalAddr() net.Addr {
+	if addr := c.transport.LocalAddr(); addr != nil || c.agreed == nil {
+		return addr
+	}
+	return c.agreed.local
+}
+
+// RemoteAddr returns the address of the other end, nil if the transport has none. That is whoever the transport is
+// connected to: a proxy, if there is one in between.
+func (c *Conn) RemoteAddr() net.Addr {
+	if addr := c.transport.RemoteAddr(); addr != nil || c.agreed == nil {
+		return addr
+	}
+	return c.agreed.remote
+}
+
+// SetMaxMessageSize changes Config.MaxMessageSize, with the same meaning of zero and of negative values. It holds for all
+// frames of which nothing has been read yet, also for those of a message of which some have: a limit below what has come
+// fails the connection with the next of them. As a connection reads ahead, raise a limit before the peer is told that it
+// may send more.
+func (c *Conn) SetMaxMessageSize(n int64) { c.reader.maxMessage.Store(messageLimit(n)) }
+
 // Stats holds the counters of a connection. Messages are text and binary messages, and bytes are those of their
 // uncompressed payloads.
 type Stats struct {
@@ -167,38 +214,4 @@ func (c *Conn) Stats() Stats {
 	}
 	c.queue.stats(&s)
 	return s
-}
-
-// Receive returns the next message. It blocks until there is one, ctx is done, or the connection ends. If ctx is done
-// first, the error matches ctx's error and its cause. If the connection has ended and all messages have been received,
-// the error matches ErrClosed and the cause of the end.
-func (c *Conn) Receive(ctx context.Context) (Message, error) {
-	if ctx == nil {
-		return Message{}, ErrNilContext
-	}
-	select {
-	case m, ok := <-c.messages:
-		return c.taken(m, ok)
-	default:
-	}
-	select {
-	case m, ok := <-c.messages:
-		return c.taken(m, ok)
-	case <-ctx.Done():
-	}
-	select {
-	case m, ok := <-c.messages:
-		// Both were ready. ctx may be the connection's own: a message, or how the connection ended, says more.
-		return c.taken(m, ok)
-	default:
-		return Message{}, canceled("receive", ctx)
-	}
-}
-
-func (c *Conn) taken(m Message, ok bool) (Message, error) {
-	if ok {
-		return m, nil
-	}
-	c.answers.over()
-	return Message{}, c.ending.err()
 }

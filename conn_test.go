@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -29,7 +30,7 @@ func eachTransport(t *testing.T, cfg wsd.Config, test func(t *testing.T, client,
 	for name, connect := range map[string]func(*testing.T) (io.ReadWriteCloser, io.ReadWriteCloser){
 		"memory": func(*testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return wsdtest.Transport() },
 		"tcp":    func(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return tcpPair(t) },
-		"unix":   func(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return unixPair(t) },
+		"unix":   func(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) { return wiretest.Pair(t, "unix") },
 		"synchronous": func(*testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) {
 			return net.Pipe() // every Write waits for the Read that takes it
 		},
@@ -42,17 +43,6 @@ func eachTransport(t *testing.T, cfg wsd.Config, test func(t *testing.T, client,
 			test(t, client, server)
 		})
 	}
-}
-
-func unixPair(t *testing.T) (io.ReadWriteCloser, io.ReadWriteCloser) {
-	listener, err := net.Listen("unix", t.TempDir()+"/s")
-	require.NoError(t, err)
-	defer listener.Close()
-	client, err := net.Dial("unix", listener.Addr().String())
-	require.NoError(t, err)
-	server, err := listener.Accept()
-	require.NoError(t, err)
-	return client, server
 }
 
 var sizes = []int{0, 1, 125, 126, 127, 511, 512, 513, 4096, 65535, 65536, 65537, 1 << 20, 1<<20 + 1, 5 << 20}
@@ -201,42 +191,6 @@ func TestSendersCoalesce(t *testing.T) {
 	require.Less(t, counting.writes.Load(), int64(senders*each/10))
 	require.EqualValues(t, counting.writes.Load(), server.Stats().Writes)
 	a.Close()
-}
-
-func TestIdleConnectionHasOneGoroutine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const conns = 50
-		var servers []*wsd.Conn
-		for range conns {
-			client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
-			servers = append(servers, server)
-			require.NoError(t, client.Send(t.Context(), wsd.Text("x")))
-			<-server.Messages()
-			defer client.CloseNow()
-			defer server.CloseNow()
-		}
-		synctest.Wait()
-		require.LessOrEqual(t, goroutinesOfConns(), 2*2*conns, "at most two goroutines a connection")
-		time.Sleep(2 * time.Minute) // keepalive pings go to and fro, and the writers find that nobody sends
-		synctest.Wait()
-		require.Equal(t, 2*conns, goroutinesOfConns(), "one goroutine an idle connection")
-		for _, server := range servers {
-			require.Equal(t, wsd.StateOpen, server.State())
-			require.NoError(t, server.Send(t.Context(), wsd.Text("and it goes on")))
-			require.NoError(t, server.Flush(t.Context()))
-		}
-	})
-}
-
-// goroutinesOfConns counts the goroutines that connections have for themselves.
-func goroutinesOfConns() (n int) {
-	stacks := make([]byte, 16<<20)
-	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-		if strings.Contains(stack, "created by golang.org/x/sync/errgroup.(*Group).Go") {
-			n++
-		}
-	}
-	return n
 }
 
 func TestSendAllocatesNothing(t *testing.T) {

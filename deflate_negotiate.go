@@ -5,6 +5,8 @@ package wsd
 import (
 	"strconv"
 	"strings"
+
+	"github.com/seed62836080/wsd/internal/quote"
 )
 
 const (
@@ -49,7 +51,7 @@ func (p *deflateParams) set(name, value string, valued bool) (problem string) {
 		switch {
 		case valued:
 			if *count = windowBits(value); *count == 0 {
-				return "parameter " + name + " is " + quoted(value) + ", expected 8 to 15"
+				return "parameter " + name + " is " + quote.Short(value) + ", expected 8 to 15"
 			}
 		case name == clientMaxBits:
 			*count = anyBits
@@ -57,7 +59,7 @@ func (p *deflateParams) set(name, value string, valued bool) (problem string) {
 			return "parameter " + name + " has no value, expected 8 to 15"
 		}
 	default:
-		return "unknown parameter " + quoted(name)
+		return "unknown parameter " + quote.Short(name)
 	}
 	if seen {
 		return "parameter " + name + " comes twice"
@@ -158,7 +160,7 @@ func checkDeflate(answer []string, offered *Compression) (agreed *Compression, p
 	wrong := eachExtension(answer, func(element extension) (wrong string) {
 		switch {
 		case element.name != deflateExtension || offered == nil:
-			return "extension " + quoted(element.name) + " was not offered"
+			return "extension " + quote.Short(element.name) + " was not offered"
 		case element.problem != "":
 			return element.problem
 		case agreed != nil:
@@ -234,7 +236,7 @@ func eachExtension(values []string, f func(extension) (wrong string)) (wrong str
 func cutExtension(value string) (element extension, rest, malformed string) {
 	element.name, rest = cutToken(value)
 	if element.name == "" {
-		return element, "", "malformed extension " + quoted(value) + ", expected a name"
+		return element, "", "malformed extension " + quote.Short(value) + ", expected a name"
 	}
 	for {
 		rest = strings.TrimLeft(rest, " \t")
@@ -242,19 +244,19 @@ func cutExtension(value string) (element extension, rest, malformed string) {
 			return element, rest, ""
 		}
 		if rest[0] != ';' {
-			return element, "", "malformed extension, expected a semicolon at " + quoted(rest)
+			return element, "", "malformed extension, expected a semicolon at " + quote.Short(rest)
 		}
 		var param, value string
 		param, rest = cutToken(strings.TrimLeft(rest[1:], " \t"))
 		if param == "" {
-			return element, "", "empty parameter of extension " + quoted(element.name)
+			return element, "", "empty parameter of extension " + quote.Short(element.name)
 		}
 		rest = strings.TrimLeft(rest, " \t")
 		valued := strings.HasPrefix(rest, "=")
 		if valued {
 			var ok bool
 			if value, rest, ok = cutValue(strings.TrimLeft(rest[1:], " \t")); !ok {
-				return element, "", "parameter " + quoted(param) + " has a malformed value, expected a token"
+				return element, "", "parameter " + quote.Short(param) + " has a malformed value, expected a token"
 			}
 		}
 		if element.name == deflateExtension && element.problem == "" {

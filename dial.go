@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd/internal/done"
+	"github.com/seed62836080/wsd/internal/quote"
+	"github.com/seed62836080/wsd/internal/roundtrip"
 	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
@@ -32,10 +34,12 @@ import (
 type DialOptions struct {
 	Config
 	// HTTPClient performs the handshake, with its Jar, its CheckRedirect, its Timeout, and above all its Transport, which
-	// is the place for a dial function (to a unix socket, say), a TLS configuration and a proxy. For ws URLs too, a proxy
-	// is asked for a tunnel with CONNECT. The client is only read. Of an *http.Transport the settings are used, but not
-	// the pool. Only HTTP/1.1 is spoken: a dial function that does TLS itself must not offer h2. Default
-	// http.DefaultClient.
+	// is the place for a dial function (to a unix socket, say), a TLS configuration and a proxy. The client is only read.
+	// Of an *http.Transport the settings are used, but not the pool. Only HTTP/1.1 is spoken: a dial function that does
+	// TLS itself must not offer h2. Default http.DefaultClient.
+	//
+	// For ws URLs too, a proxy is asked for a tunnel with CONNECT, unless another RoundTripper wraps the *http.Transport:
+	// see the package comment.
 	HTTPClient *http.Client
 	// Header is added to the request, with the names spelled as they are here, except Host, which replaces the URL's. It
 	// cannot have fields that the handshake itself sets.
@@ -95,6 +99,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 		}
 		return nil, resp, problem
 	}
+	conn.agreed.response = resp
 	c := newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed)
 	c.start(conn.buffered)
 	return c, resp, nil
@@ -113,7 +118,7 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 		return nil, problem
 	}
 	req := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: make(http.Header, len(o.Header)+8)}
-	// net/http and the caller's policy for redirects know the canonical names. respelling restores the caller's.
+	// net/http and the caller's policy for redirects know the canonical names. roundtrip.Respell restores the caller's.
 	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
 		canonical := http.CanonicalHeaderKey(name)
 		req.Header[canonical] = append(req.Header[canonical], o.Header[name]...)
@@ -157,7 +162,7 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 	case target == nil:
 		return nil, &HandshakeError{Problem: "expected a URL such as wss://example.com/path: " + err.Error()}
 	case err != nil:
-		return nil, &HandshakeError{Problem: err.Error() + " in the URL " + quoted(target.Redacted())}
+		return nil, &HandshakeError{Problem: err.Error() + " in the URL " + quote.Short(target.Redacted())}
 	}
 	normalize(target)
 	return target, nil
@@ -167,7 +172,7 @@ func parseTarget(rawURL string) (*url.URL, *HandshakeError) {
 // and with a query that cannot break the request line (RFC 3986, section 3.4), as url.Parse ensures for a path.
 func normalize(u *url.URL) {
 	u.Scheme = httpScheme(u.Scheme)
-	if port := u.Port(); port == "" || port == defaultPort(u.Scheme) {
+	if port := u.Port(); port == "" || port == wsurl.DefaultPort(u.Scheme) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+port)
 	}
 	var query strings.Builder
@@ -255,6 +260,8 @@ type handshake struct {
 	key   string      // of the last request
 	conn  net.Conn    // of the last request, nil if the transport is not net/http's own
 	http2 atomic.Bool // a connection was for HTTP/2
+	// addressed is the last connection that a transport of another make has told of.
+	addressed atomic.Pointer[net.Conn]
 }
 
 // dialed is the result of a handshake.
@@ -274,18 +281,20 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	}
 	transport, ok := client.Transport.(*http.Transport)
 	if ok {
-		own := &handshakeTransport{caller: transport}
-		defer own.close()
+		own := roundtrip.NewTransport(transport)
+		defer own.Close()
 		client.Transport = own
 	}
 	if len(h.opts.Header) > 0 {
-		client.Transport = newRespelling(client.Transport, h.opts.Header, ok)
+		client.Transport = roundtrip.Respell(client.Transport, h.opts.Header)
 	}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if ok {
 			h.conn = info.Conn // with net/http's own transport, the answer is known to come over this connection
+		} else if info.Conn != nil {
+			h.addressed.Store(&info.Conn)
 		}
-		if isForHTTP2(info.Conn) {
+		if roundtrip.IsForHTTP2(info.Conn) {
 			h.http2.Store(true)
 		}
 	}})
@@ -318,25 +327,19 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 // as the end of its bytes.
 func (h *handshake) failed(problem string, err error) *HandshakeError {
 	if h.http2.Load() {
-		problem = notForHTTP1
+		problem = roundtrip.NotForHTTP1
 	}
 	return &HandshakeError{Problem: problem, Err: err}
-}
-
-// notForHTTP1 is the problem with a connection over which only HTTP/2 is understood.
-const notForHTTP1 = "expected HTTP/1.1 to be agreed on by TLS, got h2: Dial speaks HTTP/1.1, so the dial function of " +
-	"HTTPClient.Transport must not offer h2 (tls.Config.NextProtos)"
-
-// isForHTTP2 reports whether TLS has agreed on HTTP/2 for conn (RFC 7301).
-func isForHTTP2(conn net.Conn) bool {
-	secure, ok := conn.(interface{ ConnectionState() tls.ConnectionState })
-	return ok && secure.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // judge verifies the answer, and takes over its connection.
 func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quoted(resp.Status)}
+		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quote.Short(resp.Status)}
+	}
+	if resp.Close && len(resp.Header["Connection"]) == 0 {
+		// net/http removes the whole field, and closes the connection.
+		return dialed{}, &HandshakeError{Header: "Connection", Problem: "expected the token Upgrade alone, got one with close"}
 	}
 	agreed, problem := checkAnswerHeader(resp.Header, h.key, h.opts.Subprotocols, h.opts.Compression)
 	if problem != nil {
@@ -348,6 +351,9 @@ func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	}
 	switch {
 	case h.conn == nil:
+		if conn := h.addressed.Load(); conn != nil {
+			agreed.local, agreed.remote = (*conn).LocalAddr(), (*conn).RemoteAddr()
+		}
 		return dialed{body, nil, agreed}, nil
 	case !isSocket(h.conn):
 		return dialed{&bodyConn{h.conn, body}, nil, agreed}, nil
@@ -447,9 +453,9 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	}
 	switch last := via[len(via)-1]; {
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
-		return errors.New("redirected to the scheme " + quoted(req.URL.Scheme) + ", expected ws, wss, http or https")
+		return errors.New("redirected to the scheme " + quote.Short(req.URL.Scheme) + ", expected ws, wss, http or https")
 	case !wsurl.IsAuthority(req.URL.Host):
-		return errors.New("redirected to the host " + quoted(req.URL.Host) + ", expected a host name or address")
+		return errors.New("redirected to the host " + quote.Short(req.URL.Host) + ", expected a host name or address")
 	case last.URL.Scheme == "https" && req.URL.Scheme == "http":
 		return errors.New("redirected from wss to ws, which is refused")
 	}
@@ -477,7 +483,7 @@ func isCredential(name string) bool {
 func originOf(u *url.URL) origin {
 	port := u.Port()
 	if port == "" {
-		port = defaultPort(u.Scheme)
+		port = wsurl.DefaultPort(u.Scheme)
 	}
 	return origin{u.Scheme, strings.ToLower(u.Hostname()), port}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 func wsURL(server *httptest.Server) string { return "ws" + strings.TrimPrefix(server.URL, "http") }
@@ -140,9 +141,7 @@ func TestDialSendsWhatTheURLMeans(t *testing.T) {
 // connection when the client does.
 func answering(t *testing.T, answer func(accept string) string) (addr string, heads <-chan string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
+	listener := wiretest.Listen(t, "tcp")
 	requests := make(chan string, 16)
 	go func() {
 		for {
@@ -199,6 +198,7 @@ func TestDialVerifiesTheAnswer(t *testing.T) {
 		{"status", func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" }, "", `expected the status 101 Switching Protocols, got "200 OK"`},
 		{"no Upgrade", func(a string) string { return strings.Replace(switching(a), "Upgrade: websocket\r\n", "", 1) }, "Upgrade", "expected websocket, got none"},
 		{"no Connection", func(a string) string { return strings.Replace(switching(a), "Connection: Upgrade\r\n", "", 1) }, "Connection", "expected the token Upgrade, got none"},
+		{"close beside Upgrade", func(a string) string { return strings.Replace(switching(a), "n: Upgrade", "n: Upgrade, close", 1) }, "Connection", "got one with close"},
 		{"wrong Accept", func(string) string { return switching("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") }, "Sec-WebSocket-Accept", "expected "},
 		{"subprotocol", func(a string) string { return switching(a, "Sec-WebSocket-Protocol: c") }, "Sec-WebSocket-Protocol", `expected one of those asked for, "a, b", got "c"`},
 		{"extension", func(a string) string { return switching(a, "Sec-WebSocket-Extensions: x-unknown") }, "Sec-WebSocket-Extensions", "expected none"},
@@ -207,9 +207,7 @@ func TestDialVerifiesTheAnswer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			closed := make(chan struct{})
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer func() { _ = listener.Close() }()
+			listener := wiretest.Listen(t, "tcp")
 			go func() {
 				defer close(closed)
 				conn, err := listener.Accept()
@@ -393,8 +391,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestDialConnectionRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := wiretest.Listen(t, "tcp")
 	addr := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	_, resp, err := wsd.Dial(t.Context(), "ws://"+addr, nil)
@@ -992,7 +989,7 @@ func TestDialNamesAConnectionForHTTP2(t *testing.T) {
 
 func TestDialHonoursTheClientsTimeoutForTheHandshakeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener := newPipeListener()
+		listener := listenInMemory(net.Pipe)
 		server := &http.Server{Handler: echoHandler(nil, nil)}
 		go func() { _ = server.Serve(listener) }()
 		defer func() { _ = server.Close() }()
@@ -1019,7 +1016,7 @@ func TestDialHonoursTheClientsTimeoutForTheHandshakeAlone(t *testing.T) {
 
 func TestDialContextBoundsTheHandshakeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener := newPipeListener()
+		listener := listenInMemory(net.Pipe)
 		server := &http.Server{Handler: echoHandler(nil, nil)}
 		go func() { _ = server.Serve(listener) }()
 		defer func() { _ = server.Close() }()
@@ -1287,6 +1284,27 @@ func through(proxy string, change ...func(*http.Transport)) *wsd.DialOptions {
 	return &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport}}
 }
 
+// What the package comment says of a RoundTripper that wraps a Transport with a proxy, and of the ways out.
+func TestDialThroughAnHTTPProxyBelowARoundTripper(t *testing.T) {
+	plain := httptest.NewServer(echoHandler(nil, nil))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(echoHandler(nil, nil))
+	defer secure.Close()
+	proxy := connectProxy{targets: make(chan string, 1)}
+	proxyServer := httptest.NewServer(proxy)
+	defer proxyServer.Close()
+	opts := through("http://"+proxyServer.Listener.Addr().String(), func(t *http.Transport) {
+		t.TLSClientConfig = &tls.Config{RootCAs: secure.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	})
+	opts.HTTPClient.Transport = roundTripper(opts.HTTPClient.Transport.RoundTrip)
+
+	_, _, err := wsd.Dial(t.Context(), wsURL(plain), opts)
+	require.ErrorContains(t, err, "CONNECT only", "the proxy is asked for an http URL")
+	conn := dialed(t, wsURL(secure), opts)
+	require.Equal(t, secure.Listener.Addr().String(), <-proxy.targets)
+	requireEcho(t, conn, "wss through CONNECT")
+}
+
 func TestDialThroughAnHTTPProxy(t *testing.T) {
 	plain := httptest.NewServer(echoHandler(nil, nil))
 	defer plain.Close()
@@ -1478,9 +1496,7 @@ func serveSOCKS5(listener net.Listener, targets chan<- string) {
 func TestDialThroughASOCKS5Proxy(t *testing.T) {
 	server := httptest.NewServer(echoHandler(nil, nil))
 	defer server.Close()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = listener.Close() }()
+	listener := wiretest.Listen(t, "tcp")
 	targets := make(chan string, 1)
 	go serveSOCKS5(listener, targets)
 	conn := dialed(t, wsURL(server), through("socks5://"+listener.Addr().String()))

@@ -18,8 +18,8 @@
 //		}
 //	}
 //
-// [Accept] turns a request into a connection in any net/http handler. [Server] is a handler that also keeps track of
-// its connections and shuts them down. [Dial] connects to a server, and [NewConn] runs over any byte stream. If only
+// [Accept] turns a request into a connection in any net/http handler. A [Server] does so too, and also runs a handler for
+// each connection, keeps track of them and shuts them down. [Dial] connects to a server, and [NewConn] runs over any byte stream. If only
 // messages matter, range over [Conn.Messages], or use [Conn.Receive] and [Conn.Send], which take a context.
 //
 // # Rules
@@ -60,18 +60,24 @@
 //
 // [Accept] answers what it refuses with an HTTP status and a line of text that says what was wrong:
 //
-//   - 400 for a malformed request, 405 for a method other than GET, 505 for HTTP/2 and later;
+//   - 400 for a malformed request, or one for none of the subprotocols if one is required;
+//   - 405 for a method other than GET, 505 for HTTP/2 and later;
 //   - 403 for a web page of a foreign origin;
 //   - 426 for a request that does not ask for a WebSocket, or for a version of the protocol other than 13;
 //   - 500 if the options or the ResponseWriter are at fault, which only the error says.
 //
 // net/http holds some 12 KiB for a request until its handler returns. If there are many connections, let it return, and
-// continue in another goroutine.
+// continue in another goroutine, as [Server.Serve] does.
 //
 // [Dial] follows redirects as HTTPClient.CheckRedirect decides, but never from wss to ws. Once a redirect has left the
 // origin, which is scheme, host and port, requests no longer have Authorization, Cookie and the other header fields
 // that HTTP has for credentials. They do have secrets in other fields: only CheckRedirect can know of those. A cookie
 // jar follows its own rules. Of an answer that is not a handshake, up to 64 KiB can be read in the error's Response.
+//
+// net/http reaches an HTTP proxy without CONNECT for what it takes for an http URL, and few proxies pass an upgrade on. Dial
+// changes that for an *http.Transport, but cannot reach one that a RoundTripper of the caller's wraps. There, connect to
+// wss URLs, or let the wrapper have a Transport without Proxy whose DialContext asks the proxy for the tunnel, or set what
+// the wrapper adds in DialOptions.Header and use the Transport itself.
 //
 // # Limits
 //

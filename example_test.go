@@ -292,7 +292,7 @@ func ExampleRedial() {
 		if visit < 3 {
 			conn.Close(wsd.StatusServiceRestart, "back soon")
 		} else {
-			conn.Close(wsd.StatusPolicyViolation, "three are enough")
+			conn.Close(wsd.StatusUnauthorized, "three are enough")
 		}
 	}})
 	defer server.Close()
@@ -314,7 +314,7 @@ func ExampleRedial() {
 	// visit 1
 	// visit 2
 	// visit 3
-	// wsd: connection closed: closed with 1008 (policy violation): "three are enough"
+	// wsd: connection closed: closed with 3000 (unauthorized): "three are enough" (attempt 3, the last)
 }
 
 // A test of a handler, handshake included, needs a server of net/http/httptest and a Dial. What the handler must refuse
@@ -493,6 +493,53 @@ func ExampleConn_Close() {
 }
 
 // Errors tells what went wrong. It need not be read, and is closed without a value after a clean end.
+// A login that ends with its token is renewed over the connection: the client sends a new token in time.
+func ExampleConn_ExpireAt() {
+	verify := func(token string) (until time.Time, err error) { // as a library for tokens would
+		life, err := time.ParseDuration(token)
+		return time.Now().Add(life), err
+	}
+	var ws wsd.Server
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		until, err := verify(r.Header.Get("Authorization"))
+		if err != nil {
+			http.Error(w, "log in first", http.StatusUnauthorized)
+			return
+		}
+		ws.Serve(w, r, nil, func(conn *wsd.Conn) {
+			conn.ExpireAt(until)
+			for msg := range conn.Messages() {
+				token, renews := strings.CutPrefix(string(msg.Data), "token ")
+				if !renews {
+					conn.Send(conn.Context(), msg)
+				} else if until, err := verify(token); err == nil {
+					conn.ExpireAt(until)
+					conn.Send(conn.Context(), wsd.Text("renewed"))
+				}
+			}
+		})
+	}))
+	defer server.Close()
+
+	conn, _, err := wsd.Dial(context.Background(), webSocketURL(server), &wsd.DialOptions{
+		Header: http.Header{"Authorization": {"1h"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.CloseNow()
+	conn.Send(context.Background(), wsd.Text("token 50ms"))
+	for msg := range conn.Messages() {
+		fmt.Println(string(msg.Data))
+	}
+	<-conn.Closed()
+	fmt.Println(conn.CloseEvent().Code, conn.CloseEvent().Reason)
+	// Output:
+	// renewed
+	// 3000 (unauthorized) the login has expired
+}
+
 func ExampleConn_Errors() {
 	transport, peer := wsdtest.Transport()
 	conn := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})

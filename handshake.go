@@ -12,14 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// agreement is what the opening handshake settled.
-type agreement struct {
-	subprotocol string
-	extensions  string
-	compression *Compression // nil: none
-}
+	"github.com/seed62836080/wsd/internal/quote"
+)
 
 const (
 	protocolVersion = "13"                                   // RFC 6455, section 4.1
@@ -27,7 +22,6 @@ const (
 	keySize         = 16                                     // bytes of a nonce
 	keyLength       = 24                                     // characters of a nonce in base64
 	acceptLength    = 28                                     // characters of a SHA-1 sum in base64
-	maxShown        = 64                                     // bytes of a header that an error message quotes
 )
 
 // The header fields of the handshake as keys of net/http's maps, and as RFC 6455 spells them: what is sent is spelled the
@@ -121,10 +115,10 @@ func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
 func checkSubprotocols(subprotocols []string) *HandshakeError {
 	for i, s := range subprotocols {
 		if !isToken(s) {
-			return &HandshakeError{Header: wireProtocol, Problem: "expected a token, got " + quoted(s)}
+			return &HandshakeError{Header: wireProtocol, Problem: "expected a token, got " + quote.Short(s)}
 		}
 		if slices.Contains(subprotocols[:i], s) {
-			return &HandshakeError{Header: wireProtocol, Problem: quoted(s) + " is there twice"}
+			return &HandshakeError{Header: wireProtocol, Problem: quote.Short(s) + " is there twice"}
 		}
 	}
 	return nil
@@ -135,7 +129,7 @@ func checkSubprotocols(subprotocols []string) *HandshakeError {
 func checkExtraHeader(h http.Header) *HandshakeError {
 	for name, values := range h {
 		if !isToken(name) {
-			return &HandshakeError{Problem: "expected the name of a header field, got " + quoted(name)}
+			return &HandshakeError{Problem: "expected the name of a header field, got " + quote.Short(name)}
 		}
 		if isHandshakeField(name) {
 			problem := "set by the handshake itself, it cannot be given"
@@ -148,7 +142,7 @@ func checkExtraHeader(h http.Header) *HandshakeError {
 			return &HandshakeError{Header: name, Problem: problem}
 		}
 		if i := slices.IndexFunc(values, func(v string) bool { return !isFieldValue(v) }); i >= 0 {
-			return &HandshakeError{Header: name, Problem: "control character in the value " + quoted(values[i])}
+			return &HandshakeError{Header: name, Problem: "control character in the value " + quote.Short(values[i])}
 		}
 	}
 	return nil
@@ -212,7 +206,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 	var accept [acceptLength]byte
 	expected := string(appendAccept(accept[:0], key))
 	if v := h[mapAccept]; len(v) != 1 || v[0] != expected {
-		return wrong(wireAccept, quoted(expected), v)
+		return wrong(wireAccept, quote.Short(expected), v)
 	}
 	if v := h[mapProtocol]; len(v) > 0 {
 		i := slices.Index(subprotocols, v[0])
@@ -225,7 +219,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 		agreed.subprotocol = subprotocols[i]
 	}
 	v := h[mapExtensions]
-	if len(v) == 0 {
+	if !slices.ContainsFunc(v, func(line string) bool { return trimSpace(line) != "" }) {
 		return agreed, nil
 	}
 	if offered == nil {
@@ -323,12 +317,5 @@ func shown(lines []string) string {
 	if len(lines) == 0 {
 		return "none"
 	}
-	return quoted(strings.Join(lines, ", "))
-}
-
-func quoted(s string) string {
-	if len(s) > maxShown {
-		return strconv.Quote(s[:maxShown]) + "..."
-	}
-	return strconv.Quote(s)
+	return quote.Short(strings.Join(lines, ", "))
 }

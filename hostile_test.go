@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -43,16 +44,6 @@ func allocated(attack func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// held returns the bytes of heap that are in use.
-func held() int64 {
-	for range 3 { // what a sync.Pool holds goes with the second
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // fastest returns the shortest of a few runs: what the work takes when nothing else gets in between.
 func fastest(runs int, work func()) time.Duration {
 	best := time.Duration(math.MaxInt64)
@@ -62,19 +53,6 @@ func fastest(runs int, work func()) time.Duration {
 		best = min(best, time.Since(start))
 	}
 	return best
-}
-
-// header is the beginning of a frame that declares n bytes.
-func header(first byte, n uint64, masked bool) []byte {
-	bit := byte(0)
-	if masked {
-		bit = 0x80
-	}
-	b := binary.BigEndian.AppendUint64([]byte{first, bit | 127}, n)
-	if masked {
-		b = append(b, 1, 2, 3, 4)
-	}
-	return b
 }
 
 // A length that overflows must neither wrap around nor hang the reader: gorilla/websocket added it to what a message had
@@ -102,7 +80,7 @@ func TestCVE_2020_27813_CVE_2020_13935_LengthOverflow(t *testing.T) {
 							p.send(frame{0x00, []byte("a fragment")})
 						}
 					}
-					p.sendRaw(header(first, row.length, p.masks))
+					p.sendRaw(wiretest.Header(first, row.length, p.masks))
 					f := p.receive()
 					require.Equal(t, byte(0x88), f.first)
 					require.Equal(t, row.code, int(binary.BigEndian.Uint16(f.payload)))
@@ -135,7 +113,7 @@ func TestCVE_2022_35922_AllocationByDeclaredLength(t *testing.T) {
 			return allocated(func() {
 				conn, p := servedConn(t, wsd.Config{Compression: &wsd.Compression{}})
 				p.send(row.behind...)
-				p.sendRaw(append(header(row.first, declared, true), "ten bytes."...))
+				p.sendRaw(append(wiretest.Header(row.first, declared, true), "ten bytes."...))
 				p.close()
 				<-conn.Closed()
 			})
@@ -324,8 +302,7 @@ func TestCVE_2026_48779_FragmentFlood(t *testing.T) {
 
 // answeringServer is a server that answers each request as told and then reads until the client goes.
 func answeringServer(t testing.TB, answer func(conn net.Conn, r *http.Request)) (rawURL string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	l := wiretest.Listen(t, "tcp")
 	over := make(chan struct{})
 	var serving sync.WaitGroup
 	t.Cleanup(func() {
@@ -764,50 +741,11 @@ func TestReadsOfAClosedConnection(t *testing.T) {
 	require.True(t, errors.Is(first, io.EOF) || errors.Is(first, io.ErrUnexpectedEOF) || errors.Is(first, io.ErrClosedPipe), "%v", first)
 }
 
-// A memoryListener hands out connections in memory, which no limit on open files bounds.
-type memoryListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-// memoryConn makes a net.Conn of an end.
-type memoryConn struct{ *wsdtest.End }
-
-func (memoryConn) LocalAddr() net.Addr  { return &net.UnixAddr{Name: "memory", Net: "unix"} }
-func (memoryConn) RemoteAddr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
-
-func (l *memoryListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memoryListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *memoryListener) Addr() net.Addr { return memoryConn{}.LocalAddr() }
-
-func (l *memoryListener) dial(context.Context, string, string) (net.Conn, error) {
-	a, b := wsdtest.Transport()
-	select {
-	case l.conns <- memoryConn{b}:
-		return memoryConn{a}, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
 // With 10,000 half-open handshakes and 10,000 half-sent frames the server still answers others. Each costs no more than
 // the first thousand did, and they go when the server ends.
 func TestSlowloris(t *testing.T) {
 	const few, many = 1000, 9000
-	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := listenInMemory(bufferedPair)
 	ws := &wsd.Server{Handler: echo}
 	server := &http.Server{Handler: ws, ReadHeaderTimeout: time.Hour} // the attack outlasts it
 	served := make(chan error, 1)
@@ -817,7 +755,7 @@ func TestSlowloris(t *testing.T) {
 	handshake := "GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	open := func(text string) net.Conn {
-		conn, err := l.dial(t.Context(), "", "")
+		conn, err := l.dial(t.Context())
 		require.NoError(t, err)
 		slow = append(slow, conn)
 		_, err = io.WriteString(conn, text)
@@ -836,11 +774,13 @@ func TestSlowloris(t *testing.T) {
 			_, err := io.ReadFull(conn, answer)
 			require.NoError(t, err)
 			require.Contains(t, string(answer), " 101 ")
-			_, err = conn.Write(append(header(0x82, 1<<20, true), "a beginning"...))
+			_, err = conn.Write(append(wiretest.Header(0x82, 1<<20, true), "a beginning"...))
 			require.NoError(t, err)
 		}
 	}
-	client := &http.Client{Transport: &http.Transport{DialContext: l.dial}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return l.dial(ctx)
+	}}}
 	answers := func() {
 		conn, _, err := wsd.Dial(t.Context(), "ws://example.com/", &wsd.DialOptions{HTTPClient: client})
 		require.NoError(t, err)

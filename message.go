@@ -46,7 +46,7 @@ const (
 // Message is a WebSocket message: whole, or streamed, which means that it has no Data and is read from its Body while it
 // arrives (Config.StreamAbove).
 //
-// The Data of a received message belongs to the receiver for good. Small messages that arrived together may share one
+// The Data of a received message belongs to the receiver for good, except in a loop over Each. Small messages that arrived together may share one
 // allocation, so keeping one message may keep up to 4 KiB of its neighbours in memory: clone it if that matters. The
 // Data of a sent message belongs to the caller again when Send returns.
 type Message struct {
@@ -59,6 +59,9 @@ type Message struct {
 
 // Text returns a text message. s must be UTF-8.
 func Text(s string) Message { return Message{Type: TextMessage, Data: []byte(s)} }
+
+// TextBytes returns a text message that holds b itself, not a copy. b must be UTF-8.
+func TextBytes(b []byte) Message { return Message{Type: TextMessage, Data: b} }
 
 // Binary returns a binary message that holds b itself, not a copy.
 func Binary(b []byte) Message { return Message{Type: BinaryMessage, Data: b} }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed62836080/wsd/internal/quote"
 	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
@@ -21,6 +22,15 @@ type origin struct {
 
 // anyOrigin is the pattern that turns the check off.
 const anyOrigin = "*"
+
+// SameOrigin reports whether a request comes from a page of the server's own, or from no page at all, having no Origin. That
+// is the rule by which Accept goes if AcceptOptions name no Origins, so a CheckOrigin can begin with it:
+//
+//	CheckOrigin: func(r *http.Request) bool { return wsd.SameOrigin(r) || allowed(r) }
+//
+// A page is the server's own if its origin has the host and port of the request's Host, under https or wss if the server
+// speaks TLS itself, and otherwise also under http or ws. Some clients that are not browsers send ws and wss, or add a path.
+func SameOrigin(r *http.Request) bool { return checkOrigin(r.Header, r.Host, r.TLS != nil, nil) == nil }
 
 // checkOrigin judges the origin of a request to a server with the given Host; tls says that it speaks TLS itself (RFC
 // 6455, sections 4.2.2 and 10.2).
@@ -39,19 +49,19 @@ func checkOrigin(h http.Header, host string, tls bool, patterns []string) *Hands
 	}
 	// Opaque origins have no parts to compare; a pattern that names one is meant literally.
 	for _, pattern := range patterns {
-		if pattern != "" && equalFold(pattern, lines[0]) {
+		if equalFold(pattern, lines[0]) {
 			return nil
 		}
+	}
+	if own, ok := parseOrigin(withoutPath(lines[0])); ok && sameOrigin(own, host, tls) {
+		return nil
 	}
 	from, ok := parseOrigin(lines[0])
 	if !ok {
 		return refusal(http.StatusForbidden, "Origin", "expected scheme://host or scheme://host:port, got "+shown(lines))
 	}
-	if sameOrigin(from, host, tls) {
-		return nil
-	}
 	for _, pattern := range patterns {
-		if matchOrigin(pattern, from, tls) {
+		if !isLiteral(pattern) && matchOrigin(pattern, from, tls) {
 			return nil
 		}
 	}
@@ -59,7 +69,7 @@ func checkOrigin(h http.Header, host string, tls bool, patterns []string) *Hands
 	if tls {
 		own = "the server's own host under https, "
 	}
-	return refusal(http.StatusForbidden, "Origin", "expected "+own+quoted(host)+", or one that is allowed, got "+shown(lines))
+	return refusal(http.StatusForbidden, "Origin", "expected "+own+quote.Short(host)+", or one that is allowed, got "+shown(lines))
 }
 
 // parseOrigin reads scheme "://" host [ ":" port ] (RFC 6454, section 6.2).
@@ -73,13 +83,31 @@ func parseOrigin(s string) (origin, bool) {
 		return origin{}, false
 	}
 	if port == "" {
-		port = defaultPort(scheme)
+		port = wsurl.DefaultPort(scheme)
 	}
 	return origin{scheme, host, port}, true
 }
 
+// withoutPath returns what is left of an origin to which a client has added the path of a page.
+func withoutPath(s string) string {
+	if scheme, rest, ok := strings.Cut(s, "://"); ok {
+		authority, _, _ := strings.Cut(rest, "/")
+		return s[:len(scheme)+len("://")+len(authority)]
+	}
+	return s
+}
+
 // sameOrigin reports whether a page of the origin from comes from the server itself.
 func sameOrigin(from origin, host string, tls bool) bool {
+	switch {
+	case equalFold(from.scheme, "ws"):
+		from.scheme = "http"
+	case equalFold(from.scheme, "wss"):
+		from.scheme = "https"
+	}
+	if from.port == "" {
+		from.port = wsurl.DefaultPort(from.scheme)
+	}
 	if !webScheme(from.scheme, tls) {
 		return false
 	}
@@ -89,7 +117,7 @@ func sameOrigin(from origin, host string, tls bool) bool {
 	}
 	if port == "" {
 		// A client leaves the port out if it is the default port of the scheme it uses.
-		port = defaultPort(from.scheme)
+		port = wsurl.DefaultPort(from.scheme)
 	}
 	return port == from.port && equalHost(host, from.host)
 }
@@ -100,9 +128,18 @@ func webScheme(scheme string, tls bool) bool {
 	return equalFold(scheme, "https") || !tls && equalFold(scheme, "http")
 }
 
+// isLiteral reports whether a pattern is no pattern, having nothing in it or a path. Such an entry allows what equals it.
+func isLiteral(pattern string) bool {
+	_, authority, found := strings.Cut(pattern, "://")
+	if !found {
+		authority = pattern
+	}
+	return pattern == "" || strings.IndexByte(authority, '/') >= 0
+}
+
 // checkOriginPattern finds patterns that could never match, so that a mistake does not look like an attack.
 func checkOriginPattern(pattern string) *HandshakeError {
-	if pattern == anyOrigin || pattern == "null" {
+	if pattern == anyOrigin || pattern == "null" || isLiteral(pattern) {
 		return nil
 	}
 	scheme, authority, found := strings.Cut(pattern, "://")
@@ -113,7 +150,7 @@ func checkOriginPattern(pattern string) *HandshakeError {
 	if !ok || strings.Trim(scheme, "*") != "" && !isScheme(strings.ReplaceAll(scheme, "*", "a")) || !isHost(host) ||
 		host == "" && !found || port != "" && port != "*" && !wsurl.IsPort(port) {
 		return &HandshakeError{Header: "Origin", Problem: "expected a pattern such as *.example.com or https://example.com:*, got " +
-			quoted(pattern)}
+			quote.Short(pattern)}
 	}
 	return nil
 }
@@ -134,7 +171,7 @@ func matchOrigin(pattern string, from origin, tls bool) bool {
 		return false
 	}
 	if port == "" {
-		port = defaultPort(from.scheme)
+		port = wsurl.DefaultPort(from.scheme)
 	}
 	return (port == "*" || port == from.port) && (glob(host, from.host) || equalHost(host, from.host))
 }
@@ -173,16 +210,6 @@ func equalHost(a, b string) bool {
 	first, errFirst := netip.ParseAddr(a)
 	second, errSecond := netip.ParseAddr(b)
 	return errFirst == nil && errSecond == nil && first == second
-}
-
-func defaultPort(scheme string) string {
-	switch {
-	case equalFold(scheme, "http"):
-		return "80"
-	case equalFold(scheme, "https"):
-		return "443"
-	}
-	return ""
 }
 
 // isScheme follows RFC 3986, section 3.1.

@@ -28,7 +28,7 @@ var errParked = errors.New("wsd: parked")
 
 // parking is what a connection knows of its reader's coming and going.
 type parking struct {
-	startReader func(buffered []byte) // starts the reader goroutine; buffered is what has been read before
+	startReader func() // starts the reader goroutine
 	slot        park.Slot
 
 	possible bool        // the reader ends while nothing comes
@@ -45,18 +45,17 @@ type quietWatch struct {
 	seen  uint64 // bytesRead when the timer was set
 }
 
-// beginReading begins to read from a new connection. buffered is what has been read before.
-func (c *Conn) beginReading(buffered []byte) {
+// beginParked finds out whether the reader of a new connection may end while nothing comes. If so, and nothing is there, the
+// connection begins without one, which beginParked reports.
+func (c *Conn) beginParked(something bool) bool {
 	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
 	// anything inside it.
 	c.parking.possible = park.Supported && c.transport.CanTry() && clock.Now() >= 0
 	if c.parking.possible {
-		c.parking.slot.Init(c.transport.Socket(), func() { c.parking.startReader(nil) })
+		c.parking.slot.Init(c.transport.Socket(), c.parking.startReader)
 	}
 	c.reader.interval = shortPause
-	if len(buffered) > 0 || !c.park() {
-		c.parking.startReader(buffered)
-	}
+	return !something && c.park()
 }
 
 // park arranges, if possible, for the next reader to be started when there is something to read, and reports whether it
@@ -71,12 +70,12 @@ func (c *Conn) park() bool {
 // unpark starts a reader to find out that the transport is closed.
 func (p *parking) unpark() {
 	if p.slot.Unpark() {
-		p.startReader(nil)
+		p.startReader()
 	}
 }
 
-// waits reports whether the reader should wait for what comes next rather than end. Called by the reader.
-func (c *Conn) waits() bool {
+// shouldWait reports whether the reader should wait for what comes next rather than end. Called by the reader.
+func (c *Conn) shouldWait() bool {
 	if !c.parking.possible {
 		return true
 	}

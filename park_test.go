@@ -13,8 +13,8 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -23,29 +23,73 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
-// awaitGoroutines waits until connections have n goroutines of their own, handlers not counted.
-func awaitGoroutines(t *testing.T, n int) {
+// census counts from outside the goroutines that connections have: all there are, less the poller and those that the test
+// knows of.
+type census struct{ others atomic.Int64 }
+
+// takeCensus counts what there is before the connections of a test, once what others have left behind has ended.
+func takeCensus(t *testing.T) *census {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); goroutinesOfConns() != n; runtime.Gosched() {
+	g := new(census)
+	const settled = 100 * time.Millisecond
+	for since := time.Now(); time.Since(since) < settled; time.Sleep(settled / 20) {
+		if now := int64(runtime.NumGoroutine() - pollers(t)); now != g.others.Load() {
+			g.others.Store(now)
+			since = time.Now()
+		}
+	}
+	return g
+}
+
+// start starts a goroutine of the test.
+func (g *census) start(f func()) {
+	g.others.Add(1)
+	go func() {
+		defer g.others.Add(-1)
+		f()
+	}()
+}
+
+func (g *census) ofConns(t *testing.T) int {
+	return runtime.NumGoroutine() - pollers(t) - int(g.others.Load())
+}
+
+// await waits until connections have n goroutines.
+func (g *census) await(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); g.ofConns(t) != n; runtime.Gosched() {
 		if time.Now().After(deadline) {
-			require.Equal(t, n, goroutinesOfConns(), "goroutines of connections")
+			require.Equal(t, n, g.ofConns(t), "goroutines of connections")
 		}
 	}
 }
 
+// pollers returns how many epoll instances this process has besides the runtime's own: a poller has one while it lives.
+func pollers(t *testing.T) (n int) {
+	t.Helper()
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, descriptor := range descriptors {
+		if target, _ := os.Readlink("/proc/self/fd/" + descriptor.Name()); target == "anon_inode:[eventpoll]" {
+			n++
+		}
+	}
+	return n - 1
+}
+
 // parkedConn returns a server's connection without a reader, and its peer. Pings are left to the test.
-func parkedConn(t *testing.T, cfg wsd.Config) (*wsd.Conn, *net.TCPConn) {
+func (g *census) parkedConn(t *testing.T, cfg wsd.Config) (*wsd.Conn, *net.TCPConn) {
 	t.Helper()
 	peer, transport := tcpPair(t)
-	t.Cleanup(func() { _ = peer.Close() })
 	if cfg.PingInterval == 0 {
 		cfg.PingInterval = -1
 	}
 	c := wsd.NewConn(transport, wsd.ServerRole, cfg)
 	t.Cleanup(func() { endNow(t, c) })
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 	return c, peer
 }
 
@@ -77,17 +121,18 @@ func roundTrip(t *testing.T, peer net.Conn, payload []byte) {
 }
 
 func TestQuietConnectionsHaveNoReader(t *testing.T) {
-	c, peer := parkedConn(t, wsd.Config{})
-	go echo(c)
+	g := takeCensus(t)
+	c, peer := g.parkedConn(t, wsd.Config{})
+	g.start(func() { echo(c) })
 	roundTrip(t, peer, []byte("one message"))
-	awaitGoroutines(t, 0) // nothing is expected to follow
+	g.await(t, 0) // nothing is expected to follow
 
 	// The reader waits for a message that comes in pieces; when no more comes for a long time, it ends in the middle.
 	request := encodeFrame(binaryFrame([]byte("in two pieces")), true)
 	_, err := peer.Write(request[:9])
 	require.NoError(t, err)
-	awaitGoroutines(t, 1)
-	awaitGoroutines(t, 0)
+	g.await(t, 1)
+	g.await(t, 0)
 	_, err = peer.Write(request[9:])
 	require.NoError(t, err)
 	answer := make([]byte, 15)
@@ -98,19 +143,20 @@ func TestQuietConnectionsHaveNoReader(t *testing.T) {
 	// So do readers of messages that come close together.
 	const most = 100
 	messages := 0
-	for messages < most && goroutinesOfConns() == 0 {
+	for messages < most && g.ofConns(t) <= 0 {
 		roundTrip(t, peer, fmt.Appendf(nil, "message %d", messages))
 		messages++
 	}
 	require.Less(t, messages, most)
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 	roundTrip(t, peer, []byte("and again"))
 	require.EqualValues(t, messages+3, c.Stats().MessagesReceived)
 	require.Zero(t, c.Stats().MessagesDropped)
 }
 
 func TestParkedConnectionAnswersPings(t *testing.T) {
-	_, peer := parkedConn(t, wsd.Config{})
+	g := takeCensus(t)
+	_, peer := g.parkedConn(t, wsd.Config{})
 	ping := encodeFrame(binaryFrame([]byte("?")), true)
 	ping[0] = 0x89
 	for range 20 {
@@ -123,8 +169,8 @@ func TestParkedConnectionAnswersPings(t *testing.T) {
 	}
 	_, err := peer.Write(ping[:1])
 	require.NoError(t, err)
-	awaitGoroutines(t, 2) // a header has begun, and the writer waits for more to write
-	awaitGoroutines(t, 1)
+	g.await(t, 2) // a header has begun, and the writer waits for more to write
+	g.await(t, 1)
 }
 
 func TestEndsOfParkedConnections(t *testing.T) {
@@ -202,22 +248,24 @@ func TestEndsOfParkedConnections(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, peer := parkedConn(t, test.cfg)
+			g := takeCensus(t)
+			c, peer := g.parkedConn(t, test.cfg)
 			test.end(t, c, peer)
 			requireEnd(t, c)
 			test.expect(t, c.CloseEvent())
 			_, more := <-c.Messages()
 			require.False(t, more)
-			awaitGoroutines(t, 0)
+			g.await(t, 0)
 		})
 	}
 }
 
 // Whoever ends a parked connection has a reader see to it: they do not wait, one after the other, for the poller to look.
 func TestManyEndsOfParkedConnections(t *testing.T) {
+	g := takeCensus(t)
 	var conns [30]*wsd.Conn
 	for i := range conns {
-		conns[i], _ = parkedConn(t, wsd.Config{})
+		conns[i], _ = g.parkedConn(t, wsd.Config{})
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -235,6 +283,7 @@ func TestManyEndsOfParkedConnections(t *testing.T) {
 
 // Somebody who has kept the transport may close it, which the kernel does not report to a poller.
 func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
+	g := takeCensus(t)
 	const few = 20
 	var conns [few]*wsd.Conn
 	var transports [few]*net.TCPConn
@@ -244,13 +293,13 @@ func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 		conns[i], transports[i] = wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1}), transport
 		t.Cleanup(func() { endNow(t, conns[i]) })
 	}
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 	for _, transport := range transports[1:] {
 		require.NoError(t, transport.Close())
 	}
 	// Their descriptors are other connections' now.
 	for range 2 * few {
-		parkedConn(t, wsd.Config{})
+		g.parkedConn(t, wsd.Config{})
 	}
 	for _, c := range conns[1:] {
 		requireEnd(t, c)
@@ -266,7 +315,7 @@ func TestTransportClosedUnderneathParkedConnections(t *testing.T) {
 	require.NoError(t, transports[0].Close())
 	requireEnd(t, conns[0])
 	require.ErrorIs(t, conns[0].CloseEvent().Err, net.ErrClosed)
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 }
 
 // A connection that waits for bytes keeps none of the memory that it recently read into.
@@ -283,12 +332,13 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 			if testing.Short() && test.stall > 0 {
 				t.Skip("takes seconds")
 			}
+			g := takeCensus(t)
 			servers, peers := make([]*wsd.Conn, conns), make([]net.Conn, conns)
 			for i := range conns {
-				servers[i], peers[i] = parkedConn(t, wsd.Config{MessageBuffer: -1})
+				servers[i], peers[i] = g.parkedConn(t, wsd.Config{MessageBuffer: -1})
 			}
 			<-time.After(300 * time.Millisecond) // or they wait for more as it is so soon after the start
-			before := heapInUse()
+			before := held()
 			for i, c := range servers {
 				for received := range test.before + 1 {
 					_, err := peers[i].Write(encodeFrame(binaryFrame([]byte("message")), true))
@@ -307,19 +357,10 @@ func TestParkedConnectionsKeepNoBuffers(t *testing.T) {
 				_, err := c.Receive(t.Context())
 				require.NoError(t, err)
 			}
-			awaitGoroutines(t, 0)
-			require.Less(t, heapInUse(), before+conns*most)
+			g.await(t, 0)
+			require.Less(t, held(), before+conns*most)
 		})
 	}
-}
-
-// heapInUse returns the bytes of heap that are reachable. The second collection frees what pools hold.
-func heapInUse() int {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int(stats.HeapAlloc)
 }
 
 // A socket with a time stamp in its queue of errors is always ready for a poller, and has nothing for a read.
@@ -338,10 +379,11 @@ func TestReadyWithoutBytes(t *testing.T) {
 	_, err = peer.Read(make([]byte, 1))
 	require.NoError(t, err)
 
+	g := takeCensus(t)
 	var before, after runtime.MemStats
 	c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
 	defer c.CloseNow()
-	awaitGoroutines(t, 1)
+	g.await(t, 1)
 	runtime.ReadMemStats(&before)
 	<-time.After(100 * time.Millisecond)
 	runtime.ReadMemStats(&after)
@@ -362,19 +404,20 @@ func TestDescriptorUsedAgainBesideItsDuplicate(t *testing.T) {
 	duplicate, err := transport.File()
 	require.NoError(t, err)
 	defer duplicate.Close()
+	g := takeCensus(t)
 	first := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
 	defer first.CloseNow()
 	if !wsd.RaceEnabled && runtime.GOARCH != "386" && runtime.GOARCH != "s390x" { // where sockets are read as files are
 		_ = duplicate.Fd() // puts the socket into blocking mode
 	}
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 	echoed := make(chan struct{})
-	go func() {
+	g.start(func() {
 		defer close(echoed)
 		echo(first)
-	}()
+	})
 	roundTrip(t, peer, []byte("blocking or not"))
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 
 	first.CloseNow()
 	<-echoed
@@ -384,13 +427,13 @@ func TestDescriptorUsedAgainBesideItsDuplicate(t *testing.T) {
 	require.Equal(t, number, descriptorOf(t, transport))
 	c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
 	defer c.CloseNow()
-	go echo(c)
+	g.start(func() { echo(c) })
 	_, err = peer.Write([]byte("for nobody"))
 	require.NoError(t, err)
 	for i := range 3 {
 		roundTrip(t, again, fmt.Appendf(nil, "message %d", i))
 	}
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 	require.Equal(t, wsd.StateOpen, c.State())
 }
 
@@ -405,7 +448,7 @@ func descriptorOf(t *testing.T, socket syscall.Conn) (number uintptr) {
 // awaitPollerEnd waits until there is no poller: it stays for a moment after its last connection.
 func awaitPollerEnd(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); pollerRuns(); runtime.Gosched() {
+	for deadline := time.Now().Add(10 * time.Second); pollers(t) > 0; runtime.Gosched() {
 		require.True(t, time.Now().Before(deadline), "poller without a connection")
 	}
 }
@@ -415,42 +458,38 @@ func TestNoDescriptorForThePoller(t *testing.T) {
 	awaitPollerEnd(t)
 	peer, transport := tcpPair(t)
 	defer peer.Close()
+	g := takeCensus(t)
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
 	none := limit
 	none.Cur = 0
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	others := g.others.Load()
 	c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{PingInterval: -1})
 	defer c.CloseNow()
-	running := goroutinesOfConns()
-	go echo(c)
+	running := runtime.NumGoroutine() // there is no descriptor to look for pollers either
+	g.start(func() { echo(c) })
 	roundTrip(t, peer, []byte("one"))
 	roundTrip(t, peer, []byte("two"))
-	polled := pollerRuns()
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-	require.Equal(t, 1, running)
-	require.False(t, polled)
+	require.Zero(t, pollers(t))
+	require.EqualValues(t, others+1, running)
 
-	awaitGoroutines(t, 0) // one can be had again
-	require.True(t, pollerRuns())
+	g.await(t, 0) // one can be had again
+	require.Equal(t, 1, pollers(t))
 	roundTrip(t, peer, []byte("three"))
-}
-
-func pollerRuns() bool {
-	stacks := make([]byte, 1<<20)
-	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "park.(*lot).poll")
 }
 
 // Connections come, send something now and then, and go in every way, so that descriptors are reused right after other
 // connections with the same number have ended.
 func TestParkingManyConnections(t *testing.T) {
+	g := takeCensus(t)
 	const at = 50
 	turns := 15
 	if testing.Short() {
 		turns = 5
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := wiretest.Listen(t, "tcp")
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer listener.Close()
@@ -467,6 +506,7 @@ func TestParkingManyConnections(t *testing.T) {
 			})
 		}
 	})
+	g.others.Add(1) // which accepts
 	talk := func(seed uint64) error {
 		random := rand.New(rand.NewPCG(seed, 0))
 		for turn := range turns {
@@ -507,12 +547,13 @@ func TestParkingManyConnections(t *testing.T) {
 	}
 	talking.Wait()
 	require.NoError(t, errors.Join(errs...))
-	awaitGoroutines(t, 0)
+	g.await(t, 0)
 }
 
 // A bubble's goroutines and channels are its own: the poller may not start a reader in it.
 func TestSocketsInABubble(t *testing.T) {
-	parkedConn(t, wsd.Config{}) // has the poller run, outside
+	g := takeCensus(t)
+	g.parkedConn(t, wsd.Config{}) // has the poller run, outside
 	synctest.Test(t, func(t *testing.T) {
 		peer, transport := tcpPair(t)
 		c := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})

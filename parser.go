@@ -78,8 +78,7 @@ func NewParser(role Role, cfg Config) *Parser {
 }
 
 func (p *Parser) init(role Role, cfg *Config) {
-	// A slice cannot be longer than the maximum int, which is less than unlimited if int has 32 bits.
-	p.limit = uint64(min(limitOr(cfg.MaxMessageSize, defaultMaxMessageSize), math.MaxInt))
+	p.setLimit(messageLimit(cfg.MaxMessageSize))
 	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
 	p.streamAbove = unlimited
 	if cfg.StreamAbove > 0 {
@@ -89,6 +88,23 @@ func (p *Parser) init(role Role, cfg *Config) {
 	p.inflater = newInflater(role, cfg.Compression)
 	p.rules.rsv1 = p.inflater != nil
 }
+
+// messageLimit returns the limit in bytes that a MaxMessageSize stands for. A slice cannot be longer than the maximum int,
+// which is less than unlimited if int has 32 bits.
+func messageLimit(size int64) int64 {
+	return min(limitOr(size, int64(defaultMaxMessageSize)), math.MaxInt)
+}
+
+// setLimit bounds messages, for all frames whose headers have not been parsed. A limit of 0 changes nothing.
+func (p *Parser) setLimit(limit int64) {
+	if limit != 0 {
+		p.limit = uint64(limit)
+	}
+}
+
+// left returns how many of limit bytes a message of some size leaves: none if the limit has been lowered below what has
+// arrived.
+func left(limit, size uint64) uint64 { return limit - min(limit, size) }
 
 // Parse reads b up to the end of the next message or control frame and returns it with the number of bytes it took, which
 // the next call must leave out. An event with the zero Opcode means that all of b was taken and nothing is complete. After a
@@ -157,7 +173,9 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			dst = p.extend(size)
 		}
 		event, err = p.accept(dst, b[n:n+len(dst)])
-		n += len(dst)
+		if n += len(dst); n == len(b) {
+			p.shared = nil // as allocate does: what came last need not have been a message
+		}
 		if event.Opcode != OpContinuation || err != nil {
 			return event, n, err
 		}
@@ -170,10 +188,9 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 // parseHeader reads a frame header from b, which may continue one that was cut, and returns how much of b it took.
 // inPayload tells whether it was complete.
 func (p *Parser) parseHeader(b []byte) (n int, err error) {
-	size := p.message.size()
-	p.rules.room = p.limit - size
+	p.rules.room = left(p.limit, p.message.size())
 	if p.rules.rsv1 {
-		p.rules.room = p.inflater.compressedLimit(p.limit) - p.message.wireSize()
+		p.rules.room = left(p.inflater.compressedLimit(p.limit), p.message.wireSize())
 	}
 	if p.headerSize > 0 {
 		added := copy(p.header[p.headerSize:], b)
@@ -199,7 +216,7 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
 		p.message.fragments = 1
 	case OpContinuation:
-		if !p.message.compressed && frame.length > p.limit-size {
+		if !p.message.compressed && frame.length > left(p.limit, p.message.size()) {
 			return 0, tooBig()
 		}
 		p.message.fragments++

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
-// wire appends one frame as the given role sends it.
+// wire returns one frame as the given role sends it.
 func wire(role Role, first byte, payload string) []byte {
-	o := backlog{masked: role == ClientRole}
-	return o.appendFrame(nil, first, []byte(payload))
+	return wiretest.Frame(first, []byte(payload), role == ClientRole)
 }
 
 func concat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }

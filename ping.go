@@ -26,7 +26,7 @@ type pings struct {
 // pingWait is a Ping that waits for its pong.
 type pingWait struct {
 	payload string
-	sent    time.Time
+	sentAt  time.Time
 	answer  chan time.Duration // has room for the one value; closed without a value at the end
 }
 
@@ -65,16 +65,16 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 
 // send queues a ping once there is room for it.
 func (p *pings) send(ctx context.Context, queue *sendQueue, payload []byte) (*pingWait, error) {
-	var over error
+	var gaveUp error
 	for {
 		wait, full, err := p.trySend(queue, payload)
 		switch {
 		case err != nil || wait != nil:
 			return wait, err
-		case over != nil:
-			return nil, over
+		case gaveUp != nil:
+			return nil, gaveUp
 		}
-		over = waitFor(ctx, full, "ping")
+		gaveUp = waitFor(ctx, full, "ping")
 	}
 }
 
@@ -83,27 +83,27 @@ func (p *pings) trySend(queue *sendQueue, payload []byte) (*pingWait, <-chan str
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if payload == nil {
-		payload = p.make()
+		payload = p.makePayload()
 	}
 	if full, err := queue.addPing(payload); full != nil || err != nil {
 		return nil, full, err
 	}
-	wait := &pingWait{payload: string(payload), sent: time.Now(), answer: make(chan time.Duration, 1)}
+	wait := &pingWait{payload: string(payload), sentAt: time.Now(), answer: make(chan time.Duration, 1)}
 	p.waiting = append(p.waiting, wait)
 	return wait, nil, nil
 }
 
-// make returns a payload that it has not made before.
-func (p *pings) make() []byte {
+// makePayload returns a payload that it has not made before.
+func (p *pings) makePayload() []byte {
 	p.made++
 	return binary.BigEndian.AppendUint64(nil, p.made)
 }
 
-// next is make for the keepalive.
-func (p *pings) next() []byte {
+// keepalivePayload is makePayload for the keepalive.
+func (p *pings) keepalivePayload() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.make()
+	return p.makePayload()
 }
 
 // forget ends the wait for a pong, and reports false if something else already has.
@@ -127,7 +127,7 @@ func (p *pings) match(payload []byte) {
 			continue
 		}
 		for _, answered := range p.waiting[:i+1] {
-			answered.answer <- time.Since(answered.sent)
+			answered.answer <- time.Since(answered.sentAt)
 		}
 		p.waiting = p.waiting[i+1:]
 		return
@@ -151,7 +151,7 @@ type keepalive struct {
 
 	mu          sync.Mutex // guards all below; other locks of the connection may be taken inside it
 	timer       *time.Timer
-	ended       bool
+	stopped     bool
 	due         time.Duration // on clock: when the timer was to run
 	unanswered  uint32        // pings that the peer has been silent after
 	pingLate    bool          // the first of them had to wait to be written
@@ -187,7 +187,7 @@ func (c *Conn) startKeepalive() {
 func (k *keepalive) stop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.ended = true
+	k.stopped = true
 	if k.timer != nil {
 		k.timer.Stop()
 	}
@@ -205,7 +205,7 @@ func (c *Conn) tendPeer() verdict {
 	k := &c.keepalive
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ended || c.ending.state() != StateOpen {
+	if k.stopped || c.ending.state() != StateOpen {
 		return peerUnjudged
 	}
 	now := signs{c.reader.bytesRead.Load(), c.transport.Progress(), c.queue.pingWaits(), c.reader.stalled.Load()}
@@ -245,7 +245,7 @@ func (c *Conn) tendPeer() verdict {
 		next = min(next, k.within-due)
 	}
 	k.reset(next)
-	if late := c.queue.addKeepalivePing(c.pings.next()); first {
+	if late := c.queue.addKeepalivePing(c.pings.keepalivePayload()); first {
 		k.pingLate = late
 	}
 	return peerUnjudged

@@ -39,6 +39,10 @@ func Prepare(m Message) (*Prepared, error) {
 	return &Prepared{message: m}, nil
 }
 
+// Message returns the message that was prepared. Its Data is the Prepared's own, shared by all that send it: it must not be
+// changed or released.
+func (p *Prepared) Message() Message { return p.message }
+
 // SendPrepared is Send for a prepared message, which may be nil no more than invalid. Whatever its size, it returns once
 // there is room in the queue.
 func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
@@ -52,7 +56,7 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	case own:
 		return c.sendCompressed(ctx, p.message)
 	}
-	return c.sendPayload(ctx, o)
+	return c.sendPayload(ctx, &o)
 }
 
 // TrySendPrepared is TrySend for a prepared message, which it does not copy from 8 KiB on.
@@ -64,7 +68,7 @@ func (c *Conn) TrySendPrepared(p *Prepared) error {
 	case own:
 		return c.trySendCompressed(p.message)
 	}
-	return c.trySendPayload(o)
+	return c.trySendPayload(&o)
 }
 
 // forConn returns the message as c sends it, or that c compresses it on its own.

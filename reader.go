@@ -27,6 +27,8 @@ type reader struct {
 	bodyTimeout time.Duration            // 0 for none
 	body        atomic.Pointer[incoming] // the streamed message that was delivered last; nil once its end is known to be read
 
+	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
+
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
 	stallSeen atomic.Bool   // it has waited since the keepalive looked
@@ -42,7 +44,7 @@ func (c *Conn) readLoop(buffered []byte) error {
 	if err == errParked {
 		return nil // and the connection may be another reader's already
 	}
-	return c.end(err)
+	return c.carryOutEnd(err)
 }
 
 // readError is the error with which the transport failed. It may be anything, even another connection's violation if the
@@ -56,7 +58,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 		return err
 	}
 	found := len(buffered) > 0
-	wait := c.waits()
+	wait := c.shouldWait()
 	for {
 		direct := c.reader.parser.direct()
 		c.transport.ExpectLong(c.reader.parser.expectsLong())
@@ -92,13 +94,14 @@ func (c *Conn) readMessages(buffered []byte) error {
 		} else if closed, err := c.parse(b); closed || err != nil {
 			return err
 		}
-		wait = c.waits()
+		wait = c.shouldWait()
 	}
 }
 
 // parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
 	for again := b == nil; len(b) > 0 || again; {
+		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
@@ -171,7 +174,9 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 // deliverSlow delivers to a consumer that already has messages waiting.
 func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	r := &c.reader
-	var stall <-chan time.Time
+	var patience *time.Timer
+	var over <-chan time.Time
+	var due clock.Due
 	switch r.policy {
 	case DropSlow:
 		if !r.dropTold {
@@ -181,12 +186,13 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		return false, nil
 	case CloseSlow:
 		if r.stallAfter > 0 {
-			timer := time.NewTimer(r.stallAfter)
-			defer timer.Stop()
-			stall = timer.C
+			due.In(r.stallAfter)
+			patience = time.NewTimer(r.stallAfter)
+			defer patience.Stop()
+			over = patience.C
 		}
 	}
-	refusal := c.queue.refusals()
+	refusal := c.queue.refusalChannel()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
@@ -206,8 +212,12 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			// This side closes. A gap would be worse than an end: nothing after this message is delivered either.
 			r.discarding = true
 			return false, nil
-		case <-stall:
-			return false, ErrSlowConsumer
+		case <-over:
+			left := due.Left(clock.Now(), r.stallAfter)
+			if left == 0 {
+				return false, ErrSlowConsumer
+			}
+			patience.Reset(left)
 		}
 	}
 }

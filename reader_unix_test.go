@@ -15,21 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/internal/netio"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
-
-// pairOf returns the two ends of a TCP connection, which the test closes at its end.
-func pairOf(t *testing.T) (far, near net.Conn) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	far, err = net.Dial("tcp", listener.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { far.Close() })
-	near, err = listener.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { near.Close() })
-	return far, near
-}
 
 // unread returns how many bytes can be read from a socket.
 func unread(t *testing.T, socket net.Conn) (n int) {
@@ -50,7 +37,7 @@ func await(t *testing.T, what string, done func() bool) {
 // TestBeginningOfALongMessage holds that what a Transport reads where it expects a long message is enough to read the
 // rest straight into place.
 func TestBeginningOfALongMessage(t *testing.T) {
-	far, near := pairOf(t)
+	far, near := wiretest.Pair(t, "tcp")
 	var transport netio.Transport
 	transport.Init(near)
 	defer transport.Release()
@@ -74,7 +61,7 @@ func TestBeginningOfALongMessage(t *testing.T) {
 func TestReadsBehindALongMessage(t *testing.T) {
 	for _, role := range []Role{ClientRole, ServerRole} {
 		t.Run(role.String(), func(t *testing.T) {
-			far, near := pairOf(t)
+			far, near := wiretest.Pair(t, "tcp")
 			c := NewConn(near, role, Config{MessageBuffer: -1, PingInterval: -1})
 			defer c.CloseNow()
 			_, err := far.Write(wire(1-role, 0x82, string(make([]byte, longFrame))))

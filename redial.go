@@ -7,6 +7,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/backoff"
@@ -19,6 +20,10 @@ import (
 type RedialOptions struct {
 	// DialOptions are used for every Dial.
 	DialOptions DialOptions
+	// Prepare, if set, is called before every Dial, with its context and a copy of DialOptions, which it may change: for a
+	// token that expires, say. It returns the URL, such as the next of a list, or "" for the one that Redial was given. An
+	// error counts as one of Dial.
+	Prepare func(ctx context.Context, opts *DialOptions) (url string, err error)
 	// MinBackoff bounds the random pause before the first retry; the bound doubles with each further failure. Default
 	// 250 ms; negative means no pauses except those that a server asks for.
 	MinBackoff time.Duration
@@ -28,9 +33,9 @@ type RedialOptions struct {
 	// counts as a failed try, so that a server that accepts and closes at once is not redialed without a pause. Default
 	// 10 s; negative means that every connection counts as a success.
 	ResetAfter time.Duration
-	// Permanent reports whether retrying cannot fix err, which is the error of a Dial or the cause of a connection's end
-	// (CloseEvent.Err). Redial then yields a last error, which is err or wraps it and matches ErrClosed. Default
-	// Permanent.
+	// Permanent reports whether retrying cannot fix err, which is the error of a Dial or of Prepare, or the cause of a
+	// connection's end (CloseEvent.Err). Redial then yields a last error. Default: the function Permanent, but for
+	// StatusUnauthorized if there is a Prepare, which can log in anew.
 	Permanent func(err error) bool
 }
 
@@ -40,11 +45,35 @@ const (
 	defaultResetAfter = 10 * time.Second
 )
 
+// RedialError is the type of the errors that Redial yields: that of a Dial or of Prepare, or the last, which says how the
+// last connection ended and then matches ErrClosed.
+type RedialError struct {
+	Err error
+	// Attempt is the number of the attempt, from 1. It starts over behind a connection that lived for ResetAfter.
+	Attempt int
+	// Last reports whether Redial makes no further attempt.
+	Last bool
+	// Pause is how long Redial waits, after the body of the loop, before its next attempt. It is 0 if there is none.
+	Pause time.Duration
+}
+
+// Error says what went wrong, in which attempt, and when the next one follows.
+func (e *RedialError) Error() string {
+	next := "the last"
+	if !e.Last {
+		next = "the next in " + e.Pause.Round(time.Millisecond).String()
+	}
+	return e.Err.Error() + " (attempt " + strconv.Itoa(e.Attempt) + ", " + next + ")"
+}
+
+// Unwrap returns what went wrong.
+func (e *RedialError) Unwrap() error { return e.Err }
+
 // Permanent reports whether retrying cannot fix err, an error of Dial or the cause of a connection's end. That is so for
 // an HTTP status of 4xx except 408, 425 and 429, for arguments from which Dial cannot make a request, and for the
-// codes by which a peer says that it does not accept what this side sends: 1002, 1003 and 1007 to 1010 (RFC 6455, section
-// 7.4.1). A peer answers a close frame with its code, so a Close with one of these counts too. A certificate that cannot
-// be verified does not: it may be renewed.
+// codes by which a peer says that it does not accept what this side sends: 1002, 1003, 1007, 1009, 1010 and 3000 (RFC 6455,
+// section 7.4). It is not for 1008, which peers also send for what passes, a code that only answers this side's Close, or
+// a certificate that cannot be verified.
 func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {
@@ -56,10 +85,10 @@ func Permanent(err error) bool {
 			return status >= 400 && status <= 499
 		}
 	}
-	if closed := (*CloseError)(nil); errors.As(err, &closed) {
+	if closed := (*CloseError)(nil); errors.As(err, &closed) && !closed.Local {
 		switch closed.Code {
-		case StatusProtocolError, StatusUnsupportedData, StatusInvalidPayload, StatusPolicyViolation,
-			StatusMessageTooBig, StatusMandatoryExtension:
+		case StatusProtocolError, StatusUnsupportedData, StatusInvalidPayload, StatusMessageTooBig, StatusMandatoryExtension,
+			StatusUnauthorized:
 			return true
 		}
 	}
@@ -67,7 +96,7 @@ func Permanent(err error) bool {
 }
 
 // Redial returns an endless sequence of connections to url. Each iteration of a loop over it gets a new, open connection,
-// or the error of a Dial, and Redial pauses in between as RedialOptions say.
+// or the error of a Dial as a *RedialError, and Redial pauses in between as RedialOptions say.
 //
 //	for conn, err := range wsd.Redial(ctx, "wss://example.com/feed", nil) {
 //		if err != nil {
@@ -88,52 +117,82 @@ func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Con
 	if opts == nil {
 		opts = new(RedialOptions)
 	}
-	permanent := opts.Permanent
-	if permanent == nil {
-		permanent = Permanent
-	}
 	minBackoff := durationOr(opts.MinBackoff, defaultMinBackoff)
 	maxBackoff := max(durationOr(opts.MaxBackoff, defaultMaxBackoff), minBackoff)
 	resetAfter := durationOr(opts.ResetAfter, defaultResetAfter)
 	return func(yield func(*Conn, error) bool) {
 		if ctx == nil {
-			yield(nil, ErrNilContext)
+			yield(nil, &RedialError{Err: ErrNilContext, Attempt: 1, Last: true})
 			return
 		}
-		for failures := 0; ; {
-			var asked time.Duration // by the server
-			conn, resp, err := Dial(ctx, url, &opts.DialOptions)
-			switch {
-			case ctx.Err() != nil:
+		for attempt, failures := 1, 1; ; attempt, failures = attempt+1, failures+1 {
+			conn, resp, err := opts.dial(ctx, url)
+			if ctx.Err() != nil {
 				if conn != nil {
 					conn.CloseNow()
 				}
 				return
-			case err != nil:
-				if !yield(nil, err) || permanent(err) {
+			}
+			// The jitter is added to what the server asked for: it told all clients the same.
+			wait := backoff.RetryAfter(resp) + backoff.Delay(failures, minBackoff, maxBackoff)
+			if err != nil {
+				if last := opts.permanent(err); last {
+					yield(nil, &RedialError{Err: err, Attempt: attempt, Last: true})
+					return
+				} else if !yield(nil, &RedialError{Err: err, Attempt: attempt, Pause: wait}) {
 					return
 				}
-				asked = backoff.RetryAfter(resp)
-			default:
+			} else {
 				opened := time.Now()
 				if !lend(ctx, conn, yield) || ctx.Err() != nil {
 					return
 				}
-				if cause := conn.CloseEvent().Err; permanent(cause) {
-					yield(nil, &closedError{cause})
+				if cause := conn.CloseEvent().Err; opts.permanent(cause) {
+					yield(nil, &RedialError{Err: &closedError{cause}, Attempt: attempt, Last: true})
 					return
 				}
 				if time.Since(opened) >= resetAfter {
-					failures = 0
+					attempt, failures = 0, 1
+					wait = backoff.Delay(failures, minBackoff, maxBackoff)
 				}
 			}
-			failures++
-			// The jitter is added to what the server asked for: it told all clients the same.
-			if !pause(ctx, asked+backoff.Delay(failures, minBackoff, maxBackoff)) {
+			if !pause(ctx, wait) {
 				return
 			}
 		}
 	}
+}
+
+// dial is Dial with what Prepare makes of the options.
+func (o *RedialOptions) dial(ctx context.Context, url string) (*Conn, *http.Response, error) {
+	if o.Prepare == nil {
+		return Dial(ctx, url, &o.DialOptions)
+	}
+	opts := o.DialOptions
+	opts.Header = opts.Header.Clone()
+	if opts.Header == nil {
+		opts.Header = make(http.Header)
+	}
+	prepared, err := o.Prepare(ctx, &opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	if prepared != "" {
+		url = prepared
+	}
+	return Dial(ctx, url, &opts)
+}
+
+// permanent reports whether err is the last.
+func (o *RedialOptions) permanent(err error) bool {
+	if o.Permanent != nil {
+		return o.Permanent(err)
+	}
+	closed := new(CloseError)
+	if o.Prepare != nil && errors.As(err, &closed) && closed.Code == StatusUnauthorized {
+		return false
+	}
+	return Permanent(err)
 }
 
 // lend gives a connection to the body of the loop for one iteration, and reports whether the loop continues.

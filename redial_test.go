@@ -37,7 +37,7 @@ type redialed struct {
 // redialing serves handler inside a synctest bubble.
 func redialing(t *testing.T, handler http.Handler, opts wsd.RedialOptions) *redialed {
 	r := &redialed{opts: &opts}
-	l := newPipeListener()
+	l := listenInMemory(net.Pipe)
 	server := &http.Server{Handler: handler}
 	served := make(chan struct{})
 	go func() {
@@ -283,8 +283,8 @@ func TestRedialStopsAtPermanentErrors(t *testing.T) {
 			})
 		})
 	}
-	for code, permanent := range map[wsd.StatusCode]bool{1002: true, 1003: true, 1007: true, 1008: true, 1009: true, 1010: true,
-		1000: false, 1001: false, 1011: false, 1012: false, 1013: false, 1014: false, 3000: false, 4000: false} {
+	for code, permanent := range map[wsd.StatusCode]bool{1002: true, 1003: true, 1007: true, 1009: true, 1010: true, 3000: true,
+		1000: false, 1001: false, 1008: false, 1011: false, 1012: false, 1013: false, 1014: false, 4000: false} {
 		t.Run(code.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := redialing(t, handled(t, func(c *wsd.Conn) { _ = c.Close(code, "why") }), wsd.RedialOptions{})
@@ -313,6 +313,134 @@ func TestRedialStopsAtPermanentErrors(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A yielded error says in which attempt it was, how long the pause is, which is kept, and whether it is the last.
+func TestRedialErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ends := make(chan wsd.StatusCode, 8)
+		r := redialing(t, handled(t, func(c *wsd.Conn) { _ = c.Close(<-ends, "") }), wsd.RedialOptions{ResetAfter: time.Minute})
+		r.fail(syscall.ECONNREFUSED)
+		var errs []*wsd.RedialError
+		turns := 0
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			if turns++; err != nil {
+				failed := new(wsd.RedialError)
+				require.ErrorAs(t, err, &failed)
+				errs = append(errs, failed)
+				if turns == 3 {
+					r.fail(nil)
+				}
+				continue
+			}
+			switch turns {
+			case 4:
+				ends <- wsd.StatusGoingAway // at once
+			case 5:
+				time.Sleep(time.Minute)
+				ends <- wsd.StatusGoingAway
+				r.fail(syscall.ECONNREFUSED)
+			}
+			<-conn.Closed()
+			if turns == 5 {
+				time.AfterFunc(time.Minute, func() { r.fail(nil); ends <- wsd.StatusUnauthorized })
+			}
+		}
+		require.Greater(t, len(errs), 4)
+		tries := r.tries
+		for i, want := range []int{1, 2, 3} {
+			require.Equal(t, want, errs[i].Attempt)
+			require.False(t, errs[i].Last)
+			require.Equal(t, tries[i+1].Sub(tries[i]), errs[i].Pause)
+			require.ErrorIs(t, errs[i], syscall.ECONNREFUSED)
+			require.Contains(t, errs[i].Error(), "(attempt "+strconv.Itoa(want)+", the next in ")
+		}
+		for i, failed := range errs[3:] {
+			require.Equal(t, i+1, failed.Attempt, "it starts over behind a connection that lasted")
+			last := i == len(errs[3:])-1
+			require.Equal(t, last, failed.Last)
+			if last {
+				require.Zero(t, failed.Pause)
+				require.ErrorIs(t, failed, wsd.ErrClosed)
+				require.Contains(t, failed.Error(), "the last)")
+			} else {
+				require.Equal(t, tries[i+6].Sub(tries[i+5]), failed.Pause)
+			}
+		}
+	})
+}
+
+// Prepare is asked before each attempt, and what it changes holds for that one alone.
+func TestRedialPrepare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type seen struct{ path, token, constant string }
+		var got []seen
+		ws := handled(t, nil)
+		r := redialing(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = append(got, seen{r.URL.Path, strings.Join(r.Header["Authorization"], "|"), r.Header.Get("X-Constant")})
+			_ = ws.Serve(w, r, nil, func(c *wsd.Conn) { _ = c.Close(wsd.StatusUnauthorized, "") })
+		}), wsd.RedialOptions{})
+		r.opts.DialOptions.Header = http.Header{"X-Constant": {"c"}}
+		unavailable := errors.New("no token today")
+		calls := 0
+		r.opts.Prepare = func(ctx context.Context, opts *wsd.DialOptions) (string, error) {
+			require.NoError(t, ctx.Err())
+			calls++
+			opts.Header.Add("Authorization", strconv.Itoa(calls))
+			switch calls {
+			case 1:
+				return "", nil
+			case 2:
+				return "", unavailable
+			}
+			return "ws://server/" + strconv.Itoa(calls), nil
+		}
+		var turns int
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/given", r.opts) {
+			if turns++; turns == 2 {
+				require.ErrorIs(t, err, unavailable)
+				continue
+			}
+			require.NoError(t, err, "3000 is no reason to give up")
+			<-conn.Closed()
+			require.Equal(t, wsd.StatusUnauthorized, conn.CloseEvent().Code)
+			if turns == 4 {
+				break
+			}
+		}
+		require.Equal(t, []seen{{"/given", "1", "c"}, {"/3", "3", "c"}, {"/4", "4", "c"}}, got)
+		require.Equal(t, http.Header{"X-Constant": {"c"}}, r.opts.DialOptions.Header)
+
+		r.opts.Prepare = func(_ context.Context, opts *wsd.DialOptions) (string, error) {
+			opts.Header.Set("X-Constant", "changed")
+			return "nonsense", nil
+		}
+		turns = 0
+		for _, err := range wsd.Redial(t.Context(), "ws://server/given", r.opts) {
+			turns++
+			require.ErrorAs(t, err, new(*wsd.HandshakeError))
+		}
+		require.Equal(t, 1, turns)
+		require.Equal(t, "c", r.opts.DialOptions.Header.Get("X-Constant"))
+	})
+}
+
+// A code that the peer sends only in answer to this side's Close is no reason to give up.
+func TestRedialBehindAnOwnClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := redialing(t, handled(t, echo), wsd.RedialOptions{})
+		turns := 0
+		for conn, err := range wsd.Redial(t.Context(), "ws://server/", r.opts) {
+			require.NoError(t, err)
+			require.NoError(t, conn.Close(wsd.StatusUnsupportedData, "not what was expected"))
+			require.Equal(t, wsd.StatusUnsupportedData, conn.CloseEvent().Code)
+			require.False(t, wsd.Permanent(conn.CloseEvent().Err))
+			if turns++; turns == 3 {
+				break
+			}
+		}
+		require.Equal(t, 3, turns)
+	})
 }
 
 func TestRedialPermanentPolicy(t *testing.T) {

@@ -149,12 +149,6 @@ func TestRule2FirstCauseWins(t *testing.T) {
 	})
 }
 
-var errBroken = errors.New("broken")
-
-type brokenWriter struct{ io.ReadWriteCloser }
-
-func (*brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
-
 func TestRule3CloseEnds(t *testing.T) {
 	flood := func(p *peer) {
 		for range 100 {
@@ -273,11 +267,11 @@ func TestRule5SlowConsumer(t *testing.T) {
 			start := time.Now()
 			flood(p)
 			f := p.receive()
-			require.Equal(t, closePayload(1008, "")[:2], f.payload[:2])
+			require.Equal(t, closePayload(1013, "")[:2], f.payload[:2])
 			require.GreaterOrEqual(t, time.Since(start), 7*time.Second)
 			<-c.Closed()
 			require.ErrorIs(t, c.CloseEvent().Err, wsd.ErrSlowConsumer)
-			require.Equal(t, wsd.StatusPolicyViolation, c.CloseEvent().Code)
+			require.Equal(t, wsd.StatusTryAgainLater, c.CloseEvent().Code)
 			require.Len(t, c.Messages(), 2)
 		})
 	})

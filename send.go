@@ -58,7 +58,7 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 	if c.deflater != nil && c.deflater.wants(m) {
 		return c.sendCompressed(ctx, m)
 	}
-	return c.sendPayload(ctx, outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
+	return c.sendPayload(ctx, &outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 }
 
 func checkMessage(m Message) error {
@@ -76,13 +76,13 @@ func checkMessage(m Message) error {
 }
 
 // sendPayload queues a message as it appears on the wire.
-func (c *Conn) sendPayload(ctx context.Context, o outgoing) error {
+func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	if len(o.payload) >= largePayload && !o.share {
 		return c.sendLarge(ctx, o)
 	}
 	o.prompt = c.prompt()
 	writeTo, err := c.queue.add(ctx, o)
-	return c.sent(writeTo, err)
+	return c.finishSend(writeTo, err)
 }
 
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
@@ -91,12 +91,12 @@ func (c *Conn) prompt() bool {
 	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
 }
 
-// sent completes a call that has added a message to the queue, and writes if that is the sender's to do.
-func (c *Conn) sent(writeTo uint64, err error) error {
+// finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
+func (c *Conn) finishSend(writeTo uint64, err error) error {
 	if err != nil {
 		return c.callError(err)
 	}
-	c.answers.sent()
+	c.answers.countAnswer()
 	if writeTo > 0 {
 		c.write(writeTo)
 	}
@@ -104,7 +104,7 @@ func (c *Conn) sent(writeTo uint64, err error) error {
 }
 
 // sendLarge writes a message from the caller's slice, and waits until it is written.
-func (c *Conn) sendLarge(ctx context.Context, o outgoing) error {
+func (c *Conn) sendLarge(ctx context.Context, o *outgoing) error {
 	if err := c.queue.enter(ctx, 0, needTurn); err != nil {
 		return c.callError(err)
 	}
@@ -113,14 +113,14 @@ func (c *Conn) sendLarge(ctx context.Context, o outgoing) error {
 }
 
 // sendInTurn queues the message of the sender whose turn it is, and waits until a large one is written.
-func (c *Conn) sendInTurn(ctx context.Context, o outgoing) error {
+func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 	if len(o.payload) < largePayload {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.addInTurn(o)
-		return c.sent(writeTo, err)
+		return c.finishSend(writeTo, err)
 	}
 	number, writeTo, err := c.queue.addAwaited(o)
-	if err = c.sent(writeTo, err); err != nil {
+	if err = c.finishSend(writeTo, err); err != nil {
 		return err
 	}
 	cut := func() { c.abort(canceled("send of a large message", ctx)) }
@@ -140,7 +140,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 			return err
 		}
 		o.payload = compressed
-		return c.sendPayload(ctx, o)
+		return c.sendPayload(ctx, &o)
 	}
 	// The message refers to those before it: taking a turn makes the order of compressing that of sending. A payload that
 	// is not copied into the queue needs no room there.
@@ -150,9 +150,18 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	defer c.queue.leave()
 	if compressed, err = d.compress(compressed, m.Data); err == nil {
 		o.payload = compressed
-		err = c.sendInTurn(ctx, o)
+		err = c.sendInTurn(ctx, &o)
 	}
 	return d.settle(m.Data, err)
+}
+
+// SendJSON sends v, encoded as JSON, in a text message. The error is that of encoding/json, or that of Send.
+func (c *Conn) SendJSON(ctx context.Context, v any) error {
+	m, err := JSON(v)
+	if err != nil {
+		return err
+	}
+	return c.Send(ctx, m)
 }
 
 // TrySend queues m at once, whatever its size, or returns an error matching ErrQueueFull. It never waits for the network: it
@@ -164,32 +173,39 @@ func (c *Conn) TrySend(m Message) error {
 		return err
 	}
 	if c.deflater == nil || !c.deflater.wants(m) {
-		return c.trySendPayload(outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
+		return c.trySendPayload(&outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 	}
 	return c.trySendCompressed(m)
 }
 
-func (c *Conn) trySendPayload(o outgoing) error {
+func (c *Conn) trySendPayload(o *outgoing) error {
 	if len(o.payload) < largePayload || o.share {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.tryAdd(o)
-		return c.sent(writeTo, err)
+		return c.finishSend(writeTo, err)
 	}
 	if err := c.queue.hasRoom(o.room()); err != nil {
 		return c.callError(err)
 	}
 	o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
-	return c.tryLend(o, c.queue.tryAdd)
+	return c.trySendLoan(o, false)
 }
 
-// tryLend queues a message whose payload is a loan, by add, and gives the loan back unless the queue keeps it.
-func (c *Conn) tryLend(o outgoing, add func(outgoing) (uint64, error)) error {
-	o.prompt, o.lend = c.prompt(), len(o.payload) >= largePayload
-	writeTo, err := add(o)
-	if err != nil || !o.lend {
+// trySendLoan queues a message whose payload is a loan, and gives the loan back unless the queue keeps it. inTurn says that it
+// is this sender's turn.
+func (c *Conn) trySendLoan(o *outgoing, inTurn bool) error {
+	o.prompt, o.loan = c.prompt(), len(o.payload) >= largePayload
+	var writeTo uint64
+	var err error
+	if inTurn {
+		writeTo, err = c.queue.tryAddInTurn(o)
+	} else {
+		writeTo, err = c.queue.tryAdd(o)
+	}
+	if err != nil || !o.loan {
 		defer bufpool.Put(o.payload)
 	}
-	return c.sent(writeTo, err)
+	return c.finishSend(writeTo, err)
 }
 
 // trySendCompressed compresses a message and queues it, if there is room.
@@ -206,7 +222,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 			bufpool.Put(o.payload)
 			return err
 		}
-		return c.tryLend(o, c.queue.tryAdd)
+		return c.trySendLoan(&o, false)
 	}
 	if err = c.queue.tryTurn(room); err != nil {
 		return c.callError(err)
@@ -215,7 +231,7 @@ func (c *Conn) trySendCompressed(m Message) error {
 	if o.payload, err = d.compress(bufpool.Get(firstBuffer), m.Data); err != nil {
 		bufpool.Put(o.payload)
 	} else {
-		err = c.tryLend(o, c.queue.tryAddInTurn)
+		err = c.trySendLoan(&o, true)
 	}
 	return d.settle(m.Data, err)
 }

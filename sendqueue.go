@@ -21,33 +21,47 @@ var errRefused = errors.New("wsd: the queue is closed")
 // and releases it, and none holds it while anything waits.
 type sendQueue struct {
 	limit       int    // of the backlog's data, in bytes
+	longest     int    // the maximum length in bytes of a fragment that is added
 	startWriter func() // starts the writer goroutine
 
-	mu          sync.Mutex // guards all below; taken inside the ending's, if both are
-	senderTries bool       // the transport can be written to without waiting, so senders may do it
-	refused     bool       // nothing more is taken
-	stopped     bool       // nothing more is written
-	closed      bool       // the close frame has been written
-	writing     bool       // somebody writes what was taken
-	running     bool       // the writer goroutine exists
-	asleep      bool       // it waits for wake
-	unused      bool       // no message was added since the keepalive looked: the writer need not stay
-	backlog     backlog
-	counts      sendCounts
-	admission   admission
+	mu           sync.Mutex // guards all below; taken inside the ending's, if both are
+	senderTries  bool       // the transport can be written to without waiting, so senders may do it
+	refused      bool       // nothing more is taken
+	stopped      bool       // nothing more is written
+	closeWritten bool       // the close frame has been written
+	writing      bool       // somebody writes what was taken
+	running      bool       // the writer goroutine exists
+	asleep       bool       // it waits for wake
+	unused       bool       // no message was added since the keepalive looked: the writer need not stay
+	pongsStuck   bool       // the reader has waited for pongs to be written, in vain
+	announced    bool       // the end of the connection has been told to those who wait for room
+	backlog      backlog
+	counts       sendCounts
+	admission    admission
 
-	written     uint64        // every frame and message with a number up to this one has been written
-	since       time.Duration // on clock: when the oldest bytes of what is being written began to wait
-	unspent     int           // bytes of that
-	wake        chan struct{} // has room for the one value that wakes a sleeping writer
-	progress    chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
-	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
+	written  uint64        // every frame and message with a number up to this one has been written
+	since    time.Duration // on clock: when the oldest bytes of what is being written began to wait
+	unspent  int           // bytes of that
+	wake     chan struct{} // has room for the one value that wakes a sleeping writer
+	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
+	refusal  chan struct{} // made when somebody waits for it, closed when refused is set
+	rare     *rareState    // nil before any of it is needed
+}
+
+// rareState is what most connections do not need.
+type rareState struct {
 	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
 	awaitedDone chan struct{} // has room for the one value that this sender waits for
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
-	pongsStuck  bool          // the reader has waited for pongs to be written, in vain
-	over        bool          // the connection has ended
+}
+
+// rarely returns the state that most connections do not need.
+func (q *sendQueue) rarely() *rareState {
+	if q.rare == nil {
+		q.rare = &rareState{awaitedDone: make(chan struct{}, 1)}
+	}
+	return q.rare
 }
 
 // sendCounts holds what Stats tells of sending.
@@ -59,6 +73,8 @@ type sendCounts struct {
 
 func (q *sendQueue) init(role Role, cfg *Config, senderTries bool) {
 	q.backlog.masked = role == ClientRole
+	q.backlog.longest = int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt))
+	q.longest = min(q.backlog.longest, largePayload)
 	q.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))
 	q.senderTries = senderTries
 }
@@ -148,7 +164,7 @@ type outgoing struct {
 	payload []byte // as on the wire, not masked
 	size    int    // of the message, in bytes, uncompressed
 	share   bool   // payload never changes: it may be kept instead of copied
-	lend    bool   // payload is a loan, which the queue may keep and give back instead of copying it
+	loan    bool   // payload is a loan, which the queue may keep and give back instead of copying it
 	prompt  bool   // nothing more is about to be added: the sender may write
 }
 
@@ -160,7 +176,7 @@ func (o *outgoing) room() int { return len(o.payload) + maxFrameHeader }
 const shareLeast = 8 << 10
 
 // add adds a message once there is room for it. If its sender is to write (Conn.write), it returns up to which number.
-func (q *sendQueue) add(ctx context.Context, o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) add(ctx context.Context, o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.full(o.room(), needRoom) {
@@ -187,21 +203,21 @@ func (q *sendQueue) full(size int, n need) bool {
 }
 
 // put adds a message for which there is room.
-func (q *sendQueue) put(o outgoing) (writeTo uint64) {
+func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	switch {
 	case o.share && len(o.payload) >= shareLeast:
 		q.backlog.addMessage(o.opcode, o.payload, nil)
-	case o.lend:
+	case o.loan:
 		q.backlog.addMessage(o.opcode, o.payload, o.payload)
 	default:
-		q.backlog.addFrame(finBit|o.opcode, o.payload, q.writing)
+		q.backlog.addCopy(o.opcode, o.payload, q.writing)
 	}
 	q.count(o.size)
 	return q.kick(o.prompt)
 }
 
 // tryAdd is add without waiting: if there is no room, or others wait for some, it returns ErrQueueFull.
-func (q *sendQueue) tryAdd(o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) tryAdd(o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -231,12 +247,12 @@ func (q *sendQueue) hasRoom(size int) error {
 func (q *sendQueue) tryTurn(size int) error {
 	for {
 		q.mu.Lock()
-		progress := q.progressed()
 		switch a := &q.admission; {
 		case q.refused:
 			q.mu.Unlock()
 			return errRefused
 		case a.first() == nil && (a.compressing || a.granted > 0):
+			progress := q.makeProgress()
 			q.mu.Unlock()
 			<-progress
 		case q.full(size, needTurnToCompress):
@@ -251,7 +267,7 @@ func (q *sendQueue) tryTurn(size int) error {
 }
 
 // tryAddInTurn is tryAdd for the sender whose turn it is.
-func (q *sendQueue) tryAddInTurn(o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) tryAddInTurn(o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -281,7 +297,7 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 		a.waiting = list.New()
 	}
 	place := a.waiting.PushBack(self)
-	refusal := q.refusing()
+	refusal := q.makeRefusal()
 	q.mu.Unlock()
 	select {
 	case <-self.admitted:
@@ -289,16 +305,16 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	case <-refusal:
 	}
 	// If several are ready, an ended context counts. It is asked without the lock, as it is foreign code.
-	var over error
+	var gaveUp error
 	if ctx.Err() != nil {
-		over = canceled("send", ctx)
+		gaveUp = canceled("send", ctx)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
-		over = errRefused
+		gaveUp = errRefused
 	}
-	if over == nil {
+	if gaveUp == nil {
 		return nil
 	}
 	if self.granted {
@@ -306,15 +322,12 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	} else {
 		a.waiting.Remove(place)
 	}
-	q.admitMore()
-	return over
+	q.madeRoom()
+	return gaveUp
 }
 
-// leave ends a turn.
-func (q *sendQueue) leave() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.admission.giveBack(0, needTurn)
+// madeRoom lets those in who wait for what a sender has given back without writing.
+func (q *sendQueue) madeRoom() {
 	q.admitMore()
 	q.signalProgress() // for tryTurn
 	if q.roomy() {
@@ -322,8 +335,16 @@ func (q *sendQueue) leave() {
 	}
 }
 
+// leave ends a turn.
+func (q *sendQueue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.admission.giveBack(0, needTurn)
+	q.madeRoom()
+}
+
 // addInTurn is add for the sender whose turn it is.
-func (q *sendQueue) addInTurn(o outgoing) (writeTo uint64, err error) {
+func (q *sendQueue) addInTurn(o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
@@ -334,28 +355,27 @@ func (q *sendQueue) addInTurn(o outgoing) (writeTo uint64, err error) {
 
 // addAwaited adds a message that is written from its sender's slice. The sender, whose turn it is, must call awaitWritten
 // before it lets go of the slice. It returns the message's number and, as add does, up to which number to write.
-func (q *sendQueue) addAwaited(o outgoing) (number, writeTo uint64, err error) {
+func (q *sendQueue) addAwaited(o *outgoing) (number, writeTo uint64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
 		return 0, 0, errRefused
 	}
-	if q.awaitedDone == nil {
-		q.awaitedDone = make(chan struct{}, 1)
-	}
-	q.awaited = q.backlog.addMessage(o.opcode, o.payload, nil)
+	number = q.backlog.addMessage(o.opcode, o.payload, nil)
+	q.rarely().awaited = number
 	q.admission.compressing = false
 	q.signalProgress() // for tryTurn
 	q.count(o.size)
-	return q.awaited, q.kick(true), nil // the sender has to wait for the write anyway
+	return number, q.kick(true), nil // the sender has to wait for the write anyway
 }
 
 // awaitWritten waits until the message with a number is written, or its slice is no longer needed. size is what addAwaited
 // counted. If ctx is done before any of the message was taken, it is taken back; if later, cut is called, which must stop
 // the queue.
 func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, cut func()) error {
+	done := q.rare.awaitedDone // made by addAwaited
 	select {
-	case <-q.awaitedDone:
+	case <-done:
 	case <-ctx.Done():
 		unsent := canceled("send", ctx)
 		switch withdrawn, begun := q.withdraw(number, size); {
@@ -365,7 +385,7 @@ func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, c
 			// The frame cannot be completed without the slice, which belongs to the caller again now.
 			cut()
 		}
-		<-q.awaitedDone
+		<-done
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -380,13 +400,13 @@ func (q *sendQueue) awaitWritten(ctx context.Context, number uint64, size int, c
 func (q *sendQueue) withdraw(number uint64, size int) (withdrawn, begun bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.awaited != number {
+	if q.rare.awaited != number {
 		return false, false
 	}
 	if !q.backlog.withdraw(number) {
 		return false, true
 	}
-	q.awaited = 0
+	q.rare.awaited = 0
 	q.counts.messages--
 	q.counts.bytes -= uint64(size)
 	q.signalProgress() // a Flush may wait for this message
@@ -400,7 +420,7 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.limit {
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		<-progress // the end counts as progress
 		q.mu.Lock()
@@ -434,7 +454,7 @@ func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
 	case q.refused:
 		return nil, errRefused
 	case q.backlog.pingBytes() > maxControlBacklog:
-		return q.progressed(), nil
+		return q.makeProgress(), nil
 	}
 	control := q.backlog.addControl()
 	control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
@@ -501,7 +521,7 @@ func (q *sendQueue) awaitPongs() {
 			q.mu.Unlock()
 			return
 		}
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		select {
 		case <-progress:
@@ -551,7 +571,7 @@ func (q *sendQueue) lull() (l lull) {
 	case !q.stopped && !q.writing && !q.backlog.empty():
 		// Something has come meanwhile.
 	case q.roomy():
-		l.room, q.onRoom = q.onRoom, nil
+		l.room, q.rare.onRoom = q.rare.onRoom, nil
 	case q.stopped, q.unused && !q.writing:
 		q.running, l.end = false, true
 		q.backlog.lastTaken = 0
@@ -573,25 +593,27 @@ func (q *sendQueue) take(b *batch, upTo uint64) bool {
 }
 
 func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
-	if q.stopped || q.writing || q.backlog.empty() {
+	// What another has written already is no reason to write what follows it, such as the close frame, whose writer the
+	// end waits for.
+	if q.stopped || q.writing || q.backlog.empty() || q.written >= upTo {
 		return false
 	}
-	*b = q.backlog.take()
+	q.backlog.take(b)
 	q.writing, q.since, q.unspent = true, b.since, b.len()
 	q.admitMore()
 	q.signalProgress() // what was taken has left room
 	if upTo == everything && q.roomy() {
-		b.room, q.onRoom = q.onRoom, nil
+		b.room, q.rare.onRoom = q.rare.onRoom, nil
 	}
 	return true
 }
 
 // writeResult is what came of a write.
 type writeResult struct {
-	more   bool // the next batch has been taken: whoever wrote is to go on with it
-	closed bool // the close frame has been written
-	failed bool // the write failed, as the first one
-	lull        // of the writer goroutine, if there is no more
+	more         bool // the next batch has been taken: whoever wrote is to go on with it
+	closeWritten bool // the close frame has been written
+	failed       bool // the write failed, as the first one
+	lull              // of the writer goroutine, if there is no more
 }
 
 // wrote records that n bytes of b were written, and err, with which the write failed if it is not nil. It releases b. If
@@ -605,7 +627,7 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	switch {
 	case err != nil:
 		if result.failed = !q.stopped; result.failed {
-			q.failed = &causeError{"write", err}
+			q.rarely().failed = &causeError{"write", err}
 		}
 		q.halt()
 	case n < b.len():
@@ -616,9 +638,9 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.backlog.putBack(b)
 	default:
 		q.written = max(q.written, b.last)
-		q.closed = q.closed || b.closing
-		result.closed = b.closing
-		result.more = q.written < upTo
+		q.closeWritten = q.closeWritten || b.hasClose
+		result.closeWritten = b.hasClose
+		result.more = true
 	}
 	b.release()
 	q.settle()
@@ -638,32 +660,33 @@ func (q *sendQueue) settle() {
 	if q.stopped && !q.writing {
 		q.backlog.clear()
 	}
-	if q.awaited != 0 && !q.writing && (q.stopped || q.written >= q.awaited) {
-		q.awaited = 0
-		q.awaitedDone <- struct{}{}
+	if r := q.rare; r != nil && r.awaited != 0 && !q.writing && (q.stopped || q.written >= r.awaited) {
+		r.awaited = 0
+		r.awaitedDone <- struct{}{}
 	}
 	q.signalProgress()
 }
 
-// close adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
-func (q *sendQueue) close(payload []byte) {
+// addClose adds the close frame behind all else, and refuses more. It has no effect if more has been refused already.
+func (q *sendQueue) addClose(payload []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.refused {
-		q.backlog.closeFrame = q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
-		q.shut()
+		frame := q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
+		q.backlog.last = &frame
+		q.refuseRest()
 		q.kick(false)
 	}
 }
 
-// refuse makes the queue take nothing more. What waits is still written.
-func (q *sendQueue) refuse() {
+// takeNoMore makes the queue take nothing more. What waits is still written.
+func (q *sendQueue) takeNoMore() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.shut()
+	q.refuseRest()
 }
 
-func (q *sendQueue) shut() {
+func (q *sendQueue) refuseRest() {
 	if q.refused {
 		return
 	}
@@ -683,7 +706,7 @@ func (q *sendQueue) stop() {
 }
 
 func (q *sendQueue) halt() {
-	q.shut()
+	q.refuseRest()
 	q.stopped = true
 	if q.asleep {
 		q.asleep = false
@@ -702,7 +725,10 @@ func (q *sendQueue) isRefused() bool {
 func (q *sendQueue) failure() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.failed
+	if q.rare == nil {
+		return nil
+	}
+	return q.rare.failed
 }
 
 // busy reports whether a sender waits to add, or has the turn.
@@ -732,8 +758,8 @@ func (q *sendQueue) stats(s *Stats) {
 	}
 }
 
-// waits notes that the transport does not take at once what was taken.
-func (q *sendQueue) waits() {
+// noteWait notes that the transport does not take at once what was taken.
+func (q *sendQueue) noteWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.since == 0 {
@@ -745,10 +771,10 @@ func (q *sendQueue) waits() {
 func (q *sendQueue) notifyRoom(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.onRoom = f
+	q.rarely().onRoom = f
 	switch {
-	case q.over && f != nil:
-		q.onRoom = nil
+	case q.announced && f != nil:
+		q.rare.onRoom = nil
 		go f()
 	case q.roomy():
 		q.kick(false) // the writer goroutine calls it, not somebody who may hold locks
@@ -758,28 +784,31 @@ func (q *sendQueue) notifyRoom(f func()) {
 // roomy reports whether somebody is to be told that there is room.
 func (q *sendQueue) roomy() bool {
 	a := &q.admission
-	return q.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
+	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
 }
 
-// end tells those who wait for room that there will be none.
-func (q *sendQueue) end() {
+// announceEnd tells those who wait for room that there will be none.
+func (q *sendQueue) announceEnd() {
 	q.mu.Lock()
-	f := q.onRoom
-	q.onRoom, q.over = nil, true
+	q.announced = true
+	var f func()
+	if q.rare != nil {
+		f, q.rare.onRoom = q.rare.onRoom, nil
+	}
 	q.mu.Unlock()
 	if f != nil {
 		f()
 	}
 }
 
-// refusals returns a channel that is closed when nothing more is taken.
-func (q *sendQueue) refusals() <-chan struct{} {
+// refusalChannel returns a channel that is closed when nothing more is taken.
+func (q *sendQueue) refusalChannel() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.refusing()
+	return q.makeRefusal()
 }
 
-func (q *sendQueue) refusing() <-chan struct{} {
+func (q *sendQueue) makeRefusal() <-chan struct{} {
 	if q.refusal == nil {
 		q.refusal = make(chan struct{})
 		if q.refused {
@@ -789,8 +818,8 @@ func (q *sendQueue) refusing() <-chan struct{} {
 	return q.refusal
 }
 
-// progressed returns a channel that is closed the next time something is taken or written, or at the end.
-func (q *sendQueue) progressed() <-chan struct{} {
+// makeProgress returns a channel that is closed the next time something is taken or written, or at the end.
+func (q *sendQueue) makeProgress() <-chan struct{} {
 	if q.progress == nil {
 		q.progress = make(chan struct{})
 	}
@@ -807,7 +836,7 @@ func (q *sendQueue) signalProgress() {
 // flush waits until everything that was added before the call is written. An end of ctx counts only if that, or the end
 // of the queue, has not happened at the same time: ctx may be the connection's own.
 func (q *sendQueue) flush(ctx context.Context) error {
-	var over error
+	var gaveUp error
 	for upTo, first := uint64(0), true; ; first = false {
 		q.mu.Lock()
 		if first {
@@ -815,22 +844,22 @@ func (q *sendQueue) flush(ctx context.Context) error {
 		}
 		upTo = min(upTo, q.backlog.added) // the last one may have been withdrawn
 		done, stopped := q.written >= upTo, q.stopped
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		switch {
 		case done:
 			return nil
 		case stopped:
 			return errRefused
-		case over != nil:
-			return over
+		case gaveUp != nil:
+			return gaveUp
 		}
-		over = waitFor(ctx, progress, "flush")
+		gaveUp = waitFor(ctx, progress, "flush")
 	}
 }
 
 // awaitClosed waits until the close frame is written, and reports whether it was.
-func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closed }) }
+func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { return q.closeWritten }) }
 
 // awaitEmpty waits until nothing is left to write.
 func (q *sendQueue) awaitEmpty() {
@@ -842,7 +871,7 @@ func (q *sendQueue) awaitState(reached func() bool) bool {
 	for {
 		q.mu.Lock()
 		ok, stopped := reached(), q.stopped
-		progress := q.progressed()
+		progress := q.makeProgress()
 		q.mu.Unlock()
 		if ok || stopped {
 			return ok

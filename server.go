@@ -14,9 +14,9 @@ import (
 	"sync"
 )
 
-// Server is an http.Handler that turns requests into WebSocket connections, runs Handler for each, and keeps track of
-// them. The zero value with a Handler is ready for use. Its fields must not be changed once it serves. It is safe for
-// concurrent use.
+// Server turns requests into WebSocket connections, runs a handler for each, and keeps track of them. As an http.Handler it
+// runs Handler; a handler of yours that has looked at the request calls Serve. The zero value is ready for use. Its fields
+// must not be changed once it serves. It is safe for concurrent use.
 //
 // An http.Server does not know of connections that were taken over from it. Have its Shutdown end them, within a limit
 // that begins then (a context that a signal has canceled would cut them off):
@@ -26,15 +26,14 @@ import (
 //	server.RegisterOnShutdown(func() { ws.Shutdown(limit) })
 //	err := errors.Join(server.Shutdown(limit), ws.Shutdown(limit))
 type Server struct {
-	// Handler is called in a goroutine of its own for every connection. If the connection is open when Handler returns,
-	// it is closed with StatusNormalClosure, or with StatusInternalError if Handler panics; the panic is logged with
-	// log/slog.
-	//
-	// Handler does not see the request, which has been released by then. If it depends on who is asking, or on a path,
-	// call Accept in a net/http handler instead; examples/chat is a server of that kind.
+	// Handler is what ServeHTTP runs for every connection, as described for Serve.
 	Handler func(*Conn)
-	// AcceptOptions are the options for Accept.
+	// AcceptOptions are the options for ServeHTTP, and for Serve if it is given none.
 	AcceptOptions
+	// Logger is told at Error of what is wrong with this program: a handler that panics, options or a ResponseWriter that
+	// spoil a handshake. At Warn it is told how many connections a Shutdown has cut off. What peers do is told at Debug
+	// only: handshakes that are refused, and the end of each connection. Default slog.Default().
+	Logger *slog.Logger
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // those whose handlers run or whose closing is under way
@@ -43,14 +42,26 @@ type Server struct {
 	over   bool               // a Shutdown has cut off the connections: nothing is waited for any more
 }
 
-// ServeHTTP accepts the request's connection and returns; the handler keeps running. Requests that are not WebSocket
-// handshakes, or not allowed, are answered as by Accept, and all requests with 503 once Shutdown has been called. If the
-// options or w are at fault, the client is told no more than 500, and the error is logged with log/slog.
+// ServeHTTP is Serve with the Server's Handler and options.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_ = s.Serve(w, r, nil, s.Handler) // what was refused has been answered, and logged
+}
+
+// Serve accepts the request's connection, with the Server's options if opts is nil, and returns. The connection lives on:
+// handler is called with it in a goroutine of its own. If the connection is open when handler returns, it is closed with
+// StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
+//
+// handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
+// would keep. The error is that of Accept, or ErrServerClosed once Shutdown has been called. The request has then been
+// answered.
+func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
+	if opts == nil {
+		opts = &s.AcceptOptions
+	}
 	if !s.begin() {
 		w.Header().Set("Connection", "close")
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
-		return
+		return ErrServerClosed
 	}
 	accepted := false
 	defer func() {
@@ -58,30 +69,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.end()
 		}
 	}()
-	conn, err := Accept(w, r, &s.AcceptOptions)
+	conn, err := Accept(w, r, opts)
 	if err != nil {
-		// The client is not told what is wrong with the server itself, and nobody else sees Accept's error.
-		if refused := new(HandshakeError); errors.As(err, &refused) && refused.StatusCode == http.StatusInternalServerError {
-			slog.Error("wsd: a handshake failed by the server's fault", "error", err)
-		}
-		return
+		s.logRefusal(r, err)
+		return err
 	}
 	accepted = true
-	s.mu.Lock()
-	if s.conns == nil {
-		s.conns = make(map[*Conn]struct{})
-	}
-	s.conns[conn] = struct{}{}
-	down, over := s.ended != nil, s.over
-	s.mu.Unlock()
-	switch {
-	case over:
-		conn.abort(errAborted)
-	case down:
-		conn.StartClose(StatusGoingAway, "")
-	}
+	s.track(conn)
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
-	go s.serve(conn)
+	go s.run(conn, handler)
+	return nil
 }
 
 func (s *Server) begin() bool {
@@ -102,30 +99,70 @@ func (s *Server) end() {
 	}
 }
 
-// serve runs the handler. It leaves most of the goroutine's initial stack, which is small, to the handler.
-func (s *Server) serve(conn *Conn) {
+// track adds a connection, and ends it if it comes too late.
+func (s *Server) track(conn *Conn) {
+	s.mu.Lock()
+	if s.conns == nil {
+		s.conns = make(map[*Conn]struct{})
+	}
+	s.conns[conn] = struct{}{}
+	down, over := s.ended != nil, s.over
+	s.mu.Unlock()
+	switch {
+	case over:
+		conn.abort(errAborted)
+	case down:
+		_ = conn.StartClose(StatusGoingAway, "")
+	}
+}
+
+// run runs the handler. It leaves most of the goroutine's initial stack, which is small, to the handler.
+func (s *Server) run(conn *Conn, handler func(*Conn)) {
 	returned := false
-	defer s.served(conn, &returned)
-	s.Handler(conn)
+	defer s.ran(conn, &returned)
+	handler(conn)
 	returned = true
 }
 
-// served is deferred by serve.
-func (s *Server) served(conn *Conn, returned *bool) {
+// ran is deferred by run.
+func (s *Server) ran(conn *Conn, returned *bool) {
 	defer s.end()
-	defer func() {
-		s.mu.Lock()
-		delete(s.conns, conn)
-		s.mu.Unlock()
-	}()
+	defer s.forget(conn)
 	if p := recover(); p != nil {
-		slog.Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
 	if *returned {
 		_ = conn.Close(StatusNormalClosure, "")
 	} else { // a panic, or runtime.Goexit, as in a failed test, after which recover finds nothing
 		_ = conn.Close(StatusInternalError, "the handler failed")
 	}
+	if log := s.logger(); log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("wsd: a connection ended", "event", conn.CloseEvent())
+	}
+}
+
+// forget removes a connection that has ended.
+func (s *Server) forget(conn *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger != nil {
+		return s.Logger
+	}
+	return slog.Default()
+}
+
+// logRefusal logs a handshake that failed. The client is not told what is wrong with the server itself, and many programs
+// do not look at Serve's error.
+func (s *Server) logRefusal(r *http.Request, err error) {
+	if refused := new(HandshakeError); errors.As(err, &refused) && refused.StatusCode == http.StatusInternalServerError {
+		s.logger().Error("wsd: a handshake failed by the server's fault", "error", err)
+		return
+	}
+	s.logger().Debug("wsd: a handshake was refused", "error", err, "from", r.RemoteAddr)
 }
 
 // Connections returns the number of connections whose handlers are running or that are being closed.
@@ -168,9 +205,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.over = true
 	s.mu.Unlock()
-	for _, conn := range s.open() {
+	cut := s.open()
+	for _, conn := range cut {
 		conn.abort(errAborted)
 	}
+	s.logger().Warn("wsd: a shutdown was given up, what was left is cut off", "connections", len(cut), "cause", context.Cause(ctx))
 	return canceled("shutdown", ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -50,6 +51,143 @@ func TestServerClosesWhenTheHandlerReturns(t *testing.T) {
 	require.True(t, c.CloseEvent().Clean)
 	require.NoError(t, ws.Shutdown(t.Context()))
 	require.Zero(t, ws.Connections())
+}
+
+// A handler that has looked at the request has the Server take over: what it saw is in the closure, and the connection is
+// counted, closed and recovered as any other.
+func TestServerServe(t *testing.T) {
+	ws := &wsd.Server{Logger: slog.New(slog.DiscardHandler)}
+	ws.AcceptOptions.Subprotocols = []string{"standard"}
+	special := &wsd.AcceptOptions{Subprotocols: []string{"special"}}
+	returned := make(chan error, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/rooms/{room}", func(w http.ResponseWriter, r *http.Request) {
+		room, opts := r.PathValue("room"), (*wsd.AcceptOptions)(nil)
+		if r.FormValue("special") != "" {
+			opts = special
+		}
+		returned <- ws.Serve(w, r, opts, func(c *wsd.Conn) {
+			_ = c.Send(c.Context(), wsd.Text(room))
+			if m, _ := c.Receive(c.Context()); string(m.Data) == "panic" {
+				panic("a handler's own")
+			}
+		})
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	dial := func(path string) (*wsd.Conn, error) {
+		c, _, err := wsd.Dial(t.Context(), server.URL+path, &wsd.DialOptions{Subprotocols: []string{"special", "standard"}})
+		if err == nil {
+			t.Cleanup(c.CloseNow)
+		}
+		return c, err
+	}
+
+	tea, err := dial("/rooms/tea")
+	require.NoError(t, err)
+	require.NoError(t, <-returned, "while the connection lives")
+	require.Equal(t, "tea", string((<-tea.Messages()).Data))
+	require.Equal(t, "standard", tea.Subprotocol(), "no options are the Server's")
+	coffee, err := dial("/rooms/coffee?special=1")
+	require.NoError(t, err)
+	require.NoError(t, <-returned)
+	require.Equal(t, "coffee", string((<-coffee.Messages()).Data))
+	require.Equal(t, "special", coffee.Subprotocol())
+	require.Equal(t, 2, ws.Connections())
+
+	require.NoError(t, tea.Send(t.Context(), wsd.Text("panic")))
+	<-tea.Closed()
+	require.Equal(t, wsd.StatusInternalError, tea.CloseEvent().Code)
+
+	resp, err := http.Get(server.URL + "/rooms/tea")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusUpgradeRequired, resp.StatusCode)
+	var refused *wsd.HandshakeError
+	require.ErrorAs(t, <-returned, &refused)
+	require.Equal(t, http.StatusUpgradeRequired, refused.StatusCode)
+
+	require.NoError(t, ws.Shutdown(t.Context()))
+	<-coffee.Closed()
+	require.Equal(t, wsd.StatusGoingAway, coffee.CloseEvent().Code)
+	_, err = dial("/rooms/tea")
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, http.StatusServiceUnavailable, refused.StatusCode)
+	require.ErrorIs(t, <-returned, wsd.ErrServerClosed)
+	require.Zero(t, ws.Connections())
+}
+
+// What is wrong with the program is logged at Error, a shutdown that cuts off at Warn, and what peers do at Debug only.
+func TestServerLogger(t *testing.T) {
+	for name, test := range map[string]struct {
+		level, says string
+		do          func(t *testing.T, ws *wsd.Server)
+	}{
+		"a panic": {"ERROR", "a handler's own", func(t *testing.T, ws *wsd.Server) {
+			ws.Handler = func(*wsd.Conn) { panic("a handler's own") }
+			dial, _ := serve(t, ws)
+			<-dial().Closed()
+		}},
+		"options": {"ERROR", "expected a token", func(_ *testing.T, ws *wsd.Server) {
+			ws.Subprotocols = []string{"a b"}
+			ws.ServeHTTP(httptest.NewRecorder(), handshakeRequest())
+		}},
+		"a shutdown given up": {"WARN", "connections=1", func(t *testing.T, ws *wsd.Server) {
+			release := make(chan struct{})
+			ws.Handler = func(*wsd.Conn) { <-release }
+			dial, _ := serve(t, ws)
+			dial()
+			done, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.ErrorIs(t, ws.Shutdown(done), context.Canceled)
+			close(release)
+		}},
+		"a refusal": {"DEBUG", "expected the token websocket", func(_ *testing.T, ws *wsd.Server) {
+			r := handshakeRequest()
+			r.Header.Del("Upgrade")
+			ws.ServeHTTP(httptest.NewRecorder(), r)
+		}},
+		"a peer that breaks the protocol": {"DEBUG", "event.sent_code=1002", func(t *testing.T, ws *wsd.Server) {
+			ws.Handler = echo
+			server := httptest.NewServer(ws)
+			defer server.Close()
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			_, err = conn.Write([]byte(rawRequest("") + "\x83\x00"))
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, conn)
+			require.NoError(t, err)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			ws := &wsd.Server{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			test.do(t, ws)
+			require.NoError(t, ws.Shutdown(t.Context()))
+			require.Contains(t, log.String(), test.says)
+			for line := range strings.Lines(log.String()) {
+				if !strings.Contains(line, test.says) { // the ends of connections, also of those that a panic ended
+					require.Contains(t, line, "level=DEBUG")
+				} else {
+					require.Contains(t, line, "level="+test.level)
+				}
+			}
+		})
+	}
+}
+
+// A CloseEvent in a log has the text of its cause, in JSON too.
+func TestCloseEventInALog(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewJSONHandler(&log, nil))
+	logger.Info("ended", "event", wsd.CloseEvent{Code: wsd.StatusAbnormalClosure, Local: true, Err: wsd.ErrPongTimeout})
+	require.Contains(t, log.String(), `"event":{"code":1006,"reason":"","local":true,"clean":false,"cause":"wsd: nothing came`)
+	log.Reset()
+	logger.Info("ended", "event", wsd.CloseEvent{Code: 1000, Reason: "bye", Clean: true, SentCode: 1000, SentReason: "bye too",
+		Err: &wsd.CloseError{Code: 1000, Reason: "bye"}})
+	require.Contains(t, log.String(), `"event":{"code":1000,"reason":"bye","local":false,"clean":true,"sent_code":1000,`+
+		`"sent_reason":"bye too","cause":"wsd: closed with 1000 (normal closure): \"bye\""}`)
 }
 
 func TestServerSurvivesAPanic(t *testing.T) {

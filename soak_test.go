@@ -64,7 +64,7 @@ func TestSoak(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	var totals soakTotals
 	var next atomic.Uint64
-	var heap atomic.Uint64
+	var heap atomic.Int64
 	start := time.Now()
 	conversations := uint64(shortSoak)
 	if wsd.RaceEnabled || testing.Short() {
@@ -80,7 +80,7 @@ func TestSoak(t *testing.T) {
 						return
 					}
 					if n == conversations {
-						heap.Store(liveHeap()) // pools and the like are filled by now
+						heap.Store(held()) // pools and the like are filled by now
 					}
 					soakConversation(t, *soakSeed+n, &totals)
 				}
@@ -97,7 +97,7 @@ func TestSoak(t *testing.T) {
 	require.NotZero(t, totals.clean.Load())
 	require.NotZero(t, totals.unclean.Load())
 	if before := heap.Load(); before > 0 {
-		after := liveHeap()
+		after := held()
 		t.Logf("live heap %d KiB after the first %d conversations, %d KiB at the end", before>>10, conversations, after>>10)
 		require.Less(t, after, before+64<<20, "memory is kept")
 	}
@@ -105,15 +105,6 @@ func TestSoak(t *testing.T) {
 		runtime.Gosched()
 	}
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "goroutines are left")
-}
-
-// liveHeap returns the bytes of heap in use after a collection.
-func liveHeap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
 }
 
 // soakConversation runs the conversation of one seed, in a bubble or over sockets.
@@ -147,6 +138,9 @@ type soak struct {
 	settled     bool // all that was sent has arrived before anything was closed
 	heavy       bool // many of the messages are large
 	gentle      bool // one side closes, and that is all
+	halved      bool // one side's bytes end, and it still gets what the other side has accepted
+	half        *soakSide
+	raw         [2]io.ReadWriteCloser
 	relayed     []io.ReadWriteCloser
 	relays      sync.WaitGroup
 	early       chan struct{} // closed by a sender in the midst of all: the end begins
@@ -167,10 +161,12 @@ type soakSide struct {
 	echo    *soakSender   // the consumer's own
 	stopped bool          // the consumer does not receive to the end
 	stopAt  uint64        // after how many messages
+	slow    time.Duration // how long the consumer takes for some messages
 	got     []uint64      // the consumer's: the last sequence number of each of the other side's senders
 	arrived atomic.Uint64 // messages received
 	intact  atomic.Bool   // this side has done nothing that ends the connection
 	random  *rand.Rand    // the consumer's
+	sending sync.WaitGroup
 }
 
 // soakSender is a goroutine that sends.
@@ -223,6 +219,8 @@ func (s *soak) run(t *testing.T) {
 		quota /= 4
 	}
 	a, b := s.transports(t)
+	s.raw = [2]io.ReadWriteCloser{a, b}
+	s.halved = s.sound && !s.overSockets && chance(s.random, 10)
 	if s.heavy {
 		quota /= 4
 	}
@@ -237,6 +235,7 @@ func (s *soak) run(t *testing.T) {
 				SlowConsumer:  anyOf(s.random, wsd.BlockSlow, wsd.BlockSlow, wsd.BlockSlow, wsd.CloseSlow, wsd.DropSlow),
 				PingInterval:  anyOf(s.random, 0, time.Second, -1),
 				PongTimeout:   anyOf(s.random, 0, 0, 5*time.Second),
+				WriteTimeout:  anyOf(s.random, 0, 0, 10*time.Second, time.Minute),
 				CloseTimeout:  anyOf(s.random, 0, time.Second),
 				Compression:   compression,
 			},
@@ -246,15 +245,25 @@ func (s *soak) run(t *testing.T) {
 			side.cfg.PingInterval = anyOf(s.random, 50*time.Millisecond, -1)
 			side.cfg.PongTimeout, side.cfg.CloseTimeout = 300*time.Millisecond, 300*time.Millisecond
 			side.cfg.StallTimeout = 100 * time.Millisecond
+			side.cfg.WriteTimeout = anyOf(s.random, 0, 300*time.Millisecond)
 		}
 		side.intact.Store(true)
 		if chance(s.random, 10) {
 			side.stopped, side.stopAt = true, s.random.Uint64N(uint64(quota)+1)
+		} else if chance(s.random, 10) {
+			side.slow = anyOf(s.random, time.Millisecond, 10*time.Millisecond, 100*time.Millisecond)
+			if s.overSockets {
+				side.slow /= 100
+			}
+		}
+		if s.halved {
+			// The side whose bytes have ended must have nothing more to write, not even pongs.
+			side.cfg.PingInterval, side.stopped, side.slow = -1, false, 0
 		}
 		for id := range 1 + s.random.IntN(4) {
 			side.senders = append(side.senders, side.sender(id, quota))
 		}
-		if chance(s.random, 4) {
+		if chance(s.random, 4) && !s.halved {
 			side.senders[0].hasty = s.random.IntN(quota + 1)
 		}
 		side.echo = side.sender(len(side.senders), 0)
@@ -275,7 +284,11 @@ func (s *soak) run(t *testing.T) {
 		consuming.Go(side.consume)
 		for _, sender := range side.senders {
 			if sender != side.echo {
-				sending.Go(sender.run)
+				side.sending.Add(1)
+				sending.Go(func() {
+					defer side.sending.Done()
+					sender.run()
+				})
 			}
 		}
 	}
@@ -284,7 +297,11 @@ func (s *soak) run(t *testing.T) {
 		sending.Wait()
 		close(finished)
 	}()
-	s.end(finished)
+	if s.halved {
+		s.halve()
+	} else {
+		s.end(finished)
+	}
 	<-finished
 	consuming.Wait()
 	for _, rwc := range s.relayed {
@@ -486,7 +503,11 @@ func (x *soakSender) step() {
 	case n < 980:
 		ctx, cancel := x.soon()
 		defer cancel()
-		switch x.random.IntN(10) {
+		kind := x.random.IntN(10)
+		if x.side.soak.halved {
+			kind = 2 // the others may end the connection
+		}
+		switch kind {
 		case 0:
 			x.settle(ctx, c.Send(ctx, x.next(32<<10+x.random.IntN(100<<10))))
 		case 1:
@@ -494,7 +515,7 @@ func (x *soakSender) step() {
 		default:
 			x.settle(ctx, c.Send(ctx, x.next(x.random.IntN(2000))))
 		}
-	case n < 985:
+	case n < 985 && !x.side.soak.halved:
 		ctx, cancel := x.soon()
 		defer cancel()
 		if _, err := c.Ping(ctx, anyOf(x.random, nil, []byte("ping"))); err != nil {
@@ -561,7 +582,7 @@ func (x *soakSender) expect(ctx context.Context, call string, err error) {
 
 // consume receives, answers now and then, and sometimes stops.
 func (side *soakSide) consume() {
-	answers := true
+	answers := !side.soak.halved
 	for !side.stopped || side.arrived.Load() < side.stopAt {
 		m, err := side.conn.Receive(context.Background())
 		if err != nil {
@@ -571,6 +592,9 @@ func (side *soakSide) consume() {
 			return
 		}
 		side.take(m)
+		if side.slow > 0 && chance(side.random, 8) {
+			side.soak.pause(side.slow)
+		}
 		if chance(side.random, 1000) {
 			side.soak.pause(time.Duration(side.random.IntN(int(time.Millisecond))))
 		}
@@ -694,6 +718,29 @@ func (s *soak) end(finished <-chan struct{}) {
 	}
 }
 
+// halve ends one side's bytes beneath its connection when that has sent all it has to send, while the other side may be in
+// the midst of it.
+func (s *soak) halve() {
+	first := s.random.IntN(2)
+	a, b := s.sides[first], s.sides[1-first]
+	a.sending.Wait()
+	if err := a.conn.Flush(context.Background()); err != nil {
+		s.fail("%s: Flush ahead of the end of its bytes: %v", a.name, err)
+	}
+	if err := s.raw[first].(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		s.fail("%s: CloseWrite: %v", a.name, err)
+	}
+	for _, side := range []*soakSide{b, a} {
+		select {
+		case <-side.conn.Closed():
+		case <-time.After(s.patience):
+			s.fail("%s: the connection does not end with the end of %s's bytes", side.name, a.name)
+			side.conn.CloseNow()
+		}
+	}
+	s.half = a
+}
+
 // stuck returns a channel that is closed when no message has arrived for a time.
 func (s *soak) stuck(patience time.Duration) <-chan struct{} {
 	stuck := make(chan struct{})
@@ -741,6 +788,15 @@ func (s *soak) arrive() {
 func (side *soakSide) close() {
 	side.intact.Store(false)
 	start := time.Now()
+	if chance(side.soak.random, 2) {
+		if err := side.conn.StartClose(4000, side.name); err != nil {
+			side.soak.fail("%s: StartClose: %v", side.name, err)
+		}
+		if side.conn.State() == wsd.StateOpen {
+			side.soak.fail("%s: StartClose has begun nothing", side.name)
+		}
+		<-side.conn.Closed()
+	}
 	err := side.conn.Close(4000, side.name)
 	event := side.conn.CloseEvent()
 	if (err == nil) != event.Clean {
@@ -750,6 +806,7 @@ func (side *soakSide) close() {
 	if limit == 0 {
 		limit = 5 * time.Second
 	}
+	limit *= 13 // twelve times while what is queued is taken, and once behind the close frame
 	if took := time.Since(start); !side.soak.overSockets && took > limit {
 		side.soak.fail("%s: Close took %v", side.name, took)
 	}
@@ -778,6 +835,9 @@ func (s *soak) judge() {
 		}
 		if len(reported) > 0 && reported[0] == wsd.ErrSlowConsumer && side.cfg.SlowConsumer == wsd.DropSlow {
 			reported = reported[1:]
+		}
+		if s.sound && !s.overSockets && !side.other.stopped && side.other.slow == 0 && errors.Is(event.Err, wsd.ErrWriteTimeout) {
+			fail("gave up a peer that reads")
 		}
 		switch {
 		case event.Err == nil || c.Context().Err() == nil || c.State() != wsd.StateClosed:
@@ -830,6 +890,14 @@ func (s *soak) judge() {
 			if whole && got < x.sequence && to.cfg.SlowConsumer != wsd.DropSlow {
 				s.fail("%s: got %d messages of sender %d, which had %d accepted and %d confirmed by Flush, and the end was clean",
 					to.name, got, id, x.sequence, x.flushed)
+			}
+		}
+		if to == s.half && to.cfg.SlowConsumer != wsd.DropSlow {
+			for id, x := range from.senders {
+				if got := to.got[id]; got < x.sequence {
+					s.fail("%s: got %d messages of sender %d, which had %d accepted, after it had ended its own bytes", to.name, got,
+						id, x.sequence)
+				}
 			}
 		}
 		if whole && !to.caughtUp() {

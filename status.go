@@ -31,6 +31,7 @@ const (
 	StatusTryAgainLater      StatusCode = 1013 // the server is overloaded
 	StatusBadGateway         StatusCode = 1014 // a gateway got a bad answer from upstream
 	StatusTLSHandshake       StatusCode = 1015 // the TLS handshake failed
+	StatusUnauthorized       StatusCode = 3000 // a login is missing or has expired
 )
 
 var statusNames = [...]string{
@@ -42,6 +43,9 @@ var statusNames = [...]string{
 // String returns the code with its registered name, as in "1001 (going away)".
 func (c StatusCode) String() string {
 	number := strconv.Itoa(int(c))
+	if c == StatusUnauthorized {
+		return number + " (unauthorized)"
+	}
 	if i := int(c) - 1000; i >= 0 && i < len(statusNames) {
 		return number + " (" + statusNames[i] + ")"
 	}
@@ -174,7 +178,7 @@ type CloseEvent struct {
 	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4).
 	Clean bool
 	// Err is the cause of the end: what went wrong, if anything did, or else a *CloseError for the closing handshake,
-	// whichever side began it. It is never nil once the connection has ended. To log in JSON, log Err by itself: inside a
-	// CloseEvent, encoding/json does not ask it for its text.
+	// whichever side began it. It is never nil once the connection has ended. encoding/json does not ask an error for
+	// its text: log the event with log/slog, which does, or Err.Error().
 	Err error
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
-// Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB, uncompressed, and Close
-// sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
+// Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB or Config.MaxFrameSize,
+// uncompressed, and Close sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
-// closed with StatusInternalError, as the message cannot be completed: that is how to abandon it. A Write that makes a
+// closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a
 // text invalid UTF-8 sends nothing; a Close inside a character closes the connection too. Only one goroutine may use it.
 func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
@@ -61,7 +61,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		w.utf8 = state
 	}
 	for len(p) > 0 {
-		piece := p[:min(len(p), largePayload)]
+		piece := p[:min(len(p), w.conn.queue.longest)]
 		if w.err = w.frame(0, piece); w.err != nil {
 			w.release()
 			return n, w.err
@@ -112,12 +112,12 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	}
 	size := w.size + len(payload)
 	if c.queue.addFragment(fin|w.opcode, payload, size, &w.fate) != nil {
-		<-c.queue.refusals() // an abandoned message closes the connection
+		<-c.queue.refusalChannel() // an abandoned message closes the connection
 		return c.ending.err()
 	}
 	w.opcode, w.size = byte(OpContinuation), size
 	if fin != 0 {
-		c.answers.sent()
+		c.answers.countAnswer()
 	}
 	return nil
 }
@@ -126,6 +126,6 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 func (w *messageWriter) abandon(cause error) {
 	const reason = "a message could not be completed"
 	if w.fate.abandon() {
-		w.conn.ending.close(StatusInternalError, reason, &causeError{reason, cause})
+		w.conn.ending.queueClose(StatusInternalError, reason, &causeError{reason, cause})
 	}
 }

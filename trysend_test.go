@@ -198,7 +198,7 @@ func TestPreparedIsNotCopied(t *testing.T) {
 			}
 			message := prepared(wsd.Binary(noise(size)))
 			require.NoError(t, all[0].TrySendPrepared(message)) // which compresses it
-			before := liveHeap()
+			before := held()
 			for i, c := range all[1:] {
 				if i%2 == 0 {
 					require.NoError(t, c.TrySendPrepared(message))
@@ -206,7 +206,7 @@ func TestPreparedIsNotCopied(t *testing.T) {
 					require.NoError(t, c.SendPrepared(t.Context(), message))
 				}
 			}
-			require.Less(t, int64(liveHeap())-int64(before), int64(conns*256<<10), "what the pipes hold, and no frame")
+			require.Less(t, held()-before, int64(conns*256<<10), "what the pipes hold, and no frame")
 			for i, c := range all {
 				peers[i].close()
 				c.CloseNow()

@@ -5,7 +5,7 @@ package wsd
 
 import (
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
@@ -32,8 +32,9 @@ func (c *Conn) writeLoop() error {
 // write writes what is due, up to the frame or message with the number upTo. The writer goroutine, which writes everything,
 // waits for the transport. A sender does not, and leaves to the writer what the transport does not take at once.
 func (c *Conn) write(upTo uint64) lull {
-	var b batch
-	if !c.queue.take(&b, upTo) {
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	if !c.queue.take(b, upTo) {
 		if upTo == everything {
 			return c.queue.idle()
 		}
@@ -48,11 +49,11 @@ func (c *Conn) write(upTo uint64) lull {
 			if b.room != nil {
 				b.room()
 			}
-			n, err = b.len(), c.writeAll(&b)
+			n, err = b.len(), c.writeAll(b)
 		}
-		result := c.queue.wrote(&b, n, err, upTo)
+		result := c.queue.wrote(b, n, err, upTo)
 		switch {
-		case result.closed:
+		case result.closeWritten:
 			c.ending.closeWritten()
 		case result.failed:
 			c.ending.writeFailed(c.queue.failure())
@@ -72,55 +73,71 @@ func (c *Conn) writeAll(b *batch) error {
 		if err != nil || n == len(head)+len(body) {
 			return err
 		}
-		rest := batch{head: head, body: body}
-		rest.advance(n)
-		head, body = rest.head, rest.body
+		ofHead := min(n, len(head))
+		head, body = head[ofHead:], body[n-ofHead:]
 	}
-	c.queue.waits()
-	c.writeWatch.begin()
-	defer c.writeWatch.end()
+	c.queue.noteWait()
+	if c.writeTimeout > 0 {
+		if c.writeWatch == nil {
+			c.writeWatch = newWriteWatch(&c.transport, c.writeTimeout, c.abort)
+		}
+		c.writeWatch.arm()
+		defer c.writeWatch.disarm()
+	}
 	return c.transport.Write(head, body)
 }
 
 // writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
 type writeWatch struct {
 	transport *netio.Transport
-	expired   func()
-	within    time.Duration // WriteTimeout, 0 for none
-	timer     *time.Timer   // made by the first write that waits
-	waits     atomic.Bool
-	since     atomic.Int64 // on clock: when the present write began to wait
+	within    time.Duration
+	abort     func(cause error)
+
+	mu    sync.Mutex // guards all below
+	timer *time.Timer
+	due   clock.Due // when it is to run
+	armed bool
+	since time.Duration // on clock: when the present write began to wait
 }
 
-func (w *writeWatch) begin() {
-	if w.within == 0 {
-		return
-	}
-	w.since.Store(int64(clock.Now()))
-	w.waits.Store(true)
-	if w.timer == nil {
-		w.timer = time.AfterFunc(w.within, w.look)
-	} else {
-		w.timer.Reset(w.within)
-	}
+func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(error)) *writeWatch {
+	w := &writeWatch{transport: transport, within: within, abort: abort}
+	w.timer = time.AfterFunc(within, w.look)
+	return w
 }
 
-func (w *writeWatch) end() {
-	if w.timer != nil {
-		w.waits.Store(false)
-		w.timer.Stop()
-	}
+func (w *writeWatch) arm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed, w.since = true, clock.Now()
+	w.due.In(w.within)
+	w.timer.Reset(w.within)
+}
+
+func (w *writeWatch) disarm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed = false
+	w.timer.Stop()
 }
 
 // look runs on the timer.
 func (w *writeWatch) look() {
-	if !w.waits.Load() {
-		return
+	if w.overdue() {
+		w.abort(ErrWriteTimeout)
 	}
-	since := max(time.Duration(w.since.Load()), w.transport.Progress())
-	if left := since + w.within - clock.Now(); left > 0 {
+}
+
+// overdue reports whether the present write has waited for too long, and sets the timer if it may wait on.
+func (w *writeWatch) overdue() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.armed {
+		return false
+	}
+	left := w.due.Left(max(w.since, w.transport.Progress())+w.within, w.within)
+	if left > 0 {
 		w.timer.Reset(left)
-		return
 	}
-	w.expired()
+	return left == 0
 }

@@ -19,11 +19,13 @@ import (
 
 // programs are all examples, each with command lines that it must refuse.
 var programs = map[string][][]string{
-	"chat":   {{"extra"}},
-	"client": {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
-	"echo":   {{"-compress", "extra"}},
-	"feed":   {{"tea", "-url", "ws://127.0.0.1:1/"}},
-	"pool":   {{"-requests", "1", "extra"}, {"-requests", "0"}, {"-outage", "-1s"}},
+	"chat":    {{"extra"}},
+	"client":  {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
+	"echo":    {{"-compress", "extra"}},
+	"feed":    {{"tea", "-url", "ws://127.0.0.1:1/"}},
+	"jsonrpc": {{"extra"}},
+	"pool":    {{"-requests", "1", "extra"}, {"-requests", "0"}, {"-outage", "-1s"}},
+	"prices":  {{"extra"}, {"-changes", "0"}, {"-slow", "0"}},
 }
 
 // patience ends a program that should have ended by itself.
@@ -86,7 +88,7 @@ func TestCommandLines(t *testing.T) {
 func TestPagesShareOneLook(t *testing.T) {
 	pages, err := filepath.Glob("*/page.html")
 	require.NoError(t, err)
-	require.Len(t, pages, 2)
+	require.Len(t, pages, 3)
 	var looks []string
 	for _, name := range pages {
 		page, err := os.ReadFile(name)
@@ -96,6 +98,8 @@ func TestPagesShareOneLook(t *testing.T) {
 		require.True(t, begun && ended, name)
 		looks = append(looks, look)
 	}
-	require.Equal(t, looks[0], looks[1])
+	for _, look := range looks {
+		require.Equal(t, looks[0], look)
+	}
 	require.Contains(t, looks[0], "prefers-color-scheme: dark")
 }

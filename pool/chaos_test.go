@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -17,9 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed62836080/wsd"
-	"github.com/seed62836080/wsd/pool"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
+	"github.com/seed62836080/wsd/pool"
 )
 
 // TestMain fails the whole binary when a goroutine outlives its test.
@@ -115,8 +116,7 @@ func TestChaos(t *testing.T) {
 	}
 	c := &chaos{over: make(chan struct{})}
 	c.ws.Handler = c.handle
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := wiretest.Listen(t, "tcp")
 	server := &http.Server{Handler: c}
 	served := make(chan struct{})
 	go func() {

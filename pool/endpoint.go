@@ -59,7 +59,7 @@ func (e *endpoint) connected(maxConns int) {
 }
 
 // lose accounts for a connection that has ended by itself.
-func (e *endpoint) lose(l *link, end ending, opts *Options) {
+func (e *endpoint) lose(l *link, end lesson, opts *Options) {
 	e.window = min(e.window, firstWindow)
 	switch {
 	case l.proven:

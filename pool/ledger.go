@@ -17,12 +17,12 @@ import (
 // takes the lock and releases it, except for the parts at the end of this file. Under the lock nothing waits, and no
 // foreign code runs, such as contexts and errors may have: dials and closings have goroutines of their own.
 type ledger struct {
-	opts  *Options        // only read
-	dial  func(*endpoint) // ends with a call of add or dialFailed
-	timer *time.Timer     // makes keep sweep at sweepAt
-	empty chan struct{}   // closed by freed: the pool lends nothing more, and all places are free
-	ended chan struct{}   // closed by end
-	tasks sync.WaitGroup  // keep, dials and closings; once ended is closed, only a task begins another
+	opts   *Options        // only read
+	dial   func(*endpoint) // ends with a call of add or dialFailed
+	timer  *time.Timer     // makes keep sweep at sweepAt
+	empty  chan struct{}   // closed by freed: the pool lends nothing more, and all places are free
+	cutOff chan struct{}   // closed by end
+	tasks  sync.WaitGroup  // keep, dials and closings; once ended is closed, only a task begins another
 
 	// waiters holds used ones, whose channels are empty. It is not a global, because channels must not leave a synctest
 	// bubble.
@@ -71,7 +71,7 @@ func newLedger(opts *Options, endpoints endpoints, dial func(*endpoint)) *ledger
 		dial:      dial,
 		timer:     time.NewTimer(time.Hour),
 		empty:     make(chan struct{}),
-		ended:     make(chan struct{}),
+		cutOff:    make(chan struct{}),
 		endpoints: endpoints,
 		links:     make(map[*link]struct{}),
 	}
@@ -215,9 +215,9 @@ func (b *ledger) checkFailed() {
 func (b *ledger) discard(l *link) {
 	released := l.conn.State() == wsd.StateClosed
 	ended := l.ended()
-	var end ending
+	var end lesson
 	if ended {
-		end = l.ending()
+		end = l.learnFromEnd()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -235,7 +235,7 @@ func (b *ledger) discard(l *link) {
 
 // connEnded learns that a connection has ended, whoever has ended it.
 func (b *ledger) connEnded(l *link) {
-	end := l.ending()
+	end := l.learnFromEnd()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lose(l, end)
@@ -252,7 +252,7 @@ func (b *ledger) keep() {
 		select {
 		case <-b.timer.C:
 			b.sweep()
-		case <-b.ended:
+		case <-b.cutOff:
 			return
 		}
 	}
@@ -305,11 +305,11 @@ func (b *ledger) stop() {
 func (b *ledger) awaitEmpty(ctx context.Context) error {
 	select {
 	case <-b.empty:
-	case <-b.ended:
+	case <-b.cutOff:
 	case <-ctx.Done():
 		select {
 		case <-b.empty:
-		case <-b.ended:
+		case <-b.cutOff:
 		default:
 			return done.Canceled("pool shutdown", ctx)
 		}
@@ -317,15 +317,15 @@ func (b *ledger) awaitEmpty(ctx context.Context) error {
 	return nil
 }
 
-// end closes all connections of a pool that has been stopped, and waits until they have ended and no task is left.
-func (b *ledger) end(closeConn func(*wsd.Conn)) {
+// closeAll closes all connections of a pool that has been stopped, and waits until they have ended and no task is left.
+func (b *ledger) closeAll(closeConn func(*wsd.Conn)) {
 	b.mu.Lock()
 	if b.phase != over {
 		b.phase = over
 		for l := range b.links {
 			b.tasks.Go(func() { closeConn(l.conn) })
 		}
-		close(b.ended)
+		close(b.cutOff)
 	}
 	b.mu.Unlock()
 	b.tasks.Wait()
@@ -367,8 +367,8 @@ func (b *ledger) stats() Stats {
 
 // The rest are parts of the methods above, which hold the lock.
 
-// taken returns how many places are taken, MaxConns at most.
-func (b *ledger) taken() int {
+// occupied returns how many places are occupied, MaxConns at most.
+func (b *ledger) occupied() int {
 	return b.places[dialing] + b.places[idle] + b.places[lent] + b.places[closing]
 }
 
@@ -441,7 +441,7 @@ func (b *ledger) close(l *link, polite bool) {
 }
 
 // lose counts a connection that neither the pool nor its user has ended.
-func (b *ledger) lose(l *link, end ending) {
+func (b *ledger) lose(l *link, end lesson) {
 	if l.lost || l.place >= closing || b.phase == over {
 		return
 	}
@@ -462,7 +462,7 @@ func (b *ledger) forget(l *link) {
 // freed uses a place that is free.
 func (b *ledger) freed() {
 	b.dialOrRefuse(time.Now())
-	if b.phase != running && b.taken() == 0 {
+	if b.phase != running && b.occupied() == 0 {
 		close(b.empty)
 	}
 }
@@ -474,7 +474,7 @@ func (b *ledger) dialOrRefuse(now time.Time) {
 		return
 	}
 	missing := b.line.length + max(0, b.opts.MinIdle-len(b.idle)) - b.places[dialing]
-	for ; missing > 0 && b.taken() < b.opts.MaxConns; missing-- {
+	for ; missing > 0 && b.occupied() < b.opts.MaxConns; missing-- {
 		e := b.endpoints.toDial(now)
 		if e == nil {
 			break
@@ -484,7 +484,7 @@ func (b *ledger) dialOrRefuse(now time.Time) {
 		b.counts.dials++
 		b.tasks.Go(func() { b.dial(e) })
 	}
-	if missing <= 0 || b.taken() >= b.opts.MaxConns {
+	if missing <= 0 || b.occupied() >= b.opts.MaxConns {
 		return
 	}
 	if outage := b.endpoints.resting(now); outage != nil {

@@ -72,8 +72,8 @@ func (l *link) look() (unread, closed bool) {
 	}
 }
 
-// ending is what the end of a connection says about its endpoint; the zero value says nothing.
-type ending struct {
+// lesson is what the end of a connection says about its endpoint; the zero value says nothing.
+type lesson struct {
 	worked  bool
 	failure *failure
 }
@@ -83,19 +83,19 @@ func (l *link) ended() bool {
 	return l.conn.State() != wsd.StateOpen || l.conn.CloseEvent().Err != nil
 }
 
-// ending tells how a connection has ended.
-func (l *link) ending() ending {
+// learnFromEnd tells how a connection has ended.
+func (l *link) learnFromEnd() lesson {
 	err := l.conn.CloseEvent().Err
 	switch {
 	case time.Since(l.opened) >= settled, l.answered(err):
-		return ending{worked: true}
+		return lesson{worked: true}
 	case err == nil:
 		err = wsd.ErrClosed // it is closing, and has no cause yet
 	case errors.Is(err, net.ErrClosed):
-		return ending{} // its user has called CloseNow
+		return lesson{} // its user has called CloseNow
 	}
 	// It was accepted and dropped, which is no better than refused: without a rest the pool would dial in a loop.
-	return ending{failure: newFailure(l.endpoint, err)}
+	return lesson{failure: newFailure(l.endpoint, err)}
 }
 
 // answered reports whether the connection was closed after it had done its work: its user has sent something and received

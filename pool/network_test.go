@@ -13,10 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/pool"
 	"github.com/seed62836080/wsd/wsdtest"
-	"github.com/stretchr/testify/require"
 )
 
 // memConn makes a net.Conn of one end of a transport.

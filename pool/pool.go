@@ -139,7 +139,7 @@ func (p *Pool) Do(ctx context.Context, f func(conn *Conn) error) error {
 func (p *Pool) Close() error {
 	p.ledger.stop()
 	p.cancel()
-	p.ledger.end(func(conn *wsd.Conn) { _ = conn.Close(wsd.StatusNormalClosure, "") })
+	p.ledger.closeAll(func(conn *wsd.Conn) { _ = conn.Close(wsd.StatusNormalClosure, "") })
 	return nil
 }
 
@@ -153,7 +153,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	p.ledger.stop()
 	p.cancel()
 	err := p.ledger.awaitEmpty(ctx)
-	p.ledger.end((*wsd.Conn).CloseNow)
+	p.ledger.closeAll((*wsd.Conn).CloseNow)
 	return err
 }
 

@@ -285,6 +285,22 @@ func (f *FaultyTransport) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
+// LocalAddr returns the address of this end of the transport below, nil if it has none.
+func (f *FaultyTransport) LocalAddr() net.Addr {
+	if below, ok := f.below.(interface{ LocalAddr() net.Addr }); ok {
+		return below.LocalAddr()
+	}
+	return nil
+}
+
+// RemoteAddr returns the address of the other end of the transport below, nil if it has none.
+func (f *FaultyTransport) RemoteAddr() net.Addr {
+	if below, ok := f.below.(interface{ RemoteAddr() net.Addr }); ok {
+		return below.RemoteAddr()
+	}
+	return nil
+}
+
 // SetDeadline sets the deadlines of the transport below, if it has them. A wait that is a fault ends only with Close.
 func (f *FaultyTransport) SetDeadline(t time.Time) error {
 	if below, ok := f.below.(interface{ SetDeadline(time.Time) error }); ok {

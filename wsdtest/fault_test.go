@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
@@ -254,16 +255,9 @@ func TestDeadlinesArePassedOn(t *testing.T) {
 }
 
 func TestResetOfATCPConnection(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	dialed, err := net.Dial("tcp", listener.Addr().String())
-	require.NoError(t, err)
-	accepted, err := listener.Accept()
-	require.NoError(t, err)
-	defer accepted.Close()
+	dialed, accepted := wiretest.Pair(t, "tcp")
 	f := wsdtest.Faulty(dialed, wsdtest.Faults{Write: wsdtest.Break{Kind: wsdtest.Reset, After: 3}})
-	_, err = f.Write(sample)
+	_, err := f.Write(sample)
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 	_, err = io.ReadAll(accepted)
 	require.ErrorIs(t, err, syscall.ECONNRESET)

@@ -11,8 +11,9 @@
 //		<-server.Closed()
 //	})
 //
-// Test what a handshake decides, on origins, cookies or paths, with httptest.NewServer and wsd.Dial, outside a bubble:
-// waiting for a socket does not let a bubble's time advance.
+// What a handshake decides, on origins, cookies, subprotocols or paths, is tested in a bubble too: Serve runs any
+// http.Handler in memory, and Pair shakes hands before it returns both ends. (With httptest.NewServer, a test waits for
+// sockets, which does not let a bubble's time advance.)
 package wsdtest
 
 import (
@@ -20,6 +21,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd"
@@ -31,7 +33,7 @@ const pipeBuffer = 64 << 10
 // Pipe returns the two ends of a connection in memory, with the opening handshake done. Each direction buffers 64 KiB.
 // Without a Config both ends have the defaults, with one both have that Config, and with two the first is the client's
 // and the second the server's. With more, Pipe panics. Inside a testing/synctest bubble, all its waits are durable, so
-// that time advances.
+// that time advances. For ends with a subprotocol, see Pair.
 func Pipe(configs ...wsd.Config) (client, server *wsd.Conn) {
 	var of [2]wsd.Config
 	switch len(configs) {
@@ -47,15 +49,37 @@ func Pipe(configs ...wsd.Config) (client, server *wsd.Conn) {
 	return wsd.NewConn(a, wsd.ClientRole, of[0]), wsd.NewConn(b, wsd.ServerRole, of[1])
 }
 
-// Transport returns the two ends of a byte stream in memory. Like a TCP connection, it is buffered, has deadlines, and
-// can be closed in one direction by CloseWrite. Use it with wsd.NewConn, or to play a peer byte by byte.
+// Transport returns the two ends of a byte stream in memory. Like a TCP connection, it is buffered, has addresses and
+// deadlines, and can be closed in one direction by CloseWrite. Use it with wsd.NewConn, or to play a peer byte by byte. The
+// addresses are *net.TCPAddr of networks that exist in documentation only (RFC 5737): a is a client at 192.0.2.1, with a
+// port of its own, and b a server at 192.0.2.2:80.
 func Transport() (a, b *End) {
 	x, y := newStream(), newStream()
-	return &End{in: x, out: y}, &End{in: y, out: x}
+	client, server := clientAddr(), serverAddr()
+	return &End{in: x, out: y, local: client, remote: server}, &End{in: y, out: x, local: server, remote: client}
 }
 
-// End is one end of a Transport. It is safe for concurrent use.
-type End struct{ in, out *stream }
+// lastPort is that of the last client, counted on beyond the range of ports.
+var lastPort atomic.Uint32
+
+func clientAddr() *net.TCPAddr {
+	const first = 1 << 10
+	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: first + int(lastPort.Add(1)%(1<<16-first))}
+}
+
+func serverAddr() *net.TCPAddr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 80} }
+
+// End is one end of a Transport, a net.Conn. It is safe for concurrent use.
+type End struct {
+	in, out       *stream
+	local, remote *net.TCPAddr
+}
+
+// LocalAddr returns the address of this end.
+func (e *End) LocalAddr() net.Addr { return e.local }
+
+// RemoteAddr returns the address of the other end.
+func (e *End) RemoteAddr() net.Addr { return e.remote }
 
 // Read reads what the other end has written, and waits while there is nothing. After the last byte it returns io.EOF.
 func (e *End) Read(p []byte) (int, error) { return e.in.read(p) }

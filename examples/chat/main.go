@@ -45,7 +45,7 @@ const (
 )
 
 // options fit messages that people type. Without context takeover a line is compressed once for a whole room.
-var options = &wsd.AcceptOptions{Config: wsd.Config{
+var options = wsd.AcceptOptions{Config: wsd.Config{
 	MaxMessageSize: maxText * utf8.UTFMax,
 	SendQueue:      256 << 10, // some seconds of a busy room, for a member whose network stalls
 	Compression:    &wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true},
@@ -79,7 +79,8 @@ that twice to talk to yourself. Ctrl-C ends it.
 
 // run serves until ctx is done, and then shuts down.
 func run(ctx context.Context, stdout io.Writer, addr string) error {
-	c := &chat{ctx: ctx, rooms: make(map[string]map[*wsd.Conn]struct{})}
+	c := &chat{rooms: make(map[string]map[*wsd.Conn]struct{})}
+	c.server.AcceptOptions = options
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /rooms/{room}", c.enter)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -101,19 +102,19 @@ func run(ctx context.Context, stdout io.Writer, addr string) error {
 	select {
 	case err := <-failed:
 		return err
-	case <-ctx.Done(): // which closes all connections, see enter
+	case <-ctx.Done():
 	}
 
 	limit, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
-	err = server.Shutdown(limit) // no handler begins after this
-	return errors.Join(err, c.wait(limit))
+	// http.Server calls this when its own shutdown begins, and does not wait for it: that is what the call below is for.
+	server.RegisterOnShutdown(func() { _ = c.server.Shutdown(limit) })
+	return errors.Join(server.Shutdown(limit), c.server.Shutdown(limit))
 }
 
 // chat holds the rooms and who is in them.
 type chat struct {
-	ctx     context.Context // done when the server goes down
-	members sync.WaitGroup
+	server wsd.Server // knows all connections, so that they end with the program
 
 	mu    sync.Mutex
 	rooms map[string]map[*wsd.Conn]struct{} // no room is empty
@@ -125,8 +126,7 @@ type line struct {
 	Text string `json:"text"`
 }
 
-// enter turns a request into a member of a room. A wsd.Server would take less code, but its handler does not see the
-// request.
+// enter turns a request into a member of a room.
 func (c *chat) enter(w http.ResponseWriter, r *http.Request) {
 	// A cookie or a token would be checked here too: a refusal is an answer like any other.
 	room, name := r.PathValue("room"), strings.TrimSpace(r.FormValue("name"))
@@ -138,20 +138,9 @@ func (c *chat) enter(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("expected names of at most %d characters", maxName), http.StatusBadRequest)
 		return
 	}
-	c.members.Add(1) // before Accept: http.Server's Shutdown waits for handlers only until then
-	conn, err := wsd.Accept(w, r, options)
-	if err != nil {
-		c.members.Done()
+	if err := c.server.Serve(w, r, nil, func(conn *wsd.Conn) { c.talk(conn, room, name) }); err != nil {
 		slog.Info("refused", "name", name, "error", err)
-		return
 	}
-	// The handler returns, so that net/http need not hold the request for as long as somebody chats.
-	go func() {
-		defer c.members.Done()
-		stop := context.AfterFunc(c.ctx, func() { _ = conn.Close(wsd.StatusGoingAway, "the server goes down") })
-		defer stop()
-		c.talk(conn, room, name)
-	}()
 }
 
 // talk is a member's time in a room.
@@ -173,8 +162,7 @@ func (c *chat) talk(conn *wsd.Conn, room, name string) {
 	c.tell(room, line{Text: name + " leaves"})
 
 	<-conn.Closed() // from here on CloseEvent is complete
-	event := conn.CloseEvent()
-	slog.Info("left", "name", name, "room", room, "clean", event.Clean, "cause", event.Err)
+	slog.Info("left", "name", name, "room", room, "event", conn.CloseEvent())
 }
 
 func (c *chat) join(conn *wsd.Conn, room string) {
@@ -216,20 +204,5 @@ func (c *chat) tell(room string, l line) {
 		if time.Since(conn.Stats().OldestQueued) > patience {
 			go conn.CloseNow() // a close frame would wait behind everything that the member has not read
 		}
-	}
-}
-
-// wait returns when all members have left, or ctx is done.
-func (c *chat) wait(ctx context.Context) error {
-	left := make(chan struct{})
-	go func() {
-		c.members.Wait()
-		close(left)
-	}()
-	select {
-	case <-left:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -129,7 +129,7 @@ func demo(interval time.Duration, count int) http.Handler {
 		var wish subscription
 		m, err := conn.Receive(conn.Context())
 		if err != nil || m.Decode(&wish) != nil || len(wish.Subscribe) == 0 {
-			_ = conn.Close(wsd.StatusPolicyViolation, "expected a subscription")
+			_ = conn.Close(wsd.StatusUnsupportedData, "expected a subscription")
 			return
 		}
 		ticker := time.NewTicker(interval)

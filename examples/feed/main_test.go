@@ -62,5 +62,5 @@ func TestDemoRefusesAnEmptySubscription(t *testing.T) {
 	defer server.Close()
 	var closed *wsd.CloseError
 	require.ErrorAs(t, follow(t.Context(), io.Discard, server.URL, nil, time.Second), &closed)
-	require.Equal(t, wsd.StatusPolicyViolation, closed.Code)
+	require.Equal(t, wsd.StatusUnsupportedData, closed.Code)
 }

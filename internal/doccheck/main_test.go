@@ -59,11 +59,12 @@ func TestCheck(t *testing.T) {
 				"// I is.\ntype I interface {\n\t// M " + long(100) + "\n\tM()\n}\n\n" +
 				"// All of them.\nconst (\n\t// A " + long(100) + "\n\tA = 1\n)\n\n" +
 				"// Two.\ntype (\n\t// U " + long(100) + "\n\tU int\n)\n\n" +
-				"// Send " + long(100) + "\nfunc Send() {}\n", // one that is still too long
+				"// Send " + long(100) + "\nfunc Send() {}\n",
 		}, []string{
 			"a.go:15: the doc comment of T has 122 words, expected at most 100", "a.go:19: the doc comment of X has 101 words, expected at most 100",
 			"a.go:27: the doc comment of M has 101 words, expected at most 100", "a.go:33: the doc comment of A has 101 words, expected at most 100",
-			"a.go:39: the doc comment of U has 101 words, expected at most 100", "a.go:9: the doc comment of G has 101 words, expected at most 100",
+			"a.go:39: the doc comment of U has 101 words, expected at most 100", "a.go:43: the doc comment of Send has 101 words, expected at most 100",
+			"a.go:9: the doc comment of G has 101 words, expected at most 100",
 		}},
 		"no package comment": {map[string]string{"a.go": top + "package p\n"}, []string{"a.go:3: package p has no package comment"}},
 		"a file's comment would be the package's": {map[string]string{

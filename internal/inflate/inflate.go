@@ -103,9 +103,8 @@ type huffman struct {
 	width   uint // the first part of the table is indexed by this many bits
 }
 
-// build makes the table for codes of the given lengths, 0 for none, that stand for entries. It reports false for a set
-// of lengths that is no tree: over-subscribed, or incomplete other than by having a single code of one bit.
-func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
+// countLengths returns how many codes there are of each length.
+func countLengths(lengths []uint8) (count [maxCodeBits + 1]int) {
 	// Neighbours are counted separately: most lengths are equal, and adding to one count waits for the previous addition.
 	var counts [4][maxCodeBits + 1]uint16
 	rest := lengths
@@ -118,10 +117,16 @@ func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
 	for _, n := range rest {
 		counts[0][n]++
 	}
-	var count [maxCodeBits + 1]int
 	for n := 1; n <= maxCodeBits; n++ {
 		count[n] = int(counts[0][n] + counts[1][n] + counts[2][n] + counts[3][n])
 	}
+	return count
+}
+
+// build makes the table for codes of the given lengths, 0 for none, that stand for entries. It reports false for a set
+// of lengths that is no tree: over-subscribed, or incomplete other than by having a single code of one bit.
+func (h *huffman) build(lengths []uint8, meaning []uint32, width uint) bool {
+	count := countLengths(lengths)
 	longest := maxCodeBits
 	for longest > 0 && count[longest] == 0 {
 		longest--
@@ -506,7 +511,6 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 	out, n := d.out, d.n
 	literalMask, distanceMask := uint64(1)<<literals.width-1, uint64(1)<<distances.width-1
 	literalEntries, distanceEntries := literals.entries, distances.entries
-	var err error
 	for {
 		if have < 48 { // the most that the codes of a match can take, with their extra bits
 			if len(in)-next >= 8 {
@@ -521,123 +525,117 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		if len(out)-n < outSlack {
 			if uint64(n) > d.limit {
-				err = ErrTooLong
-				break
+				d.next, d.buf, d.have = next, buf, have // a stream goes on from here
+				return d.stop(n, ErrTooLong)
 			}
 			d.n, d.next = n, next
 			d.grow(outSlack)
 			out = d.out
 		}
 		entry := literalEntries[buf&literalMask]
-		if entry&entrySecond != 0 {
-			first := uint(entry & entryTakes)
-			if have < first {
-				err = errTruncated
-				break
-			}
-			buf >>= first
-			have -= first
-			entry = literalEntries[uint64(entry>>16)+buf&(1<<(entry>>8&0xFF)-1)]
-		}
 		takes := uint(entry & entryTakes)
-		if takes == 0 {
-			err = errNoCode
-			break
+		if entry&entrySecond != 0 {
+			entry = inSecond(literalEntries, entry, buf)
+			takes += uint(entry & entryTakes)
 		}
-		if have < takes {
-			err = errTruncated
-			break
+		if have < takes || entry&entryTakes == 0 {
+			return d.stop(n, wrongCode(have < takes))
 		}
-		buf >>= takes
-		have -= takes
+		buf, have = buf>>takes, have-takes
 		if entry&entryLiteral != 0 {
 			out[n] = byte(entry >> 16)
 			n++
 			continue
 		}
 		if entry&entryEnd != 0 {
-			break
+			d.next, d.buf, d.have, d.n = next, buf, have, n
+			return nil
 		}
 		extra := uint(entry >> 8 & 0xFF)
 		if have < extra {
-			err = errTruncated
-			break
+			return d.stop(n, errTruncated)
 		}
 		length := int(entry>>16) + int(buf&(1<<extra-1))
-		buf >>= extra
-		have -= extra
+		buf, have = buf>>extra, have-extra
 
 		entry = distanceEntries[buf&distanceMask]
-		if entry&entrySecond != 0 {
-			first := uint(entry & entryTakes)
-			if have < first {
-				err = errTruncated
-				break
-			}
-			buf >>= first
-			have -= first
-			entry = distanceEntries[uint64(entry>>16)+buf&(1<<(entry>>8&0xFF)-1)]
-		}
 		takes = uint(entry & entryTakes)
-		if takes == 0 {
-			err = errNoCode
-			break
+		if entry&entrySecond != 0 {
+			entry = inSecond(distanceEntries, entry, buf)
+			takes += uint(entry & entryTakes)
 		}
 		extra = uint(entry >> 8 & 0xFF)
-		if have < takes+extra {
-			err = errTruncated
-			break
+		if have < takes+extra || entry&entryTakes == 0 {
+			return d.stop(n, wrongCode(have < takes+extra))
 		}
 		distance := int(entry>>16) + int(buf>>takes&(1<<extra-1))
-		buf >>= takes + extra
-		have -= takes + extra
+		buf, have = buf>>(takes+extra), have-takes-extra
+		if !d.copyMatch(out, n, distance, length) {
+			return d.stop(n, errTooFar)
+		}
+		n += length
+	}
+}
 
-		if distance > d.maxDistance {
-			err = errTooFar
-			break
-		}
-		if distance > n {
-			back := distance - n
-			if d.history == nil || back > len(d.history.data) {
-				err = errTooFar
-				break
-			}
-			copied := d.history.copyFrom(back, out[n:n+length])
-			n += copied
-			if length -= copied; length == 0 {
-				continue
-			}
-			// The match continues at the start of the message.
-		}
-		from := n - distance
-		switch {
-		case distance == 1:
-			// By words, which writes up to 7 bytes too many: there is room for them, and they are overwritten.
-			run := uint64(out[from]) * 0x0101010101010101
-			for i := 0; i < length; i += 8 {
-				binary.LittleEndian.PutUint64(out[n+i:], run)
-			}
-			n += length
-		case length >= 64:
-			// Each copy doubles what repeats. Copying by words would wait for the words written just before.
-			for end := n + length; n < end; {
-				n += copy(out[n:end], out[from:n])
-			}
-		case distance >= 8:
-			for i := 0; i < length; i += 8 {
-				binary.LittleEndian.PutUint64(out[n+i:], binary.LittleEndian.Uint64(out[from+i:]))
-			}
-			n += length
-		default:
-			for i := range length {
-				out[n+i] = out[from+i]
-			}
-			n += length
-		}
-	}
-	if d.n = n; err == errTruncated || err == errNoCode {
-		return err // d still has the bits from where the code began, as there were too few to be sure of it
-	}
-	d.next, d.buf, d.have = next, buf, have
+// stop keeps the output so far, and returns err. d still has the bits from where the present code began if there were too few
+// to be sure of it: they were taken for that code.
+func (d *decoder) stop(n int, err error) error {
+	d.n = n
 	return err
+}
+
+// inSecond looks up a code whose first bits, at the beginning of buf, lead to a second table.
+func inSecond(entries []uint32, first uint32, buf uint64) uint32 {
+	return entries[uint64(first>>16)+buf>>(first&entryTakes)&(1<<(first>>8&0xFF)-1)]
+}
+
+// wrongCode is the error for bits that are no code, perhaps because there are too few of them.
+func wrongCode(truncated bool) error {
+	if truncated {
+		return errTruncated
+	}
+	return errNoCode
+}
+
+// copyMatch appends length bytes to the n bytes in out, from distance bytes before. It reports false if nothing is that far
+// back.
+func (d *decoder) copyMatch(out []byte, n, distance, length int) bool {
+	if distance > d.maxDistance {
+		return false
+	}
+	if distance > n {
+		back := distance - n
+		if d.history == nil || back > len(d.history.data) {
+			return false
+		}
+		copied := d.history.copyFrom(back, out[n:n+length])
+		n += copied
+		if length -= copied; length == 0 {
+			return true
+		}
+		// The match continues at the start of the message.
+	}
+	from := n - distance
+	switch {
+	case distance == 1:
+		// By words, which writes up to 7 bytes too many: there is room for them, and they are overwritten.
+		run := uint64(out[from]) * 0x0101010101010101
+		for i := 0; i < length; i += 8 {
+			binary.LittleEndian.PutUint64(out[n+i:], run)
+		}
+	case length >= 64:
+		// Each copy doubles what repeats. Copying by words would wait for the words written just before.
+		for end := n + length; n < end; {
+			n += copy(out[n:end], out[from:n])
+		}
+	case distance >= 8:
+		for i := 0; i < length; i += 8 {
+			binary.LittleEndian.PutUint64(out[n+i:], binary.LittleEndian.Uint64(out[from+i:]))
+		}
+	default:
+		for i := range length {
+			out[n+i] = out[from+i]
+		}
+	}
+	return true
 }

@@ -7,7 +7,6 @@ package netio
 
 import (
 	"errors"
-	"sync/atomic"
 	"syscall"
 )
 
@@ -21,8 +20,12 @@ func (*Transport) CanTry() bool { return false }
 // Socket returns the socket if CanTry, otherwise nil.
 func (*Transport) Socket() syscall.RawConn { return nil }
 
-func (*Transport) readSocket([]byte, bool) ([]byte, error) { return nil, errors.ErrUnsupported }
+// Read returns some of what has come, at least a byte. It reads into direct if that is not nil, otherwise into a borrowed
+// buffer, which is valid until the next Read or Release. It waits for bytes. At the end of the bytes the error is io.EOF.
+func (t *Transport) Read(direct []byte, _ bool) ([]byte, error) { return t.readAny(direct) }
 
-func (*Transport) writeSocket([]byte, []byte, *atomic.Int64) (int, error) {
-	return 0, errors.ErrUnsupported
-}
+// Write writes all of head and body, waiting as long as that takes.
+func (t *Transport) Write(head, body []byte) error { return t.writeAny(head, body) }
+
+// TryWrite may only be called if CanTry.
+func (*Transport) TryWrite([]byte, []byte) (n int, err error) { return 0, errors.ErrUnsupported }

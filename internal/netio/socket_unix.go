@@ -111,8 +111,14 @@ func (t *Transport) CanTry() bool { return t.socket.conn != nil }
 // Socket returns the socket if CanTry, otherwise nil.
 func (t *Transport) Socket() syscall.RawConn { return t.socket.conn }
 
-// readSocket is Read if CanTry.
-func (t *Transport) readSocket(direct []byte, wait bool) ([]byte, error) {
+// Read returns some of what has come, at least a byte. It reads into direct if that is not nil, otherwise into a borrowed
+// buffer, which is valid until the next Read or Release. If there is nothing, it waits for bytes; without wait, it returns
+// ErrNothing instead, if CanTry. Nothing is borrowed while it waits, nor after ErrNothing. At the end of the bytes the
+// error is io.EOF.
+func (t *Transport) Read(direct []byte, wait bool) ([]byte, error) {
+	if !t.CanTry() {
+		return t.readAny(direct)
+	}
 	s := &t.socket
 	s.into, t.wait = direct, wait
 	err := s.conn.Read(s.readStep)
@@ -130,6 +136,21 @@ func (t *Transport) readSocket(direct []byte, wait bool) ([]byte, error) {
 	}
 	t.noteRead()
 	return b, nil
+}
+
+// Write writes all of head and body, waiting as long as that takes.
+func (t *Transport) Write(head, body []byte) error {
+	if !t.CanTry() {
+		return t.writeAny(head, body)
+	}
+	_, err := t.writeSocket(head, body, &t.progress)
+	return err
+}
+
+// TryWrite writes as much of head and then body as there is room for, in one call that does not wait, and returns how
+// many bytes that was: none, without an error, if there is no room. It may only be called if CanTry.
+func (t *Transport) TryWrite(head, body []byte) (n int, err error) {
+	return t.writeSocket(head, body, nil)
 }
 
 // writeSocket writes head and then body, and returns how many bytes it wrote. If progress is nil, that is what the socket

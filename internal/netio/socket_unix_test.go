@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/internal/netio"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 const (
@@ -30,19 +30,7 @@ const (
 // link returns a Transport over a socket, and the socket's two ends, which the test closes at its end.
 func link(t testing.TB, network string) (tr *netio.Transport, near, far net.Conn) {
 	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	listener, err := net.Listen(network, address)
-	require.NoError(t, err)
-	defer listener.Close()
-	far, err = net.Dial(network, listener.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { far.Close() })
-	near, err = listener.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { near.Close() })
+	far, near = wiretest.Pair(t, network)
 	return over(near), near, far
 }
 

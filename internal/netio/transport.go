@@ -5,6 +5,7 @@ package netio
 import (
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -77,14 +78,8 @@ func (t *Transport) Init(rwc io.ReadWriteCloser) {
 // borrowed buffer then takes only as much as it needs for that, as the rest would have to be copied from there.
 func (t *Transport) ExpectLong(long bool) { t.expectsLong = long }
 
-// Read returns some of what has come, at least a byte. It reads into direct if that is not nil, otherwise into a borrowed
-// buffer, which is valid until the next Read or Release. If there is nothing, it waits for bytes; without wait, it returns
-// ErrNothing instead, if CanTry. Nothing is borrowed while it waits, nor after ErrNothing. At the end of the bytes the
-// error is io.EOF.
-func (t *Transport) Read(direct []byte, wait bool) ([]byte, error) {
-	if t.CanTry() {
-		return t.readSocket(direct, wait)
-	}
+// readAny is Read for a transport that cannot be read without waiting.
+func (t *Transport) readAny(direct []byte) ([]byte, error) {
 	into := direct
 	if into == nil {
 		if t.moreExpected {
@@ -123,7 +118,7 @@ func (t *Transport) Discard() (found bool) {
 		return t.moreExpected
 	}
 	for range maxDiscards {
-		if _, err := t.readSocket(nil, false); err != nil {
+		if _, err := t.Read(nil, false); err != nil {
 			break
 		}
 		found = true
@@ -131,22 +126,12 @@ func (t *Transport) Discard() (found bool) {
 	return found
 }
 
-// Write writes all of head and body, waiting as long as that takes.
-func (t *Transport) Write(head, body []byte) error {
-	if t.CanTry() {
-		_, err := t.writeSocket(head, body, &t.progress)
-		return err
-	}
+// writeAny is Write for a transport that cannot be written without waiting.
+func (t *Transport) writeAny(head, body []byte) error {
 	if err := t.writeAll(head); err != nil {
 		return err
 	}
 	return t.writeAll(body)
-}
-
-// TryWrite writes as much of head and then body as there is room for, in one call that does not wait, and returns how
-// many bytes that was: none, without an error, if there is no room. It may only be called if CanTry.
-func (t *Transport) TryWrite(head, body []byte) (n int, err error) {
-	return t.writeSocket(head, body, nil)
 }
 
 // WriteWithin writes all of b, and takes no longer than bound, if that is positive and the transport has deadlines.
@@ -228,18 +213,54 @@ func (t *Transport) Abort() {
 	t.Close()
 }
 
+// LocalAddr returns the address of this end, nil if the transport has none.
+func (t *Transport) LocalAddr() (addr net.Addr) {
+	for layer := range layers(t.rwc) {
+		if end, ok := layer.(interface{ LocalAddr() net.Addr }); ok && addr == nil {
+			addr = end.LocalAddr()
+		}
+	}
+	return addr
+}
+
+// RemoteAddr returns the address of the other end, nil if the transport has none.
+func (t *Transport) RemoteAddr() (addr net.Addr) {
+	for layer := range layers(t.rwc) {
+		if end, ok := layer.(interface{ RemoteAddr() net.Addr }); ok && addr == nil {
+			addr = end.RemoteAddr()
+		}
+	}
+	return addr
+}
+
 // innermost returns the innermost connection below rwc, or nil if there is none.
 func innermost(rwc any) (conn net.Conn) {
-	for range maxLayers {
-		secure, ok := rwc.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
+	outermost := true
+	for layer := range layers(rwc) {
+		if !outermost {
+			conn = layer.(net.Conn)
 		}
-		below := secure.NetConn()
-		if below == nil {
-			break
-		}
-		conn, rwc = below, below
+		outermost = false
 	}
 	return conn
+}
+
+// layers returns rwc and the connections below it, outermost first.
+func layers(rwc any) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		for range maxLayers + 1 {
+			if !yield(rwc) {
+				return
+			}
+			secure, ok := rwc.(interface{ NetConn() net.Conn })
+			if !ok {
+				return
+			}
+			below := secure.NetConn()
+			if below == nil {
+				return
+			}
+			rwc = below
+		}
+	}
 }

@@ -53,9 +53,15 @@ func (s *Slot) Unpark() bool { return parkingLot.remove(s) }
 // Unregister spares a socket that is not parked, and will not be soon, the poller's part in what it receives.
 func (s *Slot) Unregister() { parkingLot.unregister(s) }
 
-// lot holds the slots of parked sockets. Its poller waits in that of the net package, like a connection.
+// lot holds the slots of parked sockets. Its poller waits in that of the net package, like a connection. Its methods are
+// safe for concurrent use.
 type lot struct {
-	mu    sync.Mutex
+	mu   sync.Mutex
+	book // mu guards it
+}
+
+// book says which sockets are parked, and has the kernel watch them. It knows no lock and no goroutine.
+type book struct {
 	file  *os.File // of the epoll instance; nil if there is none, and then there is no goroutine either
 	epoll int
 	slots []*Slot // by descriptor
@@ -75,65 +81,78 @@ var parkingLot lot
 func (l *lot) add(s *Slot) (parked bool, evicted *Slot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil && !l.open() {
-		return false, nil
+	if l.file == nil {
+		epoll, err := l.open()
+		if err != nil {
+			return false, nil
+		}
+		go l.poll(epoll)
 	}
-	l.adding, l.evicted = s, nil
-	_ = s.socket.Control(l.addStep) // within which the descriptor cannot be closed and given to another socket
-	evicted = l.evicted
-	l.adding, l.evicted = nil, nil
+	evicted = l.enter(s)
 	l.lingerIfEmpty()
 	return s.parkedAs > 0, evicted
 }
 
-// register is addStep. Called with mu held.
-func (l *lot) register(fd uintptr) {
-	s := l.adding
+// enter adds a slot if its socket is open. It returns the one that had the descriptor before.
+func (b *book) enter(s *Slot) (evicted *Slot) {
+	b.adding, b.evicted = s, nil
+	_ = s.socket.Control(b.addStep) // within which the descriptor cannot be closed and given to another socket
+	evicted = b.evicted
+	b.adding, b.evicted = nil, nil
+	return evicted
+}
+
+// watch is addStep.
+func (b *book) watch(fd uintptr) {
+	s := b.adding
 	// With EPOLLONESHOT a socket can stay registered without an event for each byte that its reader reads.
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(fd)}
 	err := error(syscall.ENOENT)
 	if s.registered {
-		err = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_MOD, int(fd), &event)
+		err = syscall.EpollCtl(b.epoll, syscall.EPOLL_CTL_MOD, int(fd), &event)
 	}
 	if err == syscall.ENOENT {
-		err = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, int(fd), &event)
+		err = syscall.EpollCtl(b.epoll, syscall.EPOLL_CTL_ADD, int(fd), &event)
 	}
 	if s.registered = err == nil; !s.registered {
 		return
 	}
-	l.slots = append(l.slots, make([]*Slot, max(0, int(fd)+1-len(l.slots)))...)
-	if l.evicted = l.slots[fd]; l.evicted != nil {
-		l.forget(l.evicted) // its socket is closed, or the descriptor would not be another's
+	b.slots = append(b.slots, make([]*Slot, max(0, int(fd)+1-len(b.slots)))...)
+	if b.evicted = b.slots[fd]; b.evicted != nil {
+		b.forget(b.evicted) // its socket is closed, or the descriptor would not be another's
 	}
-	l.slots[fd] = s
-	l.count++
+	b.slots[fd] = s
+	b.count++
 	s.parkedAs = event.Fd + 1
 }
 
-func (l *lot) open() bool {
+// open makes the epoll instance.
+func (b *book) open() (syscall.RawConn, error) {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
-		return false
+		return nil, err
 	}
 	if err := syscall.SetNonblock(epoll, true); err != nil {
 		_ = syscall.Close(epoll)
-		return false
+		return nil, err
 	}
 	file := os.NewFile(uintptr(epoll), "epoll") // polled, as it does not block
 	conn, err := file.SyscallConn()
-	if err != nil || file.SetReadDeadline(time.Now().Add(sweepEvery)) != nil {
-		_ = file.Close()
-		return false
+	if err == nil {
+		err = file.SetReadDeadline(time.Now().Add(sweepEvery))
 	}
-	l.file, l.epoll, l.addStep = file, epoll, l.register
-	go l.poll(conn)
-	return true
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	b.file, b.epoll, b.addStep = file, epoll, b.watch
+	return conn, nil
 }
 
 // lingerIfEmpty makes poll check in a moment whether it is still needed.
-func (l *lot) lingerIfEmpty() {
-	if l.count == 0 {
-		_ = l.file.SetReadDeadline(time.Now().Add(lingerEmpty))
+func (b *book) lingerIfEmpty() {
+	if b.count == 0 {
+		_ = b.file.SetReadDeadline(time.Now().Add(lingerEmpty))
 	}
 }
 
@@ -234,12 +253,12 @@ func (l *lot) remove(s *Slot) bool {
 	return true
 }
 
-// forget takes s out. Called with mu held.
-func (l *lot) forget(s *Slot) {
-	l.slots[s.parkedAs-1] = nil // it is s: add has a slot leave that it finds there
+// forget takes s out.
+func (b *book) forget(s *Slot) {
+	b.slots[s.parkedAs-1] = nil // it is s: add has a slot leave that it finds there
 	s.parkedAs = 0
-	l.count--
-	l.lingerIfEmpty()
+	b.count--
+	b.lingerIfEmpty()
 }
 
 func (l *lot) unregister(s *Slot) {

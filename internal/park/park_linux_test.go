@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/internal/park"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 // patience is how long something may take that needs no more than a sweep: a failing test, not a slow one, takes so long.
@@ -37,8 +38,7 @@ func newParker(t testing.TB) *parker { return newParkerAfter(t, func() {}) }
 // newParkerAfter calls ahead just before the socket is made, whose descriptor will be the lowest that is free then.
 func newParkerAfter(t testing.TB, ahead func()) *parker {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := wiretest.Listen(t, "tcp")
 	defer listener.Close()
 	far, err := net.Dial("tcp", listener.Addr().String())
 	require.NoError(t, err)

@@ -68,3 +68,14 @@ func IsPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n > 0 && s[0] != '0'
 }
+
+// DefaultPort returns the port that a URL of HTTP means without one, or "" for another scheme.
+func DefaultPort(scheme string) string {
+	switch strings.ToLower(scheme) {
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return ""
+}

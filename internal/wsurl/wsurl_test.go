@@ -44,3 +44,9 @@ func TestParse(t *testing.T) {
 		require.NotContains(t, err.Error(), "ws:", "%s: the whole URL is not in the error", raw)
 	}
 }
+
+func TestDefaultPort(t *testing.T) {
+	for scheme, port := range map[string]string{"http": "80", "HTTPS": "443", "http\u017F": "", "ws": "", "": ""} {
+		require.Equal(t, port, wsurl.DefaultPort(scheme), scheme)
+	}
+}

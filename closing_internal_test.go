@@ -1,0 +1,98 @@
+// closing_internal_test.go checks what of an end only a moment decides.
+
+package wsd
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/clock"
+	"github.com/seed62836080/wsd/internal/netio"
+)
+
+// A consumer that has learned of the end answers nothing more, even if it learned of it before anybody waited for that.
+func TestNobodyWaitsForAConsumerThatKnowsOfTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a answers
+		q, _ := newQueue(Config{}, false)
+		a.delivered.Add(1)
+		a.noteEndTold()
+		start := time.Now()
+		a.await(q, clock.Now(), graceMost)
+		require.Equal(t, start, time.Now())
+	})
+}
+
+// newEnding returns the end of a connection that has not begun, and the causes with which it was cut short.
+func newEnding() (e *ending, aborted *[]error) {
+	q, _ := newQueue(Config{}, false)
+	aborted = new([]error)
+	e = &ending{queue: q, transport: new(netio.Transport), within: time.Second}
+	e.transport.Init(struct{ io.ReadWriteCloser }{})
+	e.abort = func(cause error) {
+		e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
+		*aborted = append(*aborted, cause)
+	}
+	return e, aborted
+}
+
+// The answer to the close frame may be read in the moment in which this side gives up.
+func TestEndIsNotCleanWhereTheAnswerIsReadTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := newEnding()
+		e.queueClose(4001, "", nil)
+		e.closeWritten()
+		time.Sleep(time.Minute)
+		e.peerClosed(4001, "")
+		e.announce(ErrCloseTimeout)
+		require.Equal(t, CloseEvent{Code: StatusAbnormalClosure, Local: true, SentCode: 4001, Err: ErrCloseTimeout}, e.closeEvent())
+	})
+}
+
+// What the peer began stays that, if the consumer closes in the same moment.
+func TestCloseBesideThePeersCloseFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := newEnding()
+		e.peerClosed(4002, "theirs")
+		e.queueClose(4001, "ours", nil)
+		e.closeWritten()
+		e.announce(e.enterRefusing())
+		require.Equal(t, CloseEvent{Code: 4002, Reason: "theirs", SentCode: 4002, Clean: true,
+			Err: &CloseError{Code: 4002, Reason: "theirs"}}, e.closeEvent())
+	})
+}
+
+// A timer that runs late says that this process was stopped: the answer may be there, unread.
+func TestCloseTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, aborted := newEnding()
+		e.queueClose(4001, "", nil)
+		e.closeWritten()
+		defer func() { e.course.timer.Stop() }()
+		e.course.due.In(e.within / 2)
+		time.Sleep(e.within * 3 / 2)
+		require.Empty(t, *aborted)
+		time.Sleep(e.within)
+		require.Equal(t, []error{ErrCloseTimeout}, *aborted, "once")
+	})
+}
+
+func TestWriteTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		expired := 0
+		var transport netio.Transport
+		transport.Init(struct{ io.ReadWriteCloser }{})
+		w := newWriteWatch(&transport, time.Second, func(error) { expired++ })
+		defer w.disarm()
+		w.arm()
+		w.due.In(w.within / 2)
+		time.Sleep(w.within * 3 / 2)
+		require.Zero(t, expired)
+		time.Sleep(w.within)
+		require.Equal(t, 1, expired)
+	})
+}

@@ -1,0 +1,284 @@
+// history_test.go checks subscriptions that go on from a position.
+
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/hub"
+)
+
+func positionOf(t *testing.T, h *hub.Hub, topic string, n int) hub.Position {
+	t.Helper()
+	page, err := h.History(t.Context(), topic, hub.Position{}, n)
+	require.NoError(t, err)
+	return page.Publications[n-1].At
+}
+
+func TestSubscribeFrom(t *testing.T) {
+	bubble(t, &hub.Options{History: []hub.History{{Topics: "kept.*", Messages: 1000}}, Frame: framed}, func(t *testing.T, h *hub.Hub) {
+		publish(t, h, "kept.a", "a", "b", "c")
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.SubscribeFrom("kept.a", positionOf(t, h, "kept.a", 1)))
+		publish(t, h, "kept.a", "d")
+		p.hears(t, "2 b", "3 c", "4 d")
+		require.ErrorIs(t, p.SubscribeFrom("kept.a", hub.Position{}), hub.ErrSubscribed)
+		p.hearsNothing(t)
+
+		q := join(t, h, "", quiet)
+		require.NoError(t, q.SubscribeFrom("kept.a", positionOf(t, h, "kept.a", 4)), "nothing has come since")
+		require.NoError(t, q.SubscribeFrom("kept.never", hub.Position{}))
+		q.hearsNothing(t)
+		publish(t, h, "kept.never", "first")
+		publish(t, h, "kept.a", "e")
+		q.hears(t, "1 first", "5 e")
+
+		var subject *hub.SubjectError
+		require.ErrorAs(t, q.SubscribeFrom("kept.*", hub.Position{}), &subject)
+		require.ErrorIs(t, q.SubscribeFrom("live", hub.Position{}), hub.ErrNoHistory)
+		_, err := h.History(t.Context(), "live", hub.Position{}, 1)
+		require.ErrorIs(t, err, hub.ErrNoHistory)
+	})
+}
+
+func TestGap(t *testing.T) {
+	bubble(t, &hub.Options{History: []hub.History{{Topics: "kept", Messages: 3}}, Frame: framed}, func(t *testing.T, h *hub.Hub) {
+		publish(t, h, "kept", "a")
+		first := positionOf(t, h, "kept", 1)
+		publish(t, h, "kept", "b", "c", "d", "e")
+		p := join(t, h, "", quiet)
+		var gap *hub.Gap
+		for _, at := range []hub.Position{first, {Epoch: "another", Seq: 3}} {
+			require.ErrorAs(t, p.SubscribeFrom("kept", at), &gap)
+			require.Equal(t, at, gap.Asked)
+			require.Empty(t, p.Topics())
+			require.NotEmpty(t, gap.Error())
+		}
+		require.NoError(t, p.SubscribeFrom("kept", gap.First))
+		p.hears(t, "3 c", "4 d", "5 e")
+	})
+}
+
+// numbered requires the next n messages to be numbered from first, as framed makes them.
+func numbered(t *testing.T, p peer, first, n int) {
+	t.Helper()
+	for i := range n {
+		m, err := p.far.Receive(t.Context())
+		require.NoError(t, err)
+		seq, _, _ := strings.Cut(string(m.Data), " ")
+		require.Equal(t, fmt.Sprint(first+i), seq)
+	}
+}
+
+// However slowly a member reads, it gets all that the history holds, and no more than usual waits for it.
+func TestHistoryOutlastsTheBacklog(t *testing.T) {
+	for _, policy := range []hub.Policy{hub.Drop, hub.Close} {
+		bubble(t, &hub.Options{
+			History: []hub.History{{Topics: "kept", Messages: 5000, Bytes: -1}}, Backlog: 20_000, Slow: policy, Patience: time.Hour, Frame: framed,
+		}, func(t *testing.T, h *hub.Hub) {
+			late, live := join(t, h, "", quiet), join(t, h, "", quiet)
+			require.NoError(t, live.Subscribe("kept"))
+			text := strings.Repeat("x", 1000)
+			for range 1000 {
+				publish(t, h, "kept", text)
+			}
+			require.NoError(t, late.SubscribeFrom("kept", hub.Position{}))
+			numbered(t, late, 1, 500)
+			for range 1000 {
+				publish(t, h, "kept", text)
+			}
+			numbered(t, live, 1, 2000)
+			numbered(t, late, 501, 1500)
+			synctest.Wait()
+			publish(t, h, "kept", text)
+			numbered(t, live, 2001, 1)
+			numbered(t, late, 2001, 1)
+			require.Zero(t, late.Lost()+live.Lost())
+			late.hearsNothing(t)
+			live.hearsNothing(t)
+		})
+	}
+}
+
+// Who falls behind what is kept loses what is gone, is told of it, and goes on.
+func TestFallingOutOfHistory(t *testing.T) {
+	var told atomic.Int64
+	bubble(t, &hub.Options{
+		History: []hub.History{{Topics: "kept", Messages: 10}}, Backlog: 20_000, Frame: framed,
+		Lost: func(_ *hub.Member, _ string, n int) { told.Add(int64(n)) },
+	}, func(t *testing.T, h *hub.Hub) {
+		told.Store(0)
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.Subscribe("kept"))
+		text := strings.Repeat("x", 1000)
+		for range 1000 {
+			publish(t, h, "kept", text)
+		}
+		last, got := 0, 0
+		for last < 1000 {
+			m, err := p.far.Receive(t.Context())
+			require.NoError(t, err)
+			var seq int
+			_, err = fmt.Sscan(string(m.Data), &seq)
+			require.NoError(t, err)
+			require.Greater(t, seq, last)
+			last = seq
+			got++
+		}
+		require.EqualValues(t, 1000-got, p.Lost())
+		require.EqualValues(t, p.Lost(), told.Load())
+		require.EqualValues(t, p.Lost(), h.Stats().Lost)
+		publish(t, h, "kept", text)
+		numbered(t, p, 1001, 1)
+	})
+}
+
+// Members that begin anywhere while many publish get every message once, in one order.
+func TestSubscribeFromWhilePublishing(t *testing.T) {
+	const publishers, each, members = 4, 300, 12
+	h := hub.New(&hub.Options{History: []hub.History{{Topics: "kept", Messages: -1, Bytes: -1}}, Frame: framed, Backlog: 4000})
+	defer func() { require.NoError(t, h.Close()) }()
+	var working sync.WaitGroup
+	for i := range publishers {
+		working.Go(func() {
+			for j := range each {
+				if err := h.Publish(t.Context(), "kept", wsd.Text(fmt.Sprintf("%d %d", i, j))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range members {
+		p := join(t, h, "", wsd.Config{SendQueue: 500})
+		working.Go(func() {
+			from := hub.Position{}
+			if i%2 == 1 {
+				page, err := h.History(t.Context(), "kept", from, 1+i*10)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := len(page.Publications); n > 0 {
+					from = page.Publications[n-1].At
+				}
+			}
+			if err := p.SubscribeFrom("kept", from); err != nil {
+				t.Error(err)
+				return
+			}
+			next := [publishers]int{}
+			for seq := int(from.Seq) + 1; seq <= publishers*each; seq++ {
+				m, err := p.far.Receive(t.Context())
+				var got, publisher, number int
+				if err == nil {
+					_, err = fmt.Sscan(string(m.Data), &got, &publisher, &number)
+				}
+				if err != nil || got != seq {
+					t.Errorf("expected message %d, got %q, %v", seq, m.Data, err)
+					return
+				}
+				if number < next[publisher] {
+					t.Errorf("message %d of publisher %d came after %d", number, publisher, next[publisher])
+				}
+				next[publisher] = number
+			}
+		})
+	}
+	working.Wait()
+}
+
+// flaky is a broker that can be away.
+type flaky struct {
+	*hub.Memory
+	node  hub.Node
+	away  atomic.Bool
+	calls atomic.Int64
+}
+
+type flakyLink struct {
+	hub.Link
+	broker *flaky
+}
+
+func (f *flaky) Attach(n hub.Node) (hub.Link, error) {
+	f.node = n
+	deliver := n.Deliver
+	n.Deliver = func(p hub.Publication) {
+		if !f.away.Load() {
+			deliver(p)
+		}
+	}
+	link, err := f.Memory.Attach(n)
+	return flakyLink{link, f}, err
+}
+
+var errAway = fmt.Errorf("%w: it is flaky", hub.ErrUnavailable)
+
+func (l flakyLink) History(ctx context.Context, topic string, after hub.Position, most int) (hub.Page, error) {
+	if l.broker.away.Load() {
+		return hub.Page{}, errAway
+	}
+	return l.Link.History(ctx, topic, after, most)
+}
+
+func (l flakyLink) Subscribe(s string) error {
+	l.broker.calls.Add(1)
+	if l.broker.away.Load() {
+		return errAway
+	}
+	return l.Link.Subscribe(s)
+}
+
+func (l flakyLink) Publish(ctx context.Context, p hub.Publication) error {
+	if l.broker.away.Load() {
+		return errAway
+	}
+	return l.Link.Publish(ctx, p)
+}
+
+// After a broker was away, what has history is read from there.
+func TestBrokerThatWasAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := hub.NewMemory()
+		b := &flaky{Memory: memory}
+		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}
+		h := hub.New(&opts)
+		defer func() { require.NoError(t, h.Close()) }()
+		opts.Broker = memory
+		other := hub.New(&opts)
+		defer func() { require.NoError(t, other.Close()) }()
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.Subscribe("kept", "live"))
+		publish(t, other, "kept", "a")
+		p.hears(t, "1 a")
+		b.away.Store(true)
+		publish(t, other, "kept", "b")
+		publish(t, other, "live", "lost")
+		require.ErrorIs(t, h.Publish(t.Context(), "kept", wsd.Text("x")), hub.ErrUnavailable)
+		require.ErrorIs(t, p.Subscribe("more"), hub.ErrUnavailable)
+		require.ErrorIs(t, p.Subscribe("more"), hub.ErrUnavailable, "tried again")
+		require.Equal(t, []string{"kept", "live"}, p.Topics())
+		b.node.Resumed()
+		synctest.Wait()
+		p.hearsNothing(t)
+		b.away.Store(false)
+		b.node.Resumed()
+		p.hears(t, "2 b")
+		publish(t, other, "kept", "c")
+		publish(t, other, "live", "d")
+		p.hears(t, "3 c", "0 d")
+		require.NoError(t, p.Subscribe("more"))
+		require.True(t, errors.Is(errAway, hub.ErrUnavailable))
+	})
+}
