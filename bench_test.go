@@ -6,8 +6,11 @@ package wsd_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"net"
+	"net/http/httptest"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -102,5 +105,58 @@ func echoWithRelease(c *wsd.Conn) {
 			return
 		}
 		m.Release()
+	}
+}
+
+// BenchmarkEchoBesideAFlood measures what a peer that sends as fast as it can costs others, with and without a ReceiveRate.
+func BenchmarkEchoBesideAFlood(b *testing.B) {
+	for _, row := range []struct {
+		name   string
+		floods bool
+		rate   wsd.ReceiveRate
+	}{
+		{"no flood", false, wsd.ReceiveRate{}}, {"no rate", true, wsd.ReceiveRate{}}, {"1000 a second", true, wsd.ReceiveRate{Messages: 1000}},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			if row.floods {
+				client, server := tcpPair(b)
+				defer client.Close()
+				conn := wsd.NewConn(server, wsd.ServerRole, wsd.Config{ReceiveRate: row.rate})
+				defer conn.CloseNow()
+				go func() {
+					for range conn.Messages() {
+					}
+				}()
+				flood := bytes.Repeat(encodeFrame(binaryFrame([]byte("flood")), true), 1000)
+				go func() {
+					for {
+						if _, err := client.Write(flood); err != nil {
+							return
+						}
+					}
+				}()
+			}
+			benchmarkEcho(b, 16, 1, 64, echo)
+		})
+	}
+}
+
+// BenchmarkServerStats measures what it costs to read the sums over many connections.
+func BenchmarkServerStats(b *testing.B) {
+	for _, conns := range []int{100, 2000} {
+		b.Run(strconv.Itoa(conns), func(b *testing.B) {
+			ws := &wsd.Server{Handler: func(c *wsd.Conn) { <-c.Closed() }}
+			server := httptest.NewServer(ws)
+			defer server.Close()
+			for range conns {
+				c, _, err := wsd.Dial(b.Context(), server.URL, nil)
+				require.NoError(b, err)
+				defer c.CloseNow()
+			}
+			for b.Loop() {
+				ws.Stats()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*conns), "ns/conn")
+		})
 	}
 }

@@ -65,34 +65,3 @@ func TestCloseBesideThePeersCloseFrame(t *testing.T) {
 			Err: &CloseError{Code: 4002, Reason: "theirs"}}, e.closeEvent())
 	})
 }
-
-// A timer that runs late says that this process was stopped: the answer may be there, unread.
-func TestCloseTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e, aborted := newEnding()
-		e.queueClose(4001, "", nil)
-		e.closeWritten()
-		defer func() { e.course.timer.Stop() }()
-		e.course.due.In(e.within / 2)
-		time.Sleep(e.within * 3 / 2)
-		require.Empty(t, *aborted)
-		time.Sleep(e.within)
-		require.Equal(t, []error{ErrCloseTimeout}, *aborted, "once")
-	})
-}
-
-func TestWriteTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		expired := 0
-		var transport netio.Transport
-		transport.Init(struct{ io.ReadWriteCloser }{})
-		w := newWriteWatch(&transport, time.Second, func(error) { expired++ })
-		defer w.disarm()
-		w.arm()
-		w.due.In(w.within / 2)
-		time.Sleep(w.within * 3 / 2)
-		require.Zero(t, expired)
-		time.Sleep(w.within)
-		require.Equal(t, 1, expired)
-	})
-}

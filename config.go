@@ -52,6 +52,8 @@ type Config struct {
 	StallTimeout time.Duration
 	// SlowConsumer says what happens while Messages is full. Default BlockSlow.
 	SlowConsumer SlowConsumerPolicy
+	// ReceiveRate bounds the messages and bytes a second that are received, by reading no faster. Default: no bound.
+	ReceiveRate ReceiveRate
 	// Compression asks for permessage-deflate (RFC 7692); nil leaves it off.
 	Compression *Compression
 }

@@ -71,6 +71,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.transport.Init(rwc)
 	c.reader.parser.init(role, &settled)
 	c.reader.policy = cfg.SlowConsumer
+	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
 	c.reader.bodyTimeout = durationOr(cfg.BodyTimeout, defaultBodyTimeout)
 	c.queue.init(role, &settled, c.transport.CanTry())

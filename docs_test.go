@@ -49,12 +49,14 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/hub"
 	"github.com/seed62836080/wsd/pool"
 )
+var _ netip.Addr
 var _ hub.Options
 var _ pool.Options
 var _ = errors.Is
@@ -62,7 +64,7 @@ var _ expvar.Var
 var _ fmt.Stringer
 var _ log.Logger
 var _ http.Handler
-func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), talk func(_ *wsd.Conn, session, room string), login func(context.Context) (string, error), p *pool.Pool) error {
+func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), talk func(_ *wsd.Conn, session, room string), login func(context.Context) (string, error), p *pool.Pool, ws *wsd.Server) error {
 	{
 //line %s:%d
 %s
@@ -72,7 +74,7 @@ func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd
 `
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 	found := 0
-	imports := exportData(t, "context", "errors", "expvar", "fmt", "log", "net/http", "time",
+	imports := exportData(t, "context", "errors", "expvar", "fmt", "log", "net/http", "net/netip", "time",
 		"github.com/seed62836080/wsd", "github.com/seed62836080/wsd/hub", "github.com/seed62836080/wsd/pool")
 	for path, text := range documents(t) {
 		for _, block := range blocks.FindAllStringSubmatchIndex(text, -1) {

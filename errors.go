@@ -38,7 +38,7 @@ var (
 	ErrInvalidMessage = errors.New("wsd: invalid message")
 	// ErrNilContext is returned when a nil context is passed.
 	ErrNilContext = errors.New("wsd: nil context, use context.Background()")
-	// ErrServerClosed is returned by Server.Serve after Shutdown. It is the text of the answer too, with status 503.
+	// ErrServerClosed is returned by Server.Serve after Drain or Shutdown. It is the text of the answer too, with status 503.
 	ErrServerClosed = errors.New("wsd: server closed")
 )
 

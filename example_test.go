@@ -4,7 +4,9 @@ package wsd_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"io"
 	"net"
@@ -257,6 +259,44 @@ func ExampleServer() {
 	// Output:
 	// shut down: <nil>
 	// client saw: 1001 (going away)
+}
+
+// What a Server counts is published under /debug/vars by expvar.
+func ExampleServer_Stats() {
+	ws := &wsd.Server{Handler: func(conn *wsd.Conn) {
+		for msg := range conn.Messages() {
+			conn.Send(conn.Context(), msg)
+		}
+	}}
+	expvar.Publish("websockets", expvar.Func(func() any { return ws.Stats() }))
+	mux := http.NewServeMux()
+	mux.Handle("/echo", ws)
+	mux.Handle("/debug/vars", expvar.Handler()) // for operators only
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	conn, _, err := wsd.Dial(context.Background(), server.URL+"/echo", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.CloseNow()
+	conn.Send(context.Background(), wsd.Text("hello"))
+	conn.Receive(context.Background())
+
+	resp, err := http.Get(server.URL + "/debug/vars")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	var vars struct{ WebSockets wsd.ServerStats }
+	if err := json.NewDecoder(resp.Body).Decode(&vars); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(vars.WebSockets.Connections, "connection,", vars.WebSockets.BytesReceived, "bytes received")
+	// Output: 1 connection, 5 bytes received
 }
 
 // Dial opens a client's connection. Its context bounds only the handshake.

@@ -23,6 +23,7 @@ type reader struct {
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
+	pace       *pace         // of Config.ReceiveRate, nil for none
 
 	bodyTimeout time.Duration            // 0 for none
 	body        atomic.Pointer[incoming] // the streamed message that was delivered last; nil once its end is known to be read
@@ -81,6 +82,7 @@ func (c *Conn) readMessages(buffered []byte) error {
 		c.reader.bytesRead.Add(uint64(len(b)))
 		c.reader.noted = false
 		if direct != nil {
+			c.keepPace(0, len(b))
 			event, err := c.reader.parser.filled(len(b))
 			if err == nil {
 				_, err = c.handle(event)
@@ -108,6 +110,7 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 		}
 		b = b[n:]
 		again = event.Part != WholeMessage
+		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
 		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
 			c.reader.batchLeft.Store(left)
@@ -121,6 +124,12 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 
 // handle acts on one event, and reports whether it was a close frame.
 func (c *Conn) handle(event Event) (closed bool, err error) {
+	switch event.Opcode {
+	case OpText, OpBinary, OpPing, OpPong:
+		if event.Part <= FirstPart {
+			c.keepPace(1, 0)
+		}
+	}
 	switch event.Opcode {
 	case OpText, OpBinary:
 		if event.Part != WholeMessage {

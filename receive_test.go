@@ -146,7 +146,8 @@ func TestEachUntilAContextIsDone(t *testing.T) {
 		m, err := near.Receive(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, "still here", m.String())
-		for _, err := range near.Each(nil) { //nolint:staticcheck // that is the test
+		//lint:ignore SA1012 that it is found
+		for _, err := range near.Each(nil) {
 			require.Equal(t, wsd.ErrNilContext, err)
 			n++
 		}
@@ -332,8 +333,10 @@ func TestJSONThatIsNone(t *testing.T) {
 		require.Equal(t, 7, into.N)
 		require.Equal(t, wsd.StateOpen, near.State())
 
-		require.Equal(t, wsd.ErrNilContext, near.ReceiveJSON(nil, &into)) //nolint:staticcheck // that is the test
-		require.Equal(t, wsd.ErrNilContext, near.SendJSON(nil, 1))        //nolint:staticcheck // that is the test
+		//lint:ignore SA1012 that it is found
+		require.Equal(t, wsd.ErrNilContext, near.ReceiveJSON(nil, &into))
+		//lint:ignore SA1012 that it is found
+		require.Equal(t, wsd.ErrNilContext, near.SendJSON(nil, 1))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorIs(t, near.ReceiveJSON(ctx, &into), context.Canceled)

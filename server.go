@@ -34,13 +34,36 @@ type Server struct {
 	// spoil a handshake. At Warn it is told how many connections a Shutdown has cut off. What peers do is told at Debug
 	// only: handshakes that are refused, and the end of each connection. Default slog.Default().
 	Logger *slog.Logger
+	// Limits bound what clients can have. Default: no limits.
+	Limits Limits
+
+	limiter limiter // limits.go
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{} // those whose handlers run or whose closing is under way
 	active int                // handshakes and handlers under way; none begins once ended is made
-	ended  chan struct{}      // made by the first Shutdown, closed when active is zero from then on
+	ended  chan struct{}      // made by the first Drain or Shutdown, closed when active is zero from then on
+	drain  *drain             // the last Drain; nil if there was none
+	down   bool               // Shutdown has been called
 	over   bool               // a Shutdown has cut off the connections: nothing is waited for any more
+	totals ServerStats        // of the connections that have ended, and what Serve has answered
 }
+
+// ServerStats holds the counters of a Server, which do not go back. As JSON it is one object of numbers.
+type ServerStats struct {
+	Connections int    // whose handlers are running or that are being closed
+	Accepted    uint64 // connections in all
+	Refused     uint64 // handshakes that were answered with an error
+	Limited     uint64 // those of them that were refused because of Limits
+	Failed      uint64 // handlers that panicked or left with runtime.Goexit
+	// Stats are the sums over all connections, live and ended, QueuedBytes over the live ones. OldestQueued is the oldest of
+	// all that wait.
+	Stats
+}
+
+// retryAfter is after how many seconds a client may ask again that a server refuses which goes down: another server will
+// take it at once, and this one be back soon.
+const retryAfter = "1"
 
 // ServeHTTP is Serve with the Server's Handler and options.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,23 +75,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
 //
 // handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
-// would keep. The error is that of Accept, or ErrServerClosed once Shutdown has been called. The request has then been
-// answered.
+// would keep. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
+// request has then been answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
 		opts = &s.AcceptOptions
 	}
-	if !s.begin() {
+	switch began, full := s.begin(); {
+	case full:
+		return s.refuseFor(w, r, refusal(http.StatusServiceUnavailable, "", "the server is full"), 0)
+	case !began:
 		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
+		s.count(&s.totals.Refused)
 		return ErrServerClosed
 	}
-	accepted := false
+	leave, accepted := func() {}, false
 	defer func() {
 		if !accepted { // also if CheckOrigin panicked, from which net/http recovers
+			leave()
 			s.end()
 		}
 	}()
+	admitted, wait := s.admitAddress(r)
+	if wait > 0 {
+		return s.refuseFor(w, r, refusal(http.StatusTooManyRequests, "", "too many connections from this address"), wait)
+	}
+	leave = admitted
 	conn, err := Accept(w, r, opts)
 	if err != nil {
 		s.logRefusal(r, err)
@@ -77,18 +111,22 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	accepted = true
 	s.track(conn)
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
-	go s.run(conn, handler)
+	go s.run(conn, handler, leave)
 	return nil
 }
 
-func (s *Server) begin() bool {
+// begin counts one more handshake, unless the Server is going down or full.
+func (s *Server) begin() (began, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended != nil {
-		return false
+	switch most := s.Limits.Connections; {
+	case s.ended != nil:
+		return false, false
+	case most > 0 && s.active >= most:
+		return false, true
 	}
 	s.active++
-	return true
+	return true, false
 }
 
 func (s *Server) end() {
@@ -106,27 +144,31 @@ func (s *Server) track(conn *Conn) {
 		s.conns = make(map[*Conn]struct{})
 	}
 	s.conns[conn] = struct{}{}
-	down, over := s.ended != nil, s.over
+	s.totals.Accepted++
+	drain, down, over := s.drain, s.down, s.over
 	s.mu.Unlock()
 	switch {
 	case over:
 		conn.abort(errAborted)
 	case down:
 		_ = conn.StartClose(StatusGoingAway, "")
+	case drain != nil:
+		drain.late(conn)
 	}
 }
 
 // run runs the handler. It leaves most of the goroutine's initial stack, which is small, to the handler.
-func (s *Server) run(conn *Conn, handler func(*Conn)) {
+func (s *Server) run(conn *Conn, handler func(*Conn), leave func()) {
 	returned := false
-	defer s.ran(conn, &returned)
+	defer s.ran(conn, &returned, leave)
 	handler(conn)
 	returned = true
 }
 
 // ran is deferred by run.
-func (s *Server) ran(conn *Conn, returned *bool) {
+func (s *Server) ran(conn *Conn, returned *bool, leave func()) {
 	defer s.end()
+	defer leave()
 	defer s.forget(conn)
 	if p := recover(); p != nil {
 		s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -134,6 +176,7 @@ func (s *Server) ran(conn *Conn, returned *bool) {
 	if *returned {
 		_ = conn.Close(StatusNormalClosure, "")
 	} else { // a panic, or runtime.Goexit, as in a failed test, after which recover finds nothing
+		s.count(&s.totals.Failed)
 		_ = conn.Close(StatusInternalError, "the handler failed")
 	}
 	if log := s.logger(); log.Enabled(context.Background(), slog.LevelDebug) {
@@ -143,9 +186,33 @@ func (s *Server) ran(conn *Conn, returned *bool) {
 
 // forget removes a connection that has ended.
 func (s *Server) forget(conn *Conn) {
+	stats := conn.Stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, conn)
+	s.totals.add(stats)
+}
+
+// count counts one more in a counter of totals.
+func (s *Server) count(counter *uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*counter++
+}
+
+// add adds the counters of a connection.
+func (s *ServerStats) add(conn Stats) {
+	s.MessagesReceived += conn.MessagesReceived
+	s.BytesReceived += conn.BytesReceived
+	s.MessagesDropped += conn.MessagesDropped
+	s.MessagesSent += conn.MessagesSent
+	s.BytesSent += conn.BytesSent
+	s.Writes += conn.Writes
+	s.PongsCoalesced += conn.PongsCoalesced
+	s.QueuedBytes += conn.QueuedBytes
+	if oldest := conn.OldestQueued; !oldest.IsZero() && (s.OldestQueued.IsZero() || oldest.Before(s.OldestQueued)) {
+		s.OldestQueued = oldest
+	}
 }
 
 func (s *Server) logger() *slog.Logger {
@@ -158,11 +225,26 @@ func (s *Server) logger() *slog.Logger {
 // logRefusal logs a handshake that failed. The client is not told what is wrong with the server itself, and many programs
 // do not look at Serve's error.
 func (s *Server) logRefusal(r *http.Request, err error) {
+	s.count(&s.totals.Refused)
 	if refused := new(HandshakeError); errors.As(err, &refused) && refused.StatusCode == http.StatusInternalServerError {
 		s.logger().Error("wsd: a handshake failed by the server's fault", "error", err)
 		return
 	}
 	s.logger().Debug("wsd: a handshake was refused", "error", err, "from", r.RemoteAddr)
+}
+
+// Stats returns the Server's counts so far. It asks each live connection, which costs a message nothing and takes less than
+// a microsecond for each of them. It does not block.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	// A connection is either in the totals or in the list, and its counters do not go back: so neither do the sums.
+	stats, live := s.totals, slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	stats.Connections = len(live)
+	for _, conn := range live {
+		stats.add(conn.Stats())
+	}
+	return stats
 }
 
 // Connections returns the number of connections whose handlers are running or that are being closed.
@@ -180,15 +262,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return ErrNilContext
 	}
-	s.mu.Lock()
-	if s.ended == nil {
-		s.ended = make(chan struct{})
-		if s.active == 0 {
-			close(s.ended)
-		}
-	}
-	ended := s.ended
-	s.mu.Unlock()
+	ended := s.stop(func() { s.down = true })
 	for _, conn := range s.open() {
 		conn.StartClose(StatusGoingAway, "")
 	}
@@ -211,6 +285,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.logger().Warn("wsd: a shutdown was given up, what was left is cut off", "connections", len(cut), "cause", context.Cause(ctx))
 	return canceled("shutdown", ctx)
+}
+
+// stop makes the Server refuse connections, notes why, and returns a channel that is closed when all have ended.
+func (s *Server) stop(note func()) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	note()
+	if s.ended == nil {
+		s.ended = make(chan struct{})
+		if s.active == 0 {
+			close(s.ended)
+		}
+	}
+	return s.ended
 }
 
 // open returns the current connections.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -93,7 +94,7 @@ func TestServerServe(t *testing.T) {
 	require.NoError(t, <-returned)
 	require.Equal(t, "coffee", string((<-coffee.Messages()).Data))
 	require.Equal(t, "special", coffee.Subprotocol())
-	require.Equal(t, 2, ws.Connections())
+	require.Equal(t, 2, ws.Connections(), "both have been heard from")
 
 	require.NoError(t, tea.Send(t.Context(), wsd.Text("panic")))
 	<-tea.Closed()
@@ -137,6 +138,9 @@ func TestServerLogger(t *testing.T) {
 			ws.Handler = func(*wsd.Conn) { <-release }
 			dial, _ := serve(t, ws)
 			dial()
+			for ws.Connections() == 0 { // the client may know of its connection first
+				runtime.Gosched()
+			}
 			done, cancel := context.WithCancel(t.Context())
 			cancel()
 			require.ErrorIs(t, ws.Shutdown(done), context.Canceled)
@@ -175,6 +179,93 @@ func TestServerLogger(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The sums are over all connections, live and ended, and never go back while connections come and go.
+func TestServerStats(t *testing.T) {
+	ws := &wsd.Server{Logger: slog.New(slog.DiscardHandler), Limits: wsd.Limits{Connections: 8}}
+	ws.Handler = func(c *wsd.Conn) {
+		for m := range c.Messages() {
+			if string(m.Data) == "panic" {
+				panic("a handler's own")
+			}
+			_ = c.Send(c.Context(), m)
+		}
+	}
+	require.Zero(t, ws.Stats())
+	dial, url := serve(t, ws)
+	talk := func(c *wsd.Conn, times int) {
+		for range times {
+			requireEcho(t, c, "12345")
+		}
+	}
+	ended, live := dial(), dial()
+	talk(ended, 10)
+	talk(live, 5)
+	require.NoError(t, ended.Close(wsd.StatusNormalClosure, ""))
+	for ws.Connections() > 1 {
+		runtime.Gosched()
+	}
+	stats := ws.Stats()
+	require.Equal(t, 1, stats.Connections)
+	require.EqualValues(t, 2, stats.Accepted)
+	require.EqualValues(t, 15, stats.MessagesReceived)
+	require.EqualValues(t, 75, stats.BytesReceived)
+	require.EqualValues(t, 15, stats.MessagesSent)
+	require.EqualValues(t, 75, stats.BytesSent)
+	require.Zero(t, stats.QueuedBytes)
+
+	resp, err := http.Get("http" + strings.TrimPrefix(url, "ws"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	failing := dial()
+	require.NoError(t, failing.Send(t.Context(), wsd.Text("panic")))
+	<-failing.Closed()
+
+	// Connections that end meanwhile are counted once.
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 10 {
+				c, _, err := wsd.Dial(t.Context(), url, nil)
+				if err != nil {
+					continue // full
+				}
+				for range 5 {
+					_ = c.Send(t.Context(), wsd.Text("12345"))
+					_, _ = c.Receive(t.Context())
+				}
+				_ = c.Close(wsd.StatusNormalClosure, "")
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { all.Wait(); close(finished) }()
+	last := ws.Stats()
+	for open := true; open; {
+		select {
+		case <-finished:
+			open = false
+		default:
+		}
+		now := ws.Stats()
+		require.GreaterOrEqual(t, now.MessagesReceived, last.MessagesReceived)
+		require.GreaterOrEqual(t, now.BytesSent, last.BytesSent)
+		require.GreaterOrEqual(t, now.Accepted, last.Accepted)
+		last = now
+	}
+	require.NoError(t, ws.Shutdown(t.Context()))
+	stats = ws.Stats()
+	require.Zero(t, stats.Connections)
+	require.EqualValues(t, 1, stats.Failed)
+	require.EqualValues(t, 43, stats.Accepted+stats.Limited)
+	require.Equal(t, stats.Limited+1, stats.Refused)
+	require.Equal(t, 15+1+5*(stats.Accepted-3), stats.MessagesReceived)
+	ws.ServeHTTP(httptest.NewRecorder(), handshakeRequest())
+	require.Equal(t, stats.Refused+1, ws.Stats().Refused, "refused by a server that is closed")
+	encoded, err := json.Marshal(ws.Stats())
+	require.NoError(t, err)
+	require.Contains(t, string(encoded), `"MessagesReceived":`)
 }
 
 // A CloseEvent in a log has the text of its cause, in JSON too.

@@ -675,7 +675,10 @@ func (s *soak) end(finished <-chan struct{}) {
 		}
 	}
 	var closing sync.WaitGroup
-	shut := func(side *soakSide) { closing.Go(side.close) }
+	shut := func(side *soakSide) {
+		waits := chance(s.random, 2)
+		closing.Go(func() { side.close(waits) })
+	}
 	abort := func(side *soakSide) {
 		side.intact.Store(false)
 		closing.Go(side.conn.CloseNow)
@@ -785,10 +788,10 @@ func (s *soak) arrive() {
 }
 
 // close closes with the handshake.
-func (side *soakSide) close() {
+func (side *soakSide) close(waits bool) {
 	side.intact.Store(false)
 	start := time.Now()
-	if chance(side.soak.random, 2) {
+	if !waits {
 		if err := side.conn.StartClose(4000, side.name); err != nil {
 			side.soak.fail("%s: StartClose: %v", side.name, err)
 		}

@@ -178,7 +178,8 @@ func TestPublishRefuses(t *testing.T) {
 		require.Equal(t, "MaxTokens", limit.Limit)
 		require.ErrorIs(t, h.Publish(t.Context(), "a", wsd.Text("\xff")), wsd.ErrInvalidMessage)
 		require.ErrorIs(t, h.Publish(t.Context(), "a", wsd.Message{}), wsd.ErrInvalidMessage)
-		require.ErrorIs(t, h.Publish(nil, "a", wsd.Text("x")), wsd.ErrNilContext) //nolint:staticcheck // that it is found
+		//lint:ignore SA1012 that it is found
+		require.ErrorIs(t, h.Publish(nil, "a", wsd.Text("x")), wsd.ErrNilContext)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorIs(t, h.Publish(ctx, "a", wsd.Text("x")), context.Canceled)
@@ -423,6 +424,36 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// slowly is a broker that takes a second to end a subscription.
+type slowly struct{ *hub.Memory }
+
+type slowLink struct{ hub.Link }
+
+func (b slowly) Attach(n hub.Node) (hub.Link, error) {
+	link, err := b.Memory.Attach(n)
+	return slowLink{link}, err
+}
+
+func (l slowLink) Unsubscribe(s string) error {
+	time.Sleep(time.Second)
+	return l.Link.Unsubscribe(s)
+}
+
+// A member that is leaving by itself when the hub is closed has left when that returns.
+func TestCloseAwaitsWhoIsLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(&hub.Options{Broker: slowly{hub.NewMemory()}})
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.Subscribe("a"))
+		p.far.CloseNow()
+		synctest.Wait()
+		require.Equal(t, 1, h.Stats().Members, "it is leaving")
+		require.NoError(t, h.Close())
+		require.Zero(t, h.Stats().Members)
+		require.Zero(t, h.Stats().Subscriptions)
+	})
+}
+
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hub.New(nil)
@@ -454,7 +485,8 @@ func TestShutdown(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, h.Shutdown(ctx), context.DeadlineExceeded)
 		require.ErrorIs(t, h.Shutdown(context.Background()), nil)
-		require.ErrorIs(t, h.Shutdown(nil), wsd.ErrNilContext) //nolint:staticcheck // that it is found
+		//lint:ignore SA1012 that it is found
+		require.ErrorIs(t, h.Shutdown(nil), wsd.ErrNilContext)
 	})
 }
 

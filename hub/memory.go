@@ -315,17 +315,15 @@ func (l *memoryLink) History(ctx context.Context, topic string, after Position, 
 	if h == nil {
 		return Page{}, ErrNoHistory
 	}
-	for {
-		log, found := b.logs.Load(topic)
-		if !found && after == (Position{}) {
-			return Page{}, nil
-		}
-		if !found {
-			// A log without publications has an epoch that a subscriber can begin with.
-			log, _ = b.logs.LoadOrStore(topic, newTopicLog(h))
-		}
-		return log.(*topicLog).after(topic, after, max(most, 1))
+	log, found := b.logs.Load(topic)
+	if !found && after == (Position{}) {
+		return Page{}, nil
 	}
+	if !found {
+		// A log without publications has an epoch that a subscriber can begin with.
+		log, _ = b.logs.LoadOrStore(topic, newTopicLog(h))
+	}
+	return log.(*topicLog).after(topic, after, max(most, 1))
 }
 
 // crowd is who is at which topic.

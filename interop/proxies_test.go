@@ -329,7 +329,7 @@ func TestReloadOfReverseProxies(t *testing.T) {
 					talk(t, after, afterServing)
 					require.NoError(t, before.Close(4001, "moving"))
 					<-beforeServing.Closed()
-					require.Equal(t, wsd.CloseEvent{Code: 4001, Reason: "moving", Clean: true, Err: beforeServing.CloseEvent().Err},
+					require.Equal(t, wsd.CloseEvent{Code: 4001, Reason: "moving", SentCode: 4001, Clean: true, Err: beforeServing.CloseEvent().Err},
 						beforeServing.CloseEvent())
 
 					p.reload(t)

@@ -57,8 +57,13 @@ func (c *chaos) stall(r <-chan struct{}) {
 	}
 }
 
-// patience is how long a worker waits for an answer, and the pool for a handshake.
-const patience = 100 * time.Millisecond
+// patience is how long a worker waits for an answer, and the pool for a handshake: far longer than either takes.
+var patience = func() time.Duration {
+	if raceEnabled {
+		return time.Second
+	}
+	return 100 * time.Millisecond
+}()
 
 func (c *chaos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
@@ -175,17 +180,19 @@ func TestChaos(t *testing.T) {
 			unexpected.Store(&err)
 		}
 	}
-	watched := watchStats(t, p)
 	var group sync.WaitGroup
 	for worker := range workers {
 		group.Go(func() {
 			for number := next.Add(1); number <= int64(requests); number = next.Add(1) {
 				request(worker, number)
+				if s := p.Stats(); !addsUp(s) {
+					t.Errorf("more than MaxConns, or not the sum of the endpoints: %+v", s)
+					return
+				}
 			}
 		})
 	}
 	group.Wait()
-	watched()
 	stats := p.Stats()
 	t.Logf("%d answers, %d errors; dropped %d, stalled %d, late %d, refused %d, unanswered %d, reset %d", answers.Load(),
 		failures.Load(), c.dropped.Load(), c.stalled.Load(), c.late.Load(), c.refused.Load(), c.unanswered.Load(), c.reset.Load())

@@ -161,6 +161,37 @@ func TestSetupThatOutlastsThePool(t *testing.T) {
 	}
 }
 
+// Nor does a Shutdown whose context is done take the time for a closing handshake with it.
+func TestSetupThatOutlastsAShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, goOn, silent := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		defer close(silent)
+		h := newHost(t, func(conn *wsd.Conn) { <-silent })
+		p := newPool(t, h, pool.Options{MaxConns: 1, MinIdle: 1, DialOptions: wsd.DialOptions{Config: wsd.Config{CloseTimeout: time.Hour}},
+			Setup: func(ctx context.Context, conn *wsd.Conn) error {
+				for range 40 { // more than the server's buffer holds, so that it does not see a close frame
+					if err := conn.Send(context.Background(), wsd.Text("x")); err != nil {
+						return err
+					}
+				}
+				close(begun)
+				<-goOn
+				return nil
+			}})
+		<-begun
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- p.Shutdown(ctx) }()
+		synctest.Wait()
+		require.Empty(t, ended, "Setup is waited for")
+		at := time.Now()
+		close(goOn)
+		require.ErrorIs(t, <-ended, context.Canceled)
+		require.Less(t, time.Since(at), time.Minute)
+	})
+}
+
 // A Shutdown that meets a dial at its very end neither waits for the connection nor leaves it behind.
 func TestShutdownBesideADial(t *testing.T) {
 	h := newHost(t, nil)
@@ -253,6 +284,7 @@ func TestShutdownBehindClose(t *testing.T) {
 			require.NoError(t, p.Shutdown(done))
 		}
 		require.NoError(t, out.Release())
+		require.Zero(t, p.Stats().InUse+p.Stats().Closing, "Close has closed it")
 		for range 100 {
 			require.NoError(t, p.Shutdown(done))
 		}

@@ -57,8 +57,9 @@ func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 }
 
 // Unwrap returns the connection itself, for uses beyond Send and Receive. The pool cannot guard it: use neither it nor
-// its channels after Release. Do not Close it; call Destroy instead. The pool counts a connection that ends by itself as
-// lost and, soon after its dial, as a failure of its endpoint (Options.MinBackoff).
+// its channels after Release. Do not Close it; call Destroy instead, also after a Receive on it that failed. The pool
+// counts a connection that ends by itself as lost and, soon after its dial, as a failure of its endpoint
+// (Options.MinBackoff).
 func (c *Conn) Unwrap() (*wsd.Conn, error) {
 	if c.state.Load()&returned != 0 {
 		return nil, ErrReleased

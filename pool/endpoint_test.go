@@ -406,6 +406,22 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
+// Who waits for a shorter time than the server wants to be left alone is not kept waiting for longer.
+func TestRetryForEndsDuringARest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{incoming: make(chan net.Conn), closed: make(chan struct{})}
+		h.serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "120")
+			http.Error(w, "later", http.StatusServiceUnavailable)
+		}))
+		p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: 10 * time.Second})
+		begun := time.Now()
+		_, err := p.Acquire(t.Context())
+		require.ErrorAs(t, err, new(*pool.DialError))
+		require.Equal(t, 10*time.Second, time.Since(begun))
+	})
+}
+
 func TestSetup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, func(c *wsd.Conn) {
@@ -544,6 +560,7 @@ func TestLossInTheMiddle(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.NoError(t, c.Release())
 		c = acquire(t, p)
+		require.EqualValues(t, 1, p.Stats().Lost, "seen by the pool and by its user, but lost once")
 		ask(t, c, "healed")
 		require.NoError(t, c.Release())
 	})
@@ -575,5 +592,146 @@ func TestSetupThatAsksForThePool(t *testing.T) {
 		_, err := p.Acquire(t.Context())
 		require.ErrorIs(t, err, io.EOF)
 		require.EqualError(t, err, "wsd: no connection to ws://server/: idle: 0")
+	})
+}
+
+// An endpoint to which a connection was released in good order works, whatever failed before, and however soon after its
+// dial that connection is lost.
+func TestReleaseProvesTheEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		h.fail(errRefused)
+		p := newPool(t, h, pool.Options{MaxConns: 1, RetryFor: -1})
+		_, err := p.Acquire(t.Context())
+		require.ErrorIs(t, err, errRefused)
+		h.fail(nil)
+		<-time.After(time.Second)
+		c := acquire(t, p)
+		require.Equal(t, 1, p.Stats().Endpoints[0].Failures)
+		require.NoError(t, c.Release())
+		require.Zero(t, p.Stats().Endpoints[0].Failures)
+		h.drop()
+		require.EqualValues(t, 1, p.Stats().Lost)
+		require.Zero(t, p.Stats().Endpoints[0].Failures)
+		begun := time.Now()
+		require.NoError(t, acquire(t, p).Release())
+		require.Zero(t, time.Since(begun), "no rest")
+	})
+}
+
+// While a connection is left, who waits may get that one, even if no other can be had.
+func TestHopelessDialsBesideAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 2, RetryFor: time.Hour})
+		c := acquire(t, p)
+		h.fail(&net.DNSError{Err: "no such host", Name: "server", IsNotFound: true})
+		waiting := acquireLater(p)
+		synctest.Wait()
+		require.NotEmpty(t, p.Stats().Endpoints[0].LastError)
+		require.Empty(t, waiting)
+		require.NoError(t, c.Release())
+		got := <-waiting
+		require.NoError(t, got.err)
+		require.NoError(t, got.conn.Release())
+	})
+}
+
+// After a loss the server is not dialed by all at once, however many dials it has taken before.
+func TestLossEndsTheStampede(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const conns = 50
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: conns, MaxIdleTime: -1})
+		all := make([]*pool.Conn, conns)
+		for i := range all {
+			all[i] = acquire(t, p)
+		}
+		for _, c := range all {
+			require.NoError(t, c.Release())
+		}
+		<-time.After(time.Minute)
+		h.drop()
+		h.mu.Lock()
+		h.dialed, h.slow = nil, 100*time.Millisecond
+		h.mu.Unlock()
+		waiting := make([]chan acquired, conns)
+		for i := range waiting {
+			waiting[i] = acquireLater(p)
+		}
+		synctest.Wait()
+		require.Equal(t, 4, h.dials())
+		<-time.After(100 * time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, 4+8, h.dials())
+		for _, w := range waiting {
+			got := <-w
+			require.NoError(t, got.err)
+			require.NoError(t, got.conn.Release())
+		}
+	})
+}
+
+// Dials that fail together are one failure.
+func TestDialsThatFailTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		h.fail(errRefused)
+		h.slow = time.Second
+		p := newPool(t, h, pool.Options{MaxConns: 8, RetryFor: -1})
+		var users [4]chan acquired
+		for i := range users {
+			users[i] = acquireLater(p)
+		}
+		for _, user := range users {
+			require.ErrorIs(t, (<-user).err, errRefused)
+		}
+		require.Equal(t, len(users), h.dials())
+		require.EqualValues(t, len(users), p.Stats().DialErrors)
+		require.Equal(t, 1, p.Stats().Endpoints[0].Failures)
+	})
+}
+
+// If several endpoints are down, the last failure is reported.
+func TestOutageOfSeveralEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &host{incoming: make(chan net.Conn), closed: make(chan struct{})}
+		a.serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "3600") // so that it is not the last one
+			http.Error(w, "later", http.StatusServiceUnavailable)
+		}))
+		b := newHost(t, nil)
+		b.fail(errRefused)
+		b.slow = 2 * time.Second
+		p, err := pool.New("ws://a", options(map[string]*host{"a": a, "b": b},
+			pool.Options{MaxConns: 2, MoreURLs: []string{"ws://b"}, RetryFor: -1}))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, p.Close()) }()
+		_, err = p.Acquire(t.Context())
+		require.ErrorIs(t, err, errRefused)
+		var failure *pool.DialError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, "ws://b", failure.URL)
+	})
+}
+
+// A connection whose end has begun is lost, even if its user releases it before that is over.
+func TestReleaseDuringTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, func(conn *wsd.Conn) {
+			if m, err := conn.Receive(context.Background()); err == nil {
+				_ = conn.Send(context.Background(), m)
+			}
+		})
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		c := acquire(t, p)
+		require.NoError(t, c.Send(t.Context(), wsd.Text("one, and no more")))
+		conn := unwrap(t, c)
+		for range conn.Messages() {
+		}
+		require.Equal(t, wsd.StateClosing, conn.State())
+		require.NoError(t, c.Release())
+		require.Zero(t, p.Stats().Discarded)
+		require.EqualValues(t, 1, p.Stats().Lost)
 	})
 }

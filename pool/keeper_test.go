@@ -4,6 +4,7 @@ package pool_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,7 @@ func TestMinIdle(t *testing.T) {
 		require.Equal(t, 5, p.Stats().Idle)
 		<-time.After(time.Hour / 2)
 		require.Equal(t, 3, p.Stats().Idle, "what is warm stays")
+		require.Equal(t, 5, h.dials(), "and is not dialed again")
 		h.drop()
 		<-time.After(10 * time.Second)
 		require.Equal(t, 3, p.Stats().Idle, "filled up after a loss, with nobody asking")
@@ -160,5 +162,71 @@ func TestMinIdleKeepsTheFreshest(t *testing.T) {
 		require.Equal(t, 1, p.Stats().Idle)
 		require.Equal(t, wsd.StateClosed, old.State())
 		require.Equal(t, wsd.StateOpen, fresh.State())
+	})
+}
+
+// silentPool returns a pool with one idle connection, to be checked, whose server does not answer pings.
+func silentPool(t *testing.T, maxConns int, checkTimeout time.Duration) *pool.Pool {
+	silent := make(chan struct{})
+	var conns atomic.Int32
+	h := newHost(t, func(conn *wsd.Conn) {
+		if conns.Add(1) == 1 {
+			<-silent // nobody receives, so that nothing is read
+		}
+		echo(conn)
+	})
+	t.Cleanup(func() { close(silent) })
+	p := newPool(t, h, pool.Options{MaxConns: maxConns, CheckAfter: time.Minute, CheckTimeout: checkTimeout, MaxIdleTime: -1,
+		DialOptions: wsd.DialOptions{Config: wsd.Config{PingInterval: -1}}})
+	c := acquire(t, p)
+	for range 40 { // more than the server's buffer holds
+		require.NoError(t, c.Send(t.Context(), wsd.Text("x")))
+	}
+	require.NoError(t, c.Release())
+	<-time.After(2 * time.Minute)
+	return p
+}
+
+// Who was given a connection that turned out to be dead is still ahead of those that came later.
+func TestFailedCheckKeepsTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := silentPool(t, 1, time.Second)
+		first := acquireLater(p)
+		synctest.Wait()
+		second := acquireLater(p)
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Waiting)
+		<-time.After(time.Minute)
+		require.Empty(t, second)
+		require.Len(t, first, 1)
+		got := <-first
+		require.NoError(t, got.err)
+		require.EqualValues(t, 1, p.Stats().ChecksFailed)
+		require.NoError(t, got.conn.Release())
+		got = <-second
+		require.NoError(t, got.err)
+		require.NoError(t, got.conn.Release())
+		require.EqualValues(t, 3, p.Stats().Waits, "the first connection's user, and these two")
+	})
+}
+
+// A check that is given up leaves the connection where it was: behind those used since.
+func TestCheckGivenUpIsNoUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := silentPool(t, 2, time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		checked := make(chan error, 1)
+		go func() {
+			_, err := p.Acquire(ctx)
+			checked <- err
+		}()
+		synctest.Wait()
+		fresh := acquire(t, p)
+		require.NoError(t, fresh.Release())
+		require.ErrorIs(t, <-checked, context.DeadlineExceeded)
+		require.Equal(t, 2, p.Stats().Idle)
+		ask(t, acquire(t, p), "answered by the fresh one")
+		require.Zero(t, p.Stats().ChecksFailed)
 	})
 }

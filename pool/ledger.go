@@ -21,8 +21,8 @@ type ledger struct {
 	dial   func(*endpoint) // ends with a call of add or dialFailed
 	timer  *time.Timer     // makes keep sweep at sweepAt
 	empty  chan struct{}   // closed by freed: the pool lends nothing more, and all places are free
-	cutOff chan struct{}   // closed by end
-	tasks  sync.WaitGroup  // keep, dials and closings; once ended is closed, only a task begins another
+	cutOff chan struct{}   // closed by closeAll
+	tasks  sync.WaitGroup  // keep, dials and closings; once cutOff is closed, only a task begins another
 
 	// waiters holds used ones, whose channels are empty. It is not a global, because channels must not leave a synctest
 	// bubble.
@@ -90,9 +90,9 @@ func (b *ledger) start() {
 }
 
 // take lends the idle connection that Balance prefers, the one used last of its endpoint. If none is idle it returns a
-// waiter that is in line instead, for await. since is zero, or since when the caller has waited: if what it was served
-// could not be used, it is the next to be served.
-func (b *ledger) take(since time.Time) (*link, *waiter, error) {
+// waiter that is in line instead, for await. since is when the caller began to wait, zero if it has not. again says that
+// what it was given before could not be used: then it is the next to be served.
+func (b *ledger) take(since time.Time, again bool) (*link, *waiter, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.phase != running {
@@ -112,13 +112,15 @@ func (b *ledger) take(since time.Time) (*link, *waiter, error) {
 	}
 	now := time.Now()
 	w := b.waiters.Get().(*waiter)
+	w.since = since
 	if since.IsZero() {
 		w.since = now
 		b.counts.waits++
-		b.line.addLast(w)
-	} else {
-		w.since = since
+	}
+	if again {
 		b.line.addFirst(w)
+	} else {
+		b.line.addLast(w)
 	}
 	b.dialOrRefuse(now)
 	return nil, w, nil
@@ -183,10 +185,6 @@ func (b *ledger) add(l *link) {
 	defer b.mu.Unlock()
 	b.links[l] = struct{}{}
 	l.endpoint.connected(b.opts.MaxConns)
-	if b.phase == over {
-		b.close(l, abruptly)
-		return
-	}
 	b.pass(l, l.idleSince)
 	b.dialOrRefuse(l.idleSince) // its endpoint allows more dials now
 }
@@ -213,8 +211,7 @@ func (b *ledger) checkFailed() {
 
 // discard closes a lent connection that must not be lent again.
 func (b *ledger) discard(l *link) {
-	released := l.conn.State() == wsd.StateClosed
-	ended := l.ended()
+	ended := l.conn.State() != wsd.StateOpen
 	var end lesson
 	if ended {
 		end = l.learnFromEnd()
@@ -226,11 +223,7 @@ func (b *ledger) discard(l *link) {
 	} else {
 		b.counts.discarded++
 	}
-	if released {
-		b.forget(l)
-	} else {
-		b.close(l, abruptly)
-	}
+	b.close(l, abruptly)
 }
 
 // connEnded learns that a connection has ended, whoever has ended it.
@@ -268,7 +261,6 @@ func (b *ledger) sweep() {
 	now := time.Now()
 	b.sweepAt = time.Time{}
 	b.closeIdle(&b.counts.expired, func(l *link) bool { return l.expired(now) })
-	b.closeIdle(&b.counts.discarded, (*link).unread)
 	spare := len(b.idle) - b.opts.MinIdle
 	b.closeIdle(&b.counts.idleTooLong, func(l *link) bool {
 		tooLong := spare > 0 && b.opts.MaxIdleTime > 0 && now.Sub(l.idleSince) >= b.opts.MaxIdleTime
@@ -390,7 +382,7 @@ func (b *ledger) pass(l *link, now time.Time) {
 	case l.lost:
 		b.forget(l)
 	case b.phase != running:
-		b.close(l, politely)
+		b.close(l, b.phase == stopping)
 	case l.expired(now):
 		b.counts.expired++
 		b.close(l, politely)
@@ -424,7 +416,7 @@ func (b *ledger) closeIdle(count *uint64, due func(*link) bool) {
 // close closes a connection, and frees its place when it has ended.
 func (b *ledger) close(l *link, polite bool) {
 	if b.phase == over && l.place == lent {
-		b.forget(l) // end closes it
+		b.forget(l) // closeAll closes it
 		return
 	}
 	b.move(l, closing)

@@ -48,27 +48,16 @@ func (l *link) reusable() bool {
 	if l.conn.State() != wsd.StateOpen {
 		return false
 	}
-	unread, closed := l.look()
-	return !unread && !closed
-}
-
-// unread reports whether a message has been left unread.
-func (l *link) unread() bool {
-	unread, _ := l.look()
-	return unread
-}
-
-// look looks into Messages, and whether the Body of one that was taken from there is unread. Losing a message that is there does not matter, as the connection is then closed. What comes
-// ahead of the first user is for that one.
-func (l *link) look() (unread, closed bool) {
 	if !l.used {
-		return false, false
+		return true // what has come is for the first user
 	}
 	select {
-	case _, open := <-l.conn.Messages():
-		return open, !open
+	case <-l.conn.Messages():
+		// A message was left unread, or the channel is closed. Losing the message does not matter: the connection is
+		// closed.
+		return false
 	default:
-		return l.conn.Stats().BodyUnread, false
+		return !l.conn.Stats().BodyUnread
 	}
 }
 
@@ -76,11 +65,6 @@ func (l *link) look() (unread, closed bool) {
 type lesson struct {
 	worked  bool
 	failure *failure
-}
-
-// ended reports whether the end of the connection has begun.
-func (l *link) ended() bool {
-	return l.conn.State() != wsd.StateOpen || l.conn.CloseEvent().Err != nil
 }
 
 // learnFromEnd tells how a connection has ended.

@@ -88,8 +88,13 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		return nil, done.Canceled("acquire", ctx)
 	}
 	var since time.Time // zero until it waits
+	var unusable *link  // what it was given last
 	for {
-		l, w, err := p.ledger.take(since)
+		l, w, err := p.ledger.take(since, unusable != nil)
+		if unusable != nil {
+			// Only now, so that no later caller gets what comes into its place.
+			p.ledger.discard(unusable)
+		}
 		if w != nil {
 			since = w.since
 			l, err = p.ledger.await(ctx, w)
@@ -99,6 +104,7 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		}
 		switch usable, err := p.usable(ctx, l); {
 		case err != nil:
+			p.ledger.putBack(l) // its next user checks it again
 			return nil, err
 		case usable:
 			if !since.IsZero() {
@@ -108,6 +114,7 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 			l.used = true
 			return &Conn{pool: p, link: l}, nil
 		}
+		unusable = l
 	}
 }
 
@@ -157,10 +164,9 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// usable reports whether a connection can be handed out, and discards it if it cannot. An error is ctx's.
+// usable reports whether a connection can be handed out. If ctx ends before that is known, it returns an error.
 func (p *Pool) usable(ctx context.Context, l *link) (bool, error) {
 	if !l.reusable() {
-		p.ledger.discard(l)
 		return false, nil
 	}
 	if p.opts.CheckAfter == 0 || time.Since(l.idleSince) < p.opts.CheckAfter {
@@ -168,18 +174,13 @@ func (p *Pool) usable(ctx context.Context, l *link) (bool, error) {
 	}
 	check, cancel := limit(ctx, p.opts.CheckTimeout)
 	defer cancel()
-	_, err := l.conn.Ping(check, nil)
-	switch {
-	case err == nil && l.reusable(): // a late answer may have arrived ahead of the pong
-		return true, nil
-	case err != nil && ctx.Err() != nil:
-		// Nothing is known about the connection. Its next user will check it again.
-		p.ledger.putBack(l)
+	switch _, err := l.conn.Ping(check, nil); {
+	case err == nil:
+		return l.reusable(), nil // a late answer may have arrived ahead of the pong
+	case ctx.Err() != nil:
 		return false, done.Canceled("acquire", ctx)
-	case err != nil:
-		p.ledger.checkFailed()
 	}
-	p.ledger.discard(l)
+	p.ledger.checkFailed()
 	return false, nil
 }
 

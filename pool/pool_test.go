@@ -162,6 +162,29 @@ func TestWaitServedBesideItsEnd(t *testing.T) {
 	})
 }
 
+// Nor is a connection kept that ends between its release and the end of the wait that it is served to.
+func TestWaitServedWithWhatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		p := newPool(t, h, pool.Options{MaxConns: 1})
+		for i := range 50 {
+			out := acquire(t, p)
+			conn := unwrap(t, out)
+			c, err := p.Acquire(&lateContext{Context: context.Background(), meanwhile: func() {
+				require.NoError(t, out.Release())
+				conn.CloseNow()
+				synctest.Wait()
+			}})
+			if err == nil { // it was in line again when the next connection came
+				require.NoError(t, c.Release())
+			}
+			synctest.Wait()
+			require.Equal(t, h.open(), p.Stats().Idle)
+			require.EqualValues(t, i+1, p.Stats().Lost)
+		}
+	})
+}
+
 // nosyContext asks for the state of the pool when it is asked why it is done.
 type nosyContext struct {
 	context.Context
@@ -466,6 +489,16 @@ func TestGreetingIsForTheFirstUser(t *testing.T) {
 		require.NoError(t, c.Release())
 		require.Equal(t, 1, h.dials())
 	})
+}
+
+// Stats add up at every moment: also while a dial becomes a connection, which is lent, destroyed and dialed again.
+func TestStatsAddUp(t *testing.T) {
+	p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 3, MinIdle: 1})
+	watched := watchStats(t, p)
+	for range 2000 {
+		require.NoError(t, acquire(t, p).Destroy())
+	}
+	watched()
 }
 
 // Lending costs the handle and nothing else.

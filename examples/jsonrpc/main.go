@@ -92,7 +92,7 @@ func run(ctx context.Context, out io.Writer, url string, every time.Duration) er
 			}
 		}
 	})
-	return c.run(ctx, url, &wsd.RedialOptions{ResetAfter: time.Second})
+	return c.run(ctx, url, &wsd.RedialOptions{ResetAfter: every})
 }
 
 // demo is a server that adds numbers, tells subscribers the time at intervals, and drops its clients after a while.
