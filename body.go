@@ -196,6 +196,28 @@ func (c *Conn) sendStreamed(ctx context.Context, m Message) error {
 	return err
 }
 
+// bodies is what the reader knows of streamed messages.
+type bodies struct {
+	within time.Duration            // BodyTimeout, 0 for none
+	last   atomic.Pointer[incoming] // the one that was delivered last; nil once its end is known to be read
+}
+
+// newBodies returns nil if no message is streamed.
+func newBodies(cfg *Config) *bodies {
+	if cfg.StreamAbove <= 0 {
+		return nil
+	}
+	return &bodies{within: durationOr(cfg.BodyTimeout, defaultBodyTimeout)}
+}
+
+// unread returns the streamed message behind which nothing can be delivered until its end is read, nil if there is none.
+func (b *bodies) unread() *incoming {
+	if b == nil {
+		return nil
+	}
+	return b.last.Load()
+}
+
 // incoming is the reader's side of the streamed message that was delivered last.
 type incoming struct {
 	pipe    *parts.Pipe
@@ -270,7 +292,7 @@ func (c *Conn) deliverPart(event Event) error {
 	if event.Part == FirstPart {
 		return c.deliverFirst(event)
 	}
-	in := r.body.Load()
+	in := r.bodies.unread()
 	if in == nil || r.discarding {
 		bufpool.Put(event.Data)
 		return nil
@@ -285,7 +307,7 @@ func (c *Conn) deliverPart(event Event) error {
 
 // deliverFirst delivers a streamed message of which the first part has come.
 func (c *Conn) deliverFirst(event Event) error {
-	in := &incoming{ahead: func() bool { return len(c.messages) > 1 }, within: c.reader.bodyTimeout}
+	in := &incoming{ahead: func() bool { return len(c.messages) > 1 }, within: c.reader.bodies.within}
 	in.pipe = parts.NewPipe(in.touch)
 	in.expired = func() { c.bodyExpired(in.pipe) }
 	in.pipe.Add(event.Data, false)
@@ -294,7 +316,7 @@ func (c *Conn) deliverFirst(event Event) error {
 		in.pipe.Close()
 		return err
 	}
-	c.reader.body.Store(in)
+	c.reader.bodies.last.Store(in)
 	in.watch()
 	return err
 }
@@ -303,7 +325,7 @@ func (c *Conn) deliverFirst(event Event) error {
 // discarded.
 func (c *Conn) awaitBody(enough func() bool) {
 	r := &c.reader
-	pipe := r.body.Load().pipe
+	pipe := r.bodies.unread().pipe
 	refusal := c.queue.refusalChannel()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
@@ -320,13 +342,13 @@ func (c *Conn) awaitBody(enough func() bool) {
 
 // awaitBodyEnd waits until the streamed message has been read to its end or closed: until then nothing follows it.
 func (c *Conn) awaitBodyEnd() {
-	body := c.reader.body.Load()
+	body := c.reader.bodies.unread()
 	if !body.pipe.Finished() {
 		c.awaitBody(body.pipe.Finished)
 	}
 	if !c.reader.discarding {
 		body.stop()
-		c.reader.body.Store(nil)
+		c.reader.bodies.last.Store(nil)
 	}
 }
 
@@ -344,7 +366,7 @@ func (c *Conn) bodyExpired(pipe *parts.Pipe) {
 // endDelivery tells the consumer, once the cause is stored, that nothing more comes.
 func (c *Conn) endDelivery() {
 	close(c.messages)
-	if body := c.reader.body.Load(); body != nil {
+	if body := c.reader.bodies.unread(); body != nil {
 		body.stop()
 		body.pipe.Fail(&cutError{c.ending.err()})
 	}

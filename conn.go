@@ -73,7 +73,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.policy = cfg.SlowConsumer
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
-	c.reader.bodyTimeout = durationOr(cfg.BodyTimeout, defaultBodyTimeout)
+	c.reader.bodies = newBodies(cfg)
 	c.queue.init(role, &settled, c.transport.CanTry())
 	c.deflater = newDeflater(role, settled.Compression)
 	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
@@ -209,7 +209,7 @@ func (c *Conn) Stats() Stats {
 		BytesReceived:    c.reader.dataRead.Load(),
 		MessagesDropped:  dropped,
 	}
-	if body := c.reader.body.Load(); body != nil {
+	if body := c.reader.bodies.unread(); body != nil {
 		s.BodyUnread = !body.pipe.Finished()
 	}
 	c.queue.stats(&s)

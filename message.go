@@ -102,25 +102,12 @@ const (
 
 // assembly is the message that is being received.
 type assembly struct {
-	data       []byte     // on loan from bufpool while it is compressed; if the message comes in parts, the part that is next
-	fragments  int64      // if the message comes in parts, those that brought nothing since the last one that did
-	passedOn   uint64     // bytes of it that have been returned in parts
-	inParts    bool       // some of it has been
-	inflating  *inflating // nil unless the message is decompressed while it arrives
+	data       []byte // on loan from bufpool while it is compressed; if the message comes in parts, the part that is next
+	fragments  int64  // if the message comes in parts, those that brought nothing since the last one that did
 	opcode     Opcode
 	compressed bool
+	inParts    bool // some of it has been returned: it comes in parts
 	utf8       textcheck.State
-}
-
-// size returns how many bytes of the message have arrived.
-func (a *assembly) size() uint64 { return a.passedOn + uint64(len(a.data)) }
-
-// wireSize is size before decompression.
-func (a *assembly) wireSize() uint64 {
-	if a.inflating != nil {
-		return a.inflating.came
-	}
-	return a.size()
 }
 
 // checkText checks the last bytes of a text, and drops those from the first on that no text can have there.

@@ -47,9 +47,8 @@ type Parser struct {
 	limit uint64
 	// maxFragments bounds the frames of a message.
 	maxFragments int64
-	// streamAbove is the size in bytes above which a message comes in parts, unlimited for none.
-	streamAbove uint64
-	inflater    *inflater // nil if permessage-deflate was not negotiated
+	pieces       *pieces   // nil if no message comes in parts
+	inflater     *inflater // nil if permessage-deflate was not negotiated
 
 	rules     frameRules
 	frame     frameHeader // the frame whose payload is arriving
@@ -60,7 +59,6 @@ type Parser struct {
 
 	message      assembly
 	shared       []byte // what is left of the allocation that small messages share
-	partSize     int    // how many bytes the next part of a message has room for
 	longestSoFar int    // the length of the longest message that has come in pieces: that much is allocated at once for the next
 
 	control    []byte               // what has arrived of the payload of a control frame
@@ -80,9 +78,8 @@ func NewParser(role Role, cfg Config) *Parser {
 func (p *Parser) init(role Role, cfg *Config) {
 	p.setLimit(messageLimit(cfg.MaxMessageSize))
 	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
-	p.streamAbove = unlimited
 	if cfg.StreamAbove > 0 {
-		p.streamAbove = uint64(cfg.StreamAbove)
+		p.pieces = &pieces{above: uint64(cfg.StreamAbove)}
 	}
 	p.rules.masked = role == ServerRole
 	p.inflater = newInflater(role, cfg.Compression)
@@ -115,7 +112,7 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 	if p.err != nil || p.ended {
 		return Event{}, len(b), p.err
 	}
-	if p.message.inflating != nil && p.message.inflating.more {
+	if p.inflatedWaits() {
 		if event, err = p.inflateMore(); event.Opcode != OpContinuation || err != nil {
 			return event, 0, err
 		}
@@ -133,7 +130,7 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			}
 			n += size
 			if p.frame.fin && !p.rules.inMessage && !p.frame.opcode.control() && p.remaining <= uint64(len(b)-n) &&
-				p.remaining <= p.streamAbove {
+				p.remaining <= p.streamAbove() {
 				// The whole message is there, as for most messages, and needs no more bookkeeping.
 				end := n + int(p.remaining)
 				if p.frame.rsv1 {
@@ -188,9 +185,9 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 // parseHeader reads a frame header from b, which may continue one that was cut, and returns how much of b it took.
 // inPayload tells whether it was complete.
 func (p *Parser) parseHeader(b []byte) (n int, err error) {
-	p.rules.room = left(p.limit, p.message.size())
+	p.rules.room = left(p.limit, p.size())
 	if p.rules.rsv1 {
-		p.rules.room = left(p.inflater.compressedLimit(p.limit), p.message.wireSize())
+		p.rules.room = left(p.inflater.compressedLimit(p.limit), p.wireSize())
 	}
 	if p.headerSize > 0 {
 		added := copy(p.header[p.headerSize:], b)
@@ -216,7 +213,7 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
 		p.message.fragments = 1
 	case OpContinuation:
-		if !p.message.compressed && frame.length > left(p.limit, p.message.size()) {
+		if !p.message.compressed && frame.length > left(p.limit, p.size()) {
 			return 0, tooBig()
 		}
 		p.message.fragments++
@@ -267,7 +264,7 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 
 // inflated completes a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
-	limit := min(p.limit, p.streamAbove)
+	limit := min(p.limit, p.streamAbove())
 	data, err := p.inflater.inflate(compressed, limit)
 	if limit < p.limit && isTooBig(err) {
 		return Event{}, errInParts
@@ -316,8 +313,8 @@ func (p *Parser) reserve(size int) (room int) {
 	switch {
 	case m.inParts:
 		return p.partRoom()
-	case expected > p.streamAbove && !m.compressed:
-		expected = p.streamAbove
+	case expected > p.streamAbove() && !m.compressed:
+		expected = p.streamAbove()
 		room = int(expected - have)
 		m.reserve(min(size, room), expected, true, p.longestSoFar)
 		return room
@@ -422,7 +419,7 @@ func (p *Parser) endMessage() (Event, error) {
 		}
 		event := p.part()
 		event.Part = LastPart
-		p.message = assembly{}
+		p.dropMessage()
 		return event, nil
 	}
 	p.longestSoFar = max(p.longestSoFar, len(message.data))

@@ -24,6 +24,14 @@ const (
 	mostWithoutData = 64 << 10
 )
 
+// pieces is what a parser knows of messages that come in parts.
+type pieces struct {
+	above     uint64     // Config.StreamAbove
+	size      int        // how many bytes the next part has room for
+	passedOn  uint64     // bytes of the present message that have been returned in parts
+	inflating *inflating // nil unless the present message is decompressed while it arrives
+}
+
 // inflating is what is known of a message that is decompressed while it arrives.
 type inflating struct {
 	stream  *inflate.Stream
@@ -43,12 +51,42 @@ func isTooBig(err error) bool {
 	return ok && violated.Code == StatusMessageTooBig
 }
 
+// streamAbove returns how many bytes a message has at most that does not come in parts.
+func (p *Parser) streamAbove() uint64 {
+	if p.pieces == nil {
+		return unlimited
+	}
+	return p.pieces.above
+}
+
+// size returns how many bytes of the message have arrived.
+func (p *Parser) size() uint64 {
+	size := uint64(len(p.message.data))
+	if p.pieces != nil {
+		size += p.pieces.passedOn
+	}
+	return size
+}
+
+// wireSize is size before decompression.
+func (p *Parser) wireSize() uint64 {
+	if p.pieces != nil && p.pieces.inflating != nil {
+		return p.pieces.inflating.came
+	}
+	return p.size()
+}
+
+// inflatedWaits reports whether there may be data that has been decompressed and not returned.
+func (p *Parser) inflatedWaits() bool {
+	return p.pieces != nil && p.pieces.inflating != nil && p.pieces.inflating.more
+}
+
 // partRoom returns how many bytes may be added to the part that is next.
 func (p *Parser) partRoom() int {
 	m := &p.message
 	if m.data == nil {
-		p.partSize = min(max(p.partSize, leastPart), mostPart)
-		m.data = bufpool.Get(p.partSize)
+		p.pieces.size = min(max(p.pieces.size, leastPart), mostPart)
+		m.data = bufpool.Get(p.pieces.size)
 	}
 	return cap(m.data) - len(m.data)
 }
@@ -59,7 +97,7 @@ func (p *Parser) partComplete() bool {
 	if m.inParts {
 		return len(m.data) > 0 && len(m.data) == cap(m.data)
 	}
-	return !m.compressed && uint64(len(m.data)) == p.streamAbove
+	return !m.compressed && uint64(len(m.data)) == p.streamAbove()
 }
 
 // partSoFar returns what has come of a message that comes in parts, or an event without a part if nothing has.
@@ -77,26 +115,26 @@ func (p *Parser) part() Event {
 	if !m.inParts {
 		event.Part, m.inParts, m.fragments = FirstPart, true, 0
 	} else if len(m.data) == cap(m.data) {
-		p.partSize = 2 * cap(m.data)
+		p.pieces.size = 2 * cap(m.data)
 	} else if len(m.data) < cap(m.data)/4 {
-		p.partSize = cap(m.data) / 2
+		p.pieces.size = cap(m.data) / 2
 	}
-	m.passedOn += uint64(len(m.data))
+	p.pieces.passedOn += uint64(len(m.data))
 	m.data = nil
 	return event
 }
 
 // inflatesAlong reports whether the present payload is decompressed while it arrives: it may have to come in parts.
 func (p *Parser) inflatesAlong() bool {
-	return p.message.compressed && p.streamAbove < unlimited && !p.frame.opcode.control()
+	return p.pieces != nil && p.message.compressed && !p.frame.opcode.control()
 }
 
 // inflateAlong takes some of the present payload and decompresses it.
 func (p *Parser) inflateAlong(src []byte) (n int, _ Event, _ error) {
-	if p.message.inflating == nil {
-		p.message.inflating = &inflating{stream: p.inflater.stream(p.limit)}
+	if p.pieces.inflating == nil {
+		p.pieces.inflating = &inflating{stream: p.inflater.stream(p.limit)}
 	}
-	m := p.message.inflating
+	m := p.pieces.inflating
 	src = src[:min(len(src), inflatePiece)]
 	dst := m.stream.Space(len(src))
 	if p.frame.masked {
@@ -119,13 +157,13 @@ func (p *Parser) inflateAlong(src []byte) (n int, _ Event, _ error) {
 
 // inflateMore moves what is decompressed to its place, up to the end of the part that is next.
 func (p *Parser) inflateMore() (Event, error) {
-	m := &p.message
-	m.inflating.more = true
+	m := p.pieces.inflating
+	m.more = true
 	for {
 		dst := p.inflateSpace()
-		n, err := m.inflating.stream.Next(dst)
+		n, err := m.stream.Next(dst)
 		if n > 0 {
-			m.inflating.barren = 0
+			m.barren = 0
 			if event, err := p.inflatedPart(dst[:n]); event.Opcode != OpContinuation || err != nil {
 				return event, err
 			}
@@ -134,11 +172,11 @@ func (p *Parser) inflateMore() (Event, error) {
 		switch {
 		case err != nil:
 			return p.fail(notInflated(err))
-		case m.inflating.barren > mostWithoutData:
+		case m.barren > mostWithoutData:
 			return p.fail(&ProtocolError{Code: StatusPolicyViolation, Section: "RFC 7692, section 7.2.3", Problem: "compressed message of blocks without data"})
 		}
-		m.inflating.more = false
-		if !m.inflating.arrived {
+		m.more = false
+		if !m.arrived {
 			return Event{}, nil
 		}
 		return p.endInflated()
@@ -150,9 +188,9 @@ func (p *Parser) inflateMore() (Event, error) {
 func (p *Parser) inflateSpace() []byte {
 	m := &p.message
 	if !m.inParts {
-		left := p.streamAbove - uint64(len(m.data))
+		left := p.streamAbove() - uint64(len(m.data))
 		if left == 0 {
-			return m.inflating.behind[:]
+			return p.pieces.inflating.behind[:]
 		}
 		m.data = bufpool.Grow(m.data, int(min(left, minGrown)))
 		return m.data[len(m.data):][:min(left, uint64(cap(m.data)-len(m.data)))]
@@ -164,7 +202,7 @@ func (p *Parser) inflateSpace() []byte {
 // inflatedPart adds data that has been put into the space for it, and returns the part that is then complete.
 func (p *Parser) inflatedPart(data []byte) (event Event, err error) {
 	m := &p.message
-	if !m.inParts && uint64(len(m.data)) == p.streamAbove {
+	if !m.inParts && uint64(len(m.data)) == p.streamAbove() {
 		event = p.part()
 		p.partRoom()
 		m.data = append(m.data, data...)
@@ -204,8 +242,11 @@ func (p *Parser) endInflated() (Event, error) {
 
 // dropMessage lets go of the message that was being received.
 func (p *Parser) dropMessage() {
-	if p.message.inflating != nil {
-		p.message.inflating.stream.Close()
+	if s := p.pieces; s != nil {
+		if s.inflating != nil {
+			s.inflating.stream.Close()
+		}
+		s.passedOn, s.inflating = 0, nil
 	}
 	p.message = assembly{}
 }

@@ -25,8 +25,7 @@ type reader struct {
 	big        *bigMessages  // nil before the first
 	pace       *pace         // of Config.ReceiveRate, nil for none
 
-	bodyTimeout time.Duration            // 0 for none
-	body        atomic.Pointer[incoming] // the streamed message that was delivered last; nil once its end is known to be read
+	bodies *bodies // nil if no message is streamed
 
 	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
 
@@ -151,7 +150,7 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 // deliver puts a message into Messages.
 func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r := &c.reader
-	if r.body.Load() != nil {
+	if r.bodies.unread() != nil {
 		c.awaitBodyEnd()
 	}
 	r.dataRead.Add(uint64(len(m.Data)))
