@@ -46,9 +46,9 @@ const (
 // Message is a WebSocket message: whole, or streamed, which means that it has no Data and is read from its Body while it
 // arrives (Config.StreamAbove).
 //
-// The Data of a received message belongs to the receiver for good, except in a loop over Each. Small messages that arrived together may share one
-// allocation, so keeping one message may keep up to 4 KiB of its neighbours in memory: clone it if that matters. The
-// Data of a sent message belongs to the caller again when Send returns.
+// The Data of a received message belongs to the receiver for good, except in a loop over Each. Small messages that arrived
+// together may share one allocation, so keeping one message may keep up to 4 KiB of its neighbours in memory: clone it if
+// that matters. The Data of a sent message belongs to the caller again when Send returns.
 type Message struct {
 	Type     MessageType
 	Compress CompressMode // applies to sending; received messages have CompressAuto

@@ -67,8 +67,8 @@ type Parser struct {
 }
 
 // NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
-// client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments, StreamAbove and Compression. A non-nil Compression is
-// taken as negotiated exactly as given.
+// client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments, StreamAbove and Compression. A non-nil
+// Compression is taken as negotiated exactly as given.
 func NewParser(role Role, cfg Config) *Parser {
 	p := new(Parser)
 	p.init(role, &cfg)
