@@ -167,7 +167,7 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 }
 
 // wants reports whether a message is to be compressed.
-func (d *deflater) wants(m Message) bool {
+func (d *deflater) wants(m *Message) bool {
 	switch m.Compress {
 	case CompressAlways:
 		return true

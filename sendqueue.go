@@ -629,17 +629,8 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	q.counts.writes++
 	q.pongsStuck = false
 	switch {
-	case err != nil:
-		if result.failed = !q.stopped; result.failed {
-			q.rarely().failed = &causeError{"write", err}
-		}
-		q.halt()
-	case n < b.len():
-		b.advance(n)
-		if b.since == 0 {
-			b.since = clock.Now()
-		}
-		q.backlog.putBack(b)
+	case err != nil || n < b.len():
+		result.failed = q.wroteLess(b, n, err)
 	default:
 		q.written = max(q.written, b.last)
 		q.closeWritten = q.closeWritten || b.hasClose
@@ -657,6 +648,23 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.kick(false)
 	}
 	return result
+}
+
+// wroteLess is wrote for a batch of which something is left, and reports whether the write failed, as the first one.
+func (q *sendQueue) wroteLess(b *batch, n int, err error) (failed bool) {
+	if err == nil {
+		b.advance(n)
+		if b.since == 0 {
+			b.since = clock.Now()
+		}
+		q.backlog.putBack(b)
+		return false
+	}
+	if failed = !q.stopped; failed {
+		q.rarely().failed = &causeError{"write", err}
+	}
+	q.halt()
+	return failed
 }
 
 // settle lets go of what nobody will write, and of the awaited slice once it is not needed.
