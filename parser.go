@@ -167,6 +167,9 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 			return 0, tooBig()
 		}
 		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
+		if p.inflater != nil {
+			p.inflater.came = 0
+		}
 		p.message.fragments = 1
 	case OpContinuation:
 		if !p.message.compressed && frame.length > p.left(p.limit) {
@@ -251,6 +254,14 @@ func (p *Parser) extend(size int) []byte {
 	m.reserve(size, uint64(have)+p.remaining, p.frame.fin, p.longestSoFar)
 	m.data = m.data[:have+size]
 	return m.data[have:]
+}
+
+// wireSize returns how many bytes the message that was returned last, of size bytes, took as it came.
+func (p *Parser) wireSize(size int) int {
+	if p.inflater != nil && p.inflater.came > 0 {
+		return p.inflater.came
+	}
+	return size
 }
 
 // midMessage reports whether a message or frame has begun and is not complete.

@@ -27,7 +27,7 @@ type pings struct {
 type pingWait struct {
 	payload string
 	sentAt  time.Time
-	answer  chan time.Duration // has room for the one value; closed without a value at the end
+	answer  chan time.Duration // has room for the one value; closed without a value at the end; nil for the keepalive's
 }
 
 // Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong arrived (RFC 6455, section
@@ -99,11 +99,19 @@ func (p *pings) makePayload() []byte {
 	return binary.BigEndian.AppendUint64(nil, p.made)
 }
 
-// keepalivePayload is makePayload for the keepalive.
-func (p *pings) keepalivePayload() []byte {
+// sendKeepalive queues a ping of the keepalive, and reports whether something else was still to be written. If it is timed,
+// its pong is awaited, by nobody but match.
+func (p *pings) sendKeepalive(queue *sendQueue, timed bool) (late bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.makePayload()
+	payload := p.makePayload()
+	added, late := queue.addKeepalivePing(payload)
+	if timed && added {
+		// A peer that does not answer must not make this grow.
+		p.waiting = slices.DeleteFunc(p.waiting, func(w *pingWait) bool { return w.answer == nil })
+		p.waiting = append(p.waiting, &pingWait{payload: string(payload), sentAt: time.Now()})
+	}
+	return late
 }
 
 // forget ends the wait for a pong, and reports false if something else already has.
@@ -118,8 +126,9 @@ func (p *pings) forget(wait *pingWait) bool {
 	return true
 }
 
-// match gives a pong to the Ping that waits for it. An unsolicited pong is fine (RFC 6455, section 5.5.3).
-func (p *pings) match(payload []byte) {
+// match gives a pong to the Ping that waits for it, and returns the time between the two. An unsolicited pong is fine (RFC
+// 6455, section 5.5.3).
+func (p *pings) match(payload []byte) (roundTrip time.Duration, found bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, wait := range p.waiting {
@@ -127,11 +136,15 @@ func (p *pings) match(payload []byte) {
 			continue
 		}
 		for _, answered := range p.waiting[:i+1] {
-			answered.answer <- time.Since(answered.sentAt)
+			roundTrip = time.Since(answered.sentAt)
+			if answered.answer != nil {
+				answered.answer <- roundTrip
+			}
 		}
 		p.waiting = p.waiting[i+1:]
-		return
+		return roundTrip, true
 	}
+	return 0, false
 }
 
 // fail tells the Pings still waiting, at the end, that no pong will come.
@@ -139,16 +152,15 @@ func (p *pings) fail() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, wait := range p.waiting {
-		close(wait.answer)
+		if wait.answer != nil {
+			close(wait.answer)
+		}
 	}
 	p.waiting = nil
 }
 
 // keepalive finds peers that are gone: it sends pings, and judges a peer that stays silent.
 type keepalive struct {
-	every  time.Duration // PingInterval, 0 for none
-	within time.Duration // PongTimeout, 0 for none
-
 	mu          sync.Mutex // guards all below; other locks of the connection may be taken inside it
 	timer       *time.Timer
 	stopped     bool
@@ -169,14 +181,14 @@ type signs struct {
 
 // startKeepalive begins to send pings.
 func (c *Conn) startKeepalive() {
-	k := &c.keepalive
-	if k.every == 0 {
+	k, every := &c.keepalive, c.settings.pingEvery
+	if every == 0 {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.due = clock.Now() + k.every
-	k.timer = time.AfterFunc(k.every, func() {
+	k.due = clock.Now() + every
+	k.timer = time.AfterFunc(every, func() {
 		if c.tendPeer() == peerGone {
 			c.abort(ErrPongTimeout)
 		}
@@ -202,7 +214,7 @@ func (k *keepalive) reset(after time.Duration) {
 // tendPeer runs on the keepalive's timer. It judges the peer if the time for an answer is up, sends a ping if one is due, and
 // sets the timer.
 func (c *Conn) tendPeer() verdict {
-	k := &c.keepalive
+	k, every, within := &c.keepalive, c.settings.pingEvery, c.settings.pongWithin
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.stopped || c.ending.state() != StateOpen {
@@ -211,41 +223,41 @@ func (c *Conn) tendPeer() verdict {
 	now := signs{c.reader.bytesRead.Load(), c.transport.Progress(), c.queue.pingWaits(), c.reader.stalled.Load()}
 	// due is how long after the first unanswered ping the next one is due. If the answer is due no later than that, the
 	// timer ran for the answer.
-	due := time.Duration(k.unanswered) * k.every
-	if k.unanswered > 0 && due >= k.within {
+	due := time.Duration(k.unanswered) * every
+	if k.unanswered > 0 && due >= within {
 		switch v := k.judge(now, c.reader.stallSeen.Load()); v {
 		case peerGone:
 			return v
 		case peerUnjudged:
 			k.seen = now
 			c.reader.stallSeen.Store(now.stalled)
-			k.reset(k.within)
+			k.reset(within)
 			return v
 		case peerUnread:
 			k.lookedAgain = true
-			k.reset(k.within) // the ping, too, may have left late
+			k.reset(within) // the ping, too, may have left late
 			return v
 		}
 		k.unanswered, k.lookedAgain = 0, false
-		if due -= k.within; due > 0 {
+		if due -= within; due > 0 {
 			k.reset(due)
 			return peerAlive
 		}
 	}
-	next := k.every
-	first := k.within > 0 && (k.unanswered == 0 || now.bytes != k.seen.bytes)
+	next := every
+	first := within > 0 && (k.unanswered == 0 || now.bytes != k.seen.bytes)
 	if first {
 		// Something has arrived since the last ping. The time for which the peer may be silent starts again with this one.
 		k.unanswered, due = 0, 0
 		k.seen = now
 		c.reader.stallSeen.Store(now.stalled)
 	}
-	if k.within > 0 {
+	if within > 0 {
 		k.unanswered++
-		next = min(next, k.within-due)
+		next = min(next, within-due)
 	}
 	k.reset(next)
-	if late := c.queue.addKeepalivePing(c.pings.keepalivePayload()); first {
+	if late := c.pings.sendKeepalive(&c.queue, c.settings.trace.timesPings()); first {
 		k.pingLate = late
 	}
 	return peerUnjudged

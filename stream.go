@@ -61,7 +61,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		w.utf8 = state
 	}
 	for len(p) > 0 {
-		piece := p[:min(len(p), w.conn.queue.longest)]
+		piece := p[:min(len(p), w.conn.queue.longestFragment())]
 		if w.err = w.frame(0, piece); w.err != nil {
 			w.release()
 			return n, w.err
@@ -86,6 +86,11 @@ func (w *messageWriter) Close() error {
 	if w.err = w.frame(finBit, nil); w.err != nil {
 		return w.err
 	}
+	t := BinaryMessage
+	if w.text {
+		t = TextMessage
+	}
+	w.conn.traceSent(MessageInfo{t, w.size, w.size})
 	w.err = &causeError{"write to a message that is complete", io.ErrClosedPipe}
 	return nil
 }
