@@ -193,7 +193,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 	}
 	refusal := c.queue.refusalChannel()
-	defer c.traceStall()()
+	defer c.traceStallEnded(c.traceStallBegun())
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)

@@ -43,17 +43,18 @@ type sendQueue struct {
 	unspent  int           // bytes of that
 	wake     chan struct{} // has room for the one value that wakes a sleeping writer
 	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
-	refusal  chan struct{} // made when somebody waits for it, closed when refused is set
 	rare     *rareState    // nil before any of it is needed
 }
 
 // rareState is what most connections do not need.
 type rareState struct {
 	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
-	awaitedDone chan struct{} // has room for the one value that this sender waits for
+	awaitedDone chan struct{} // has room for the one value that this sender waits for; nil before the first
+	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
 	onFull      func()        // called when a sender is about to wait, nil for no such call
+	coalesced   uint64        // pongs that were not sent
 }
 
 // onFull returns what to call, without the lock, when a sender is about to wait; nil for nothing.
@@ -64,10 +65,13 @@ func (q *sendQueue) onFull() func() {
 	return q.rare.onFull
 }
 
+// longest returns the maximum length in bytes of a fragment that is added.
+func (q *sendQueue) longest() int { return min(q.backlog.longest, largePayload) }
+
 // rarely returns the state that most connections do not need.
 func (q *sendQueue) rarely() *rareState {
 	if q.rare == nil {
-		q.rare = &rareState{awaitedDone: make(chan struct{}, 1)}
+		q.rare = new(rareState)
 	}
 	return q.rare
 }
@@ -76,7 +80,6 @@ func (q *sendQueue) rarely() *rareState {
 type sendCounts struct {
 	messages, bytes uint64 // taken
 	writes          uint64
-	coalesced       uint64 // pongs that were not sent
 }
 
 func (q *sendQueue) init(s *settings, senderTries bool) {
@@ -85,9 +88,6 @@ func (q *sendQueue) init(s *settings, senderTries bool) {
 	q.backlog.longest = s.maxFrame
 	q.senderTries = senderTries
 }
-
-// longestFragment is the maximum length in bytes of a fragment that is added.
-func (q *sendQueue) longestFragment() int { return min(q.settings.maxFrame, largePayload) }
 
 // admission decides which sender may add to the queue.
 type admission struct {
@@ -376,7 +376,10 @@ func (q *sendQueue) addAwaited(o *outgoing) (number, writeTo uint64, err error) 
 		return 0, 0, errRefused
 	}
 	number = q.backlog.addMessage(o.opcode, o.payload, nil)
-	q.rarely().awaited = number
+	rare := q.rarely()
+	if rare.awaited = number; rare.awaitedDone == nil {
+		rare.awaitedDone = make(chan struct{}, 1)
+	}
 	q.admission.compressing = false
 	q.signalProgress() // for tryTurn
 	q.count(o.size)
@@ -525,7 +528,7 @@ func (q *sendQueue) addPong(payload []byte) {
 	control := q.backlog.addControl()
 	if len(control.pongs) > maxControlBacklog {
 		q.pongsStuck = true
-		q.counts.coalesced += control.pongCount
+		q.rarely().coalesced += control.pongCount
 		control.pongs, control.pongCount = control.pongs[:0], 0
 	}
 	control.pongs = q.backlog.appendFrame(control.pongs, finBit|byte(OpPong), payload)
@@ -713,8 +716,8 @@ func (q *sendQueue) refuseRest() {
 		return
 	}
 	q.refused = true
-	if q.refusal != nil {
-		close(q.refusal)
+	if q.rare != nil && q.rare.refusal != nil {
+		close(q.rare.refusal)
 	}
 	q.signalProgress() // for senders that wait to add more
 }
@@ -765,7 +768,10 @@ func (q *sendQueue) stats(s *Stats) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.MessagesSent, s.BytesSent = q.counts.messages, q.counts.bytes
-	s.Writes, s.PongsCoalesced = q.counts.writes, q.counts.coalesced
+	s.Writes = q.counts.writes
+	if q.rare != nil {
+		s.PongsCoalesced = q.rare.coalesced
+	}
 	since, waits := q.backlog.oldest()
 	if q.writing {
 		since, waits = q.since, true
@@ -838,13 +844,14 @@ func (q *sendQueue) refusalChannel() <-chan struct{} {
 }
 
 func (q *sendQueue) makeRefusal() <-chan struct{} {
-	if q.refusal == nil {
-		q.refusal = make(chan struct{})
+	rare := q.rarely()
+	if rare.refusal == nil {
+		rare.refusal = make(chan struct{})
 		if q.refused {
-			close(q.refusal)
+			close(rare.refusal)
 		}
 	}
-	return q.refusal
+	return rare.refusal
 }
 
 // makeProgress returns a channel that is closed the next time something is taken or written, or at the end.

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Trace is a set of functions that are called when something happens on a connection, in the manner of
-// httptrace.ClientTrace. Any of them may be nil. It must not be changed once a connection has it. Connections may share it:
-// the functions are then called at the same time.
+// Trace is a set of functions, its hooks, that are called when something happens on a connection, in the manner of
+// httptrace.ClientTrace. Any may be nil. It must not be changed once a connection has it. Connections may share it, and
+// then call it at the same time.
 //
-// A function must not block, and the library waits for it: what it may not call is whatever waits for the connection
-// (Close, CloseNow, Send, Flush, Ping, Receive). SetValue, Stats, TrySend, StartClose and all that only asks are safe. One
-// that panics, or calls runtime.Goexit, ends its connection with StatusInternalError; slog.Default() has the stack.
+// A hook must not block: the connection waits for it. It may not call what waits for the connection (Close, CloseNow, Send,
+// Flush, Ping, Receive); SetValue, Stats, TrySend, StartClose and all that only asks are safe. One that panics, or calls
+// runtime.Goexit, ends its connection with StatusInternalError, and slog.Default() gets the stack.
 type Trace struct {
 	// Opened is called once, before anything has been read, on the goroutine of Accept, Dial or NewConn, which has not
 	// returned yet.
@@ -136,7 +136,7 @@ func (c *Conn) hookLeftReader(hook string, returned *bool) {
 	if p == nil {
 		// The goroutine ends. Another one finds the transport closed, and carries out the end.
 		c.abort(errClosedHere) // the cause is known
-		c.parking.startReader()
+		c.startReader()
 	}
 }
 
@@ -220,27 +220,32 @@ func (c *Conn) traceRoundTrip(roundTrip time.Duration) {
 	returned = true
 }
 
-// traceStall tells that the reader begins to wait for the consumer, and returns what tells of the end of that.
-func (c *Conn) traceStall() (ended func()) {
+// traceStallBegun tells that the reader begins to wait for the consumer, and returns when.
+func (c *Conn) traceStallBegun() (begun time.Time) {
 	t := c.settings.trace
 	if t == nil || t.StallBegun == nil && t.StallEnded == nil {
-		return func() {}
+		return time.Time{}
 	}
-	begun := time.Now()
+	begun = time.Now()
 	if t.StallBegun != nil {
 		returned := false
 		defer c.hookLeftReader("StallBegun", &returned)
 		t.StallBegun(c)
 		returned = true
 	}
-	return func() {
-		if t.StallEnded != nil {
-			returned := false
-			defer c.hookLeftReader("StallEnded", &returned)
-			t.StallEnded(c, time.Since(begun))
-			returned = true
-		}
+	return begun
+}
+
+// traceStallEnded tells that the reader no longer waits for the consumer.
+func (c *Conn) traceStallEnded(begun time.Time) {
+	t := c.settings.trace
+	if t == nil || t.StallEnded == nil {
+		return
 	}
+	returned := false
+	defer c.hookLeftReader("StallEnded", &returned)
+	t.StallEnded(c, time.Since(begun))
+	returned = true
 }
 
 // traceSend tells what came of a call that sends a message.

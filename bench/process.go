@@ -38,6 +38,7 @@ const (
 	serveEcho      = "echo"      // gives every message back
 	serveIdle      = "idle"      // the same, set for little memory rather than for speed
 	serveBroadcast = "broadcast" // gives what comes on /pub to all who are on /sub
+	serveHub       = "hub"       // the same, by what the library has for topics
 	runClient      = "client"    // is the client of another process's raw echo server
 	holdIdle       = "hold"      // not measured: holds idle connections to another process's server
 )

@@ -234,10 +234,17 @@ func idleCase(quick bool, name string, conns int, r role) benchCase {
 
 // broadcastCase measures deliveries to many subscribers.
 func broadcastCase(quick bool, name string, subscribers, slow, inflight int) benchCase {
-	r := role{Work: serveBroadcast}
+	return deliveryCase(quick, name, role{Work: serveBroadcast}, subscribers, slow, inflight, 128)
+}
+
+// hubCase is the same by what a library has for topics.
+func hubCase(quick bool, name string, subscribers, slow, inflight, size int) benchCase {
+	return deliveryCase(quick, name, role{Work: serveHub}, subscribers, slow, inflight, size)
+}
+
+func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
-			const size = 128
 			if uint64(subscribers+slow)+fileMargin > set.files {
 				return nil, skipped(fmt.Sprintf("needs a limit of open files above %d, it is %d",
 					subscribers+slow+fileMargin, set.files))
@@ -397,6 +404,17 @@ func workloads(files uint64) []workload {
 				broadcastCase(false, "5,000 subscribers, 1 in flight", 5000, 0, 1),
 				broadcastCase(false, many64Case, 5000, 0, 64),
 				broadcastCase(false, many64SlowCase, 5000, 50, 64),
+			},
+		},
+		{
+			name: "hub", title: "Topics", columns: broadcastColumns, chart: cpuKey,
+			about: "One topic, to all subscribers, 128 bytes where nothing else is said: wsd's package hub, a loop of " +
+				"TrySendPrepared over its connections, melody, and for the other libraries the loop of their chat examples.",
+			cases: []benchCase{
+				hubCase(true, few64Case, 500, 0, 64, 128),
+				hubCase(false, few64SlowCase, 500, 5, 64, 128),
+				hubCase(false, many64Case, 5000, 0, 64, 128),
+				hubCase(false, "500 subscribers, 4 in flight, 1 MiB", 500, 0, 4, 1<<20),
 			},
 		},
 		{
