@@ -22,9 +22,11 @@ type Trace struct {
 	// Opened is called once, before anything has been read, on the goroutine of Accept, Dial or NewConn, which has not
 	// returned yet.
 	Opened func(*Conn, OpenedInfo)
-	// MessageReceived is called by the reader for each message that has arrived whole, before it is delivered or dropped.
+	// MessageReceived is called by the reader for each message that has arrived whole, before it is delivered or dropped,
+	// and for a streamed one once its last byte has come.
 	MessageReceived func(*Conn, MessageInfo)
-	// MessageDropped is called by the reader for each message that is discarded, as Stats.MessagesDropped counts them.
+	// MessageDropped is called by the reader for each message that is discarded, as Stats.MessagesDropped counts them. The
+	// sizes of a streamed one are those of what has come.
 	MessageDropped func(*Conn, MessageInfo)
 	// MessageSent is called on the sender's goroutine for each message that was accepted, before the call that sent it
 	// returns. The peer may have answered by then.
@@ -173,9 +175,9 @@ func (c *Conn) traceReceived(event Event) {
 	returned := false
 	switch event.Opcode {
 	case OpText, OpBinary:
-		if t.MessageReceived != nil {
+		if t.MessageReceived != nil && (event.Part == WholeMessage || event.Part == LastPart) {
 			defer c.hookLeftReader("MessageReceived", &returned)
-			t.MessageReceived(c, c.received(event.Message()))
+			t.MessageReceived(c, c.received(event))
 		}
 	case OpPing:
 		if t.PingReceived != nil {
@@ -191,9 +193,10 @@ func (c *Conn) traceReceived(event Event) {
 	returned = true
 }
 
-// received describes the message that has just arrived.
-func (c *Conn) received(m Message) MessageInfo {
-	return MessageInfo{m.Type, len(m.Data), c.reader.parser.wireSize(len(m.Data))}
+// received describes the message that an event has completed.
+func (c *Conn) received(event Event) MessageInfo {
+	size, wireSize := c.reader.parser.lastMessage(event)
+	return MessageInfo{MessageType(event.Opcode), size, wireSize}
 }
 
 // traceDropped tells of the message that has just arrived and is not delivered.
@@ -202,9 +205,13 @@ func (c *Conn) traceDropped(m Message) {
 	if t == nil || t.MessageDropped == nil {
 		return
 	}
+	info := c.received(Event{Opcode: Opcode(m.Type), Data: m.Data})
+	if m.Streamed() {
+		info.Size, info.WireSize = int(c.reader.parser.size()), int(c.reader.parser.wireSize())
+	}
 	returned := false
 	defer c.hookLeftReader("MessageDropped", &returned)
-	t.MessageDropped(c, c.received(m))
+	t.MessageDropped(c, info)
 	returned = true
 }
 

@@ -296,6 +296,34 @@ func TestTraceIsToldCompressedSizes(t *testing.T) {
 	}
 }
 
+// A streamed message is told of when it has come whole, with all of its size.
+func TestTraceIsToldOfStreamedMessages(t *testing.T) {
+	data := bytes.Repeat([]byte("some text that compresses, "), 10000)
+	for name, agreed := range map[string]*wsd.Compression{"plain": nil, "compressed": {}} {
+		t.Run(name, func(t *testing.T) {
+			told := new(events)
+			trace := told.trace(nothingElse)
+			trace.Opened = nil
+			client, server := wsdtest.Pipe(wsd.Config{Compression: agreed, Trace: trace, StreamAbove: 1000})
+			defer client.CloseNow()
+			defer server.CloseNow()
+			sent := make(chan error, 1)
+			go func() { sent <- client.Send(context.Background(), wsd.TextBytes(data)) }()
+			got := (<-server.Messages()).String()
+			require.NoError(t, <-sent)
+			require.Equal(t, string(data), got)
+			require.NoError(t, server.Send(t.Context(), wsd.Text("and so on"))) // its reader has told of the message then
+			require.Equal(t, "and so on", (<-client.Messages()).String())
+			all := told.take()
+			require.Len(t, all, 4)
+			slices.Sort(all)
+			require.True(t, strings.HasPrefix(all[0], fmt.Sprintf("MessageReceived text %d/", len(data))), all)
+			require.Equal(t, strings.Replace(all[0], "Received", "Sent", 1), all[2])
+			require.Equal(t, agreed == nil, strings.HasSuffix(all[0], fmt.Sprintf("/%d", len(data))), all)
+		})
+	}
+}
+
 // hookNames are all hooks.
 var hookNames = []string{
 	"Opened", "MessageReceived", "MessageDropped", "MessageSent", "QueueFull", "PingReceived", "PongReceived", "RoundTrip",
