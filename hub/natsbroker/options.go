@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,7 @@ const (
 	// beats is how many times a node is heard of in the time after which it counts as gone.
 	beats = 5
 	// maxPayload is the longest message between embedded nodes, in bytes.
-	maxPayload = 16 << 20
+	maxPayload = 8 << 20
 	// reconnectBuffer is how many bytes wait while the server is away.
 	reconnectBuffer = 8 << 20
 )
@@ -180,14 +181,16 @@ func (o *Options) settleReplicas() {
 }
 
 // others returns how many other nodes Routes has.
-func (o *Options) others() int {
-	n := 0
+func (o *Options) others() int { return len(o.otherRoutes(o.Listen)) }
+
+// otherRoutes returns what is in Routes but for this node itself.
+func (o *Options) otherRoutes(own string) (others []string) {
 	for _, route := range o.Routes {
-		if route != o.Listen && route != o.Advertise {
-			n++
+		if route != own && route != o.Advertise && !slices.Contains(others, route) {
+			others = append(others, route)
 		}
 	}
-	return n
+	return others
 }
 
 // loopback reports whether a host is reached from this machine alone.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,9 +88,7 @@ func (e *embedded) cluster(so *server.Options) error {
 	}
 	// The servers that keep history are counted by routes, of which one is to itself.
 	own := net.JoinHostPort(host, strconv.Itoa(port))
-	routes := append([]string{firstOf(o.Advertise, own)}, o.Routes...)
-	slices.Sort(routes)
-	for _, route := range slices.Compact(routes) {
+	for _, route := range append(o.otherRoutes(own), own) {
 		u := &url.URL{Scheme: "nats", Host: route}
 		if o.Secret != "" {
 			u.User = url.UserPassword(o.Prefix, o.Secret)
@@ -183,9 +180,13 @@ func (e *embedded) clean() error {
 // serverLog passes on what a server wants known.
 type serverLog struct{ to *slog.Logger }
 
-func (l *serverLog) Noticef(string, ...any)             {}
-func (l *serverLog) Debugf(string, ...any)              {}
-func (l *serverLog) Tracef(string, ...any)              {}
-func (l *serverLog) Warnf(format string, about ...any)  { l.to.Warn(fmt.Sprintf(format, about...)) }
+func (l *serverLog) Noticef(string, ...any) {}
+func (l *serverLog) Debugf(string, ...any)  {}
+func (l *serverLog) Tracef(string, ...any)  {}
+func (l *serverLog) Warnf(format string, about ...any) {
+	if !strings.HasPrefix(format, "Plaintext passwords") { // the only one is made here, and given to nobody
+		l.to.Warn(fmt.Sprintf(format, about...))
+	}
+}
 func (l *serverLog) Errorf(format string, about ...any) { l.to.Error(fmt.Sprintf(format, about...)) }
 func (l *serverLog) Fatalf(format string, about ...any) { l.to.Error(fmt.Sprintf(format, about...)) }
