@@ -333,6 +333,7 @@ var faults = []struct {
 	{"partition", func(w *world, topic *topicModel) {
 		w.cut(0, true)
 		time.Sleep(w.dead + w.dead/2)
+		w.during(topic) // the other two go on, if need be with other leaders
 		w.cut(0, false)
 	}},
 	{"rolling restart", func(w *world, topic *topicModel) {
