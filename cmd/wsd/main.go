@@ -28,11 +28,13 @@ func app() *cli.App {
 	}
 }
 
+//go:generate go test -run TestManual -update .
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	// A closed standard output is an error of the write, as everywhere else, so that connections are closed behind it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Impatient: stop}
 	os.Exit(app().Run(ctx, env, os.Args[1:]))
 }

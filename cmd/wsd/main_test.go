@@ -215,7 +215,12 @@ type terminal struct {
 // startTerminal starts the command on a terminal.
 func startTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
+	return startOnTerminal(t, env, binary, args...)
+}
+
+func startOnTerminal(t *testing.T, env []string, path string, args ...string) *terminal {
+	t.Helper()
+	cmd := exec.Command(path, args...)
 	cmd.Env = append(environment(), env...)
 	f, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
 	require.NoError(t, err)
@@ -235,7 +240,7 @@ func startTerminal(t *testing.T, env []string, args ...string) *terminal {
 		<-x.exited
 		_ = f.Close()
 		if t.Failed() {
-			t.Logf("wsd %v on a terminal:\n%q", args, x.screen)
+			t.Logf("%s %v on a terminal:\n%q", path, args, x.screen)
 		}
 	})
 	return x

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/seed62836080/wsd/cmd/wsd/internal/tty"
 )
 
 // The exit statuses.
@@ -41,6 +43,8 @@ type Example struct{ Line, Does string }
 type Env struct {
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
+	// Impatient has the next interrupt end the process at once, as the second one does anyway.
+	Impatient func()
 }
 
 // UsageError is the error of a verb that was called wrongly.
@@ -185,19 +189,9 @@ func Operands(c string, args []string, least, most int) error {
 	return nil
 }
 
-// Line returns text as one line without control characters, for what others have written.
+// Line returns text as one line that a terminal shows as it is, for what others have written.
 func Line(text string) string {
-	text = strings.TrimSpace(text)
-	if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }) {
-		return text
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0:
-			return '\uFFFD'
-		}
-		return r
-	}, text)
+	return tty.Safe(lineEnds.Replace(strings.TrimSpace(text)))
 }
+
+var lineEnds = strings.NewReplacer("\r\n", " ", "\n", " ", "\t", " ")

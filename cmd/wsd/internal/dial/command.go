@@ -119,7 +119,7 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	case len(o.texts) > 0:
 		d.input = texts(o)
 	case !o.whole && tty.Is(env.Stdin) && tty.Is(env.Stdout):
-		screen, err := openScreen(o, env.Stdin, env.Stdout.(*os.File))
+		screen, err := openScreen(o, env.Stdin, env.Stdout.(*os.File), env.Impatient)
 		if err != nil {
 			return err
 		}

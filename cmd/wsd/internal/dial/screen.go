@@ -24,6 +24,7 @@ type screen struct {
 	colours bool
 	out     *os.File
 	resized func() // stops watching the size
+	left    func() // called when the last line has been typed
 
 	mu       sync.Mutex // guards all below
 	terminal *term.Terminal
@@ -31,12 +32,12 @@ type screen struct {
 }
 
 // openScreen makes stdin and stdout a screen.
-func openScreen(o *options, stdin, stdout *os.File) (*screen, error) {
+func openScreen(o *options, stdin, stdout *os.File, left func()) (*screen, error) {
 	state, err := term.MakeRaw(int(stdin.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("the terminal: %w", err)
 	}
-	s := &screen{options: o, input: make(chan item), out: stdout, colours: tty.Colours(stdout)}
+	s := &screen{options: o, input: make(chan item), left: left, out: stdout, colours: tty.Colours(stdout)}
 	s.terminal = term.NewTerminal(struct {
 		io.Reader
 		io.Writer
@@ -62,7 +63,9 @@ func (s *screen) read() {
 	for {
 		line, err := s.terminal.ReadLine()
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
-			s.leave() // from now on Ctrl-C is a signal again
+			s.leave()
+			s.left() // Ctrl-C is a signal again
+			fmt.Fprintln(s, s.mark()+"closing, Ctrl-C does not wait for that")
 			return
 		}
 		command, isCommand := strings.CutPrefix(line, "/")
