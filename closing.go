@@ -589,7 +589,7 @@ func (c *Conn) abort(cause error) {
 	c.queue.stop()
 	c.ending.enterRefusing()
 	c.transport.Abort()
-	c.parking.unpark()
+	c.unpark()
 }
 
 // Close begins the closing handshake with code and reason (RFC 6455, section 7.1.2) and waits for its end, which takes no

@@ -86,7 +86,6 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // one group, which carries the cause of the end: the reader returns it. Either ends while there is nothing for it to do,
 // and is started again when there is: park.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte) {
-	c.parking.startReader = func() { c.group.Go(func() error { return c.readLoop(nil) }) }
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	c.startKeepalive()

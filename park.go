@@ -28,8 +28,7 @@ var errParked = errors.New("wsd: parked")
 
 // parking is what a connection knows of its reader's coming and going.
 type parking struct {
-	startReader func() // starts the reader goroutine
-	slot        park.Slot
+	slot park.Slot
 
 	possible bool        // the reader ends while nothing comes
 	watched  bool        // the present reader is to be roused; the reader's own
@@ -52,7 +51,7 @@ func (c *Conn) beginParked(something bool) bool {
 	// anything inside it.
 	c.parking.possible = park.Supported && c.transport.CanTry() && clock.Now() >= 0
 	if c.parking.possible {
-		c.parking.slot.Init(c.transport.Socket(), c.parking.startReader)
+		c.parking.slot.Init(c.transport.Socket(), c.startReader)
 	}
 	c.reader.interval = shortPause
 	return !something && c.park()
@@ -67,10 +66,13 @@ func (c *Conn) park() bool {
 	return c.parking.possible && c.parking.slot.Park()
 }
 
+// startReader starts a reader of a connection that has none.
+func (c *Conn) startReader() { c.group.Go(func() error { return c.readLoop(nil) }) }
+
 // unpark starts a reader to find out that the transport is closed.
-func (p *parking) unpark() {
-	if p.slot.Unpark() {
-		p.startReader()
+func (c *Conn) unpark() {
+	if c.parking.slot.Unpark() {
+		c.startReader()
 	}
 }
 

@@ -3,10 +3,10 @@
 package wsd
 
 import (
+	"container/list"
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +19,8 @@ const pongPatience = 50 * time.Millisecond
 // pings holds the Pings that wait for their pongs, oldest first.
 type pings struct {
 	mu      sync.Mutex // the queue's lock may be taken inside it, so that the order here is that on the wire
-	waiting []*pingWait
-	made    uint64 // payloads made
+	waiting *list.List // of *pingWait; nil before the first
+	made    uint64     // payloads made
 }
 
 // pingWait is a Ping that waits for its pong.
@@ -42,16 +42,17 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	if len(payload) > maxControlPayload {
 		return 0, fmt.Errorf("%w: ping of %d bytes, at most %d fit", ErrMessageTooBig, len(payload), maxControlPayload)
 	}
-	wait, err := c.pings.send(ctx, &c.queue, payload)
+	place, err := c.pings.send(ctx, &c.queue, payload)
 	if err != nil {
 		return 0, c.callError(err)
 	}
+	wait := place.Value.(*pingWait)
 	var roundTrip time.Duration
 	var answered bool
 	select {
 	case roundTrip, answered = <-wait.answer:
 	case <-ctx.Done():
-		if c.pings.forget(wait) {
+		if c.pings.forget(place) {
 			return 0, canceled("ping", ctx)
 		}
 		// Both were ready. ctx may be the connection's own: the answer, or how the connection ended, says more.
@@ -64,13 +65,13 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 }
 
 // send queues a ping once there is room for it.
-func (p *pings) send(ctx context.Context, queue *sendQueue, payload []byte) (*pingWait, error) {
+func (p *pings) send(ctx context.Context, queue *sendQueue, payload []byte) (*list.Element, error) {
 	var gaveUp error
 	for {
-		wait, full, err := p.trySend(queue, payload)
+		place, full, err := p.trySend(queue, payload)
 		switch {
-		case err != nil || wait != nil:
-			return wait, err
+		case err != nil || place != nil:
+			return place, err
 		case gaveUp != nil:
 			return nil, gaveUp
 		}
@@ -79,7 +80,7 @@ func (p *pings) send(ctx context.Context, queue *sendQueue, payload []byte) (*pi
 }
 
 // trySend queues a ping if there is room for it. Otherwise it returns a channel that is closed when there may be.
-func (p *pings) trySend(queue *sendQueue, payload []byte) (*pingWait, <-chan struct{}, error) {
+func (p *pings) trySend(queue *sendQueue, payload []byte) (*list.Element, <-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if payload == nil {
@@ -89,8 +90,10 @@ func (p *pings) trySend(queue *sendQueue, payload []byte) (*pingWait, <-chan str
 		return nil, full, err
 	}
 	wait := &pingWait{payload: string(payload), sentAt: time.Now(), answer: make(chan time.Duration, 1)}
-	p.waiting = append(p.waiting, wait)
-	return wait, nil, nil
+	if p.waiting == nil {
+		p.waiting = list.New()
+	}
+	return p.waiting.PushBack(wait), nil, nil
 }
 
 // makePayload returns a payload that it has not made before.
@@ -107,30 +110,41 @@ func (p *pings) keepalivePayload() []byte {
 }
 
 // forget ends the wait for a pong, and reports false if something else already has.
-func (p *pings) forget(wait *pingWait) bool {
+func (p *pings) forget(place *list.Element) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.waiting, wait)
-	if i < 0 {
-		return false
-	}
-	p.waiting = slices.Delete(p.waiting, i, i+1)
-	return true
+	before := p.waiting.Len()
+	p.waiting.Remove(place)
+	return p.waiting.Len() < before
 }
 
 // match gives a pong to the Ping that waits for it. An unsolicited pong is fine (RFC 6455, section 5.5.3).
 func (p *pings) match(payload []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, wait := range p.waiting {
-		if wait.payload != string(payload) {
-			continue
+	for place := p.oldest(); place != nil; place = place.Next() {
+		if place.Value.(*pingWait).payload == string(payload) {
+			p.settle(place, func(w *pingWait) { w.answer <- time.Since(w.sentAt) })
+			return
 		}
-		for _, answered := range p.waiting[:i+1] {
-			answered.answer <- time.Since(answered.sentAt)
+	}
+}
+
+// oldest returns the place of the Ping that has waited longest, nil if none waits.
+func (p *pings) oldest() *list.Element {
+	if p.waiting == nil {
+		return nil
+	}
+	return p.waiting.Front()
+}
+
+// settle ends the waits up to a place, all for nil, in the way that answer says.
+func (p *pings) settle(last *list.Element, answer func(*pingWait)) {
+	for place := p.oldest(); place != nil; place = p.oldest() {
+		answer(p.waiting.Remove(place).(*pingWait))
+		if place == last {
+			return
 		}
-		p.waiting = p.waiting[i+1:]
-		return
 	}
 }
 
@@ -138,10 +152,7 @@ func (p *pings) match(payload []byte) {
 func (p *pings) fail() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, wait := range p.waiting {
-		close(wait.answer)
-	}
-	p.waiting = nil
+	p.settle(nil, func(w *pingWait) { close(w.answer) })
 }
 
 // keepalive finds peers that are gone: it sends pings, and judges a peer that stays silent.

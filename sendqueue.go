@@ -21,7 +21,6 @@ var errRefused = errors.New("wsd: the queue is closed")
 // and releases it, and none holds it while anything waits.
 type sendQueue struct {
 	limit       int    // of the backlog's data, in bytes
-	longest     int    // the maximum length in bytes of a fragment that is added
 	startWriter func() // starts the writer goroutine
 
 	mu           sync.Mutex // guards all below; taken inside the ending's, if both are
@@ -44,22 +43,26 @@ type sendQueue struct {
 	unspent  int           // bytes of that
 	wake     chan struct{} // has room for the one value that wakes a sleeping writer
 	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
-	refusal  chan struct{} // made when somebody waits for it, closed when refused is set
 	rare     *rareState    // nil before any of it is needed
 }
 
 // rareState is what most connections do not need.
 type rareState struct {
 	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
-	awaitedDone chan struct{} // has room for the one value that this sender waits for
+	awaitedDone chan struct{} // has room for the one value that this sender waits for; nil before the first
+	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
+	coalesced   uint64        // pongs that were not sent
 }
+
+// longest returns the maximum length in bytes of a fragment that is added.
+func (q *sendQueue) longest() int { return min(q.backlog.longest, largePayload) }
 
 // rarely returns the state that most connections do not need.
 func (q *sendQueue) rarely() *rareState {
 	if q.rare == nil {
-		q.rare = &rareState{awaitedDone: make(chan struct{}, 1)}
+		q.rare = new(rareState)
 	}
 	return q.rare
 }
@@ -68,13 +71,11 @@ func (q *sendQueue) rarely() *rareState {
 type sendCounts struct {
 	messages, bytes uint64 // taken
 	writes          uint64
-	coalesced       uint64 // pongs that were not sent
 }
 
 func (q *sendQueue) init(role Role, cfg *Config, senderTries bool) {
 	q.backlog.masked = role == ClientRole
 	q.backlog.longest = int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt))
-	q.longest = min(q.backlog.longest, largePayload)
 	q.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))
 	q.senderTries = senderTries
 }
@@ -362,7 +363,10 @@ func (q *sendQueue) addAwaited(o *outgoing) (number, writeTo uint64, err error) 
 		return 0, 0, errRefused
 	}
 	number = q.backlog.addMessage(o.opcode, o.payload, nil)
-	q.rarely().awaited = number
+	rare := q.rarely()
+	if rare.awaited = number; rare.awaitedDone == nil {
+		rare.awaitedDone = make(chan struct{}, 1)
+	}
 	q.admission.compressing = false
 	q.signalProgress() // for tryTurn
 	q.count(o.size)
@@ -503,7 +507,7 @@ func (q *sendQueue) addPong(payload []byte) {
 	control := q.backlog.addControl()
 	if len(control.pongs) > maxControlBacklog {
 		q.pongsStuck = true
-		q.counts.coalesced += control.pongCount
+		q.rarely().coalesced += control.pongCount
 		control.pongs, control.pongCount = control.pongs[:0], 0
 	}
 	control.pongs = q.backlog.appendFrame(control.pongs, finBit|byte(OpPong), payload)
@@ -691,8 +695,8 @@ func (q *sendQueue) refuseRest() {
 		return
 	}
 	q.refused = true
-	if q.refusal != nil {
-		close(q.refusal)
+	if q.rare != nil && q.rare.refusal != nil {
+		close(q.rare.refusal)
 	}
 	q.signalProgress() // for senders that wait to add more
 }
@@ -743,7 +747,10 @@ func (q *sendQueue) stats(s *Stats) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.MessagesSent, s.BytesSent = q.counts.messages, q.counts.bytes
-	s.Writes, s.PongsCoalesced = q.counts.writes, q.counts.coalesced
+	s.Writes = q.counts.writes
+	if q.rare != nil {
+		s.PongsCoalesced = q.rare.coalesced
+	}
 	since, waits := q.backlog.oldest()
 	if q.writing {
 		since, waits = q.since, true
@@ -809,13 +816,14 @@ func (q *sendQueue) refusalChannel() <-chan struct{} {
 }
 
 func (q *sendQueue) makeRefusal() <-chan struct{} {
-	if q.refusal == nil {
-		q.refusal = make(chan struct{})
+	rare := q.rarely()
+	if rare.refusal == nil {
+		rare.refusal = make(chan struct{})
 		if q.refused {
-			close(q.refusal)
+			close(rare.refusal)
 		}
 	}
-	return q.refusal
+	return rare.refusal
 }
 
 // makeProgress returns a channel that is closed the next time something is taken or written, or at the end.

@@ -61,7 +61,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		w.utf8 = state
 	}
 	for len(p) > 0 {
-		piece := p[:min(len(p), w.conn.queue.longest)]
+		piece := p[:min(len(p), w.conn.queue.longest())]
 		if w.err = w.frame(0, piece); w.err != nil {
 			w.release()
 			return n, w.err

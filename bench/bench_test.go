@@ -48,13 +48,18 @@ func TestEveryLibraryInEveryKindOfCase(t *testing.T) {
 		idleCase(true, "idle takeover", 5, takeover),
 		broadcastCase(true, "broadcast", 20, 0, 4),
 		broadcastCase(true, "slow broadcast", 20, 2, 4),
+		hubCase(true, "hub", 20, 0, 4, 128),
+		hubCase(true, "hub with slow ones", 20, 2, 4, 128),
+		hubCase(true, "hub of large messages", 5, 0, 2, 1<<20),
+		floodCase(true, "flood", 1, 0),
+		floodCase(true, "flood with a rate", 1, floodPace),
 		handshakeCase(),
 		clientCase(true, "lonely client", 1, 1, 64),
 		clientCase(true, "clients", 3, 16, 1<<10),
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, l := range libraries {
-				if l.cannot(c.role) != "" {
+				if !l.plays(c.role) || l.cannot(c.role) != "" {
 					continue
 				}
 				got, err := c.run(l, moment)
@@ -91,6 +96,9 @@ func TestIdleConnectionsAreSpread(t *testing.T) {
 	set := moment
 	set.files = fileMargin + 10
 	for _, l := range libraries {
+		if l.only != "" {
+			continue
+		}
 		_, err := idleMemory(role{Library: l.name, Work: serveIdle}, 25, set)
 		require.NoError(t, err, l.name)
 	}

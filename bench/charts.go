@@ -76,6 +76,9 @@ func (r *report) panels(w workload, shown column, width float64) (panels []panel
 	for _, c := range w.cases {
 		p := panel{heading: wrap(c.name, int(width/boldWidth))}
 		for _, l := range r.libraries {
+			if !l.plays(c.role) {
+				continue
+			}
 			o := r.outcome(w.name, c.name, l.name)
 			b := bar{library: l.name}
 			if b.value, b.known = o.median(shown.key); b.known {

@@ -18,6 +18,9 @@ require (
 	golang.org/x/sync v0.22.0 // indirect
 )
 
-require github.com/seed62836080/wsd v0.0.0
+require (
+	github.com/olahol/melody v1.1.4
+	github.com/seed62836080/wsd v0.0.0
+)
 
 replace github.com/seed62836080/wsd => ../

@@ -23,7 +23,7 @@ func (r *report) best(workload, name, key string, higher bool) (float64, string,
 		best = math.Inf(-1)
 	}
 	for _, l := range r.libraries {
-		if l.name == wsdName || l.name == rawName {
+		if l.name == wsdName || l.name == loopName || l.name == rawName {
 			continue
 		}
 		value, ok := r.outcome(workload, name, l.name).median(key)
@@ -84,6 +84,19 @@ func unharmed(work, without, with string) goal {
 	}}
 }
 
+// nearLoop is the goal that package hub costs little more than a loop over the connections.
+func nearLoop(name string) goal {
+	const factor = 1.15
+	return goal{"hub: " + name, fmt.Sprintf("CPU a delivery at most %.2f times a bare loop's", factor), func(r *report) (string, bool, bool) {
+		own, ok := r.outcome("hub", name, wsdName).median(cpuKey)
+		loop, known := r.outcome("hub", name, loopName).median(cpuKey)
+		if !ok || !known {
+			return "", false, false
+		}
+		return fmt.Sprintf("%.2f times", own/loop), own/loop <= factor, true
+	}}
+}
+
 // tenth is the goal that a compressed connection takes a tenth of what takeover takes in the worst rival.
 func tenth(name string) goal {
 	const part = 0.1
@@ -125,6 +138,9 @@ func goals() []goal {
 			atMost("broadcast: "+b.name, "broadcast", b.name, cpuKey, "CPU a delivery", 0.25),
 			atLeast("broadcast: "+b.name, "broadcast", b.name, rateKey, "rate", 1),
 			unharmed("broadcast: "+b.slow, b.name, b.slow))
+	}
+	for _, name := range []string{few64Case, many64Case} {
+		list = append(list, nearLoop(name), atMost("hub: "+name, "hub", name, cpuKey, "CPU a delivery", 0.25))
 	}
 	list = append(list,
 		below("idle: "+idleCaseName, "idle", idleCaseName, memoryKey, "memory a connection", "%.2f KiB", 1<<10, 8),

@@ -68,7 +68,7 @@ func serveGWS(listener net.Listener, r role) error {
 			ClientMaxWindowBits: cmp.Or(r.Window, 15),
 		},
 	}
-	if r.Work != serveBroadcast {
+	if r.Work != serveBroadcast && r.Work != serveHub {
 		return gws.NewServer(gwsEcho{}, options).RunListener(listener)
 	}
 	options.Authorize = func(req *http.Request, session gws.SessionStorage) bool {

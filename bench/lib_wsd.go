@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd"
+	hubs "github.com/seed62836080/wsd/hub"
 )
 
 var wsdLibrary = library{
@@ -39,6 +40,7 @@ func serveWSD(listener net.Listener, r role) error {
 			ClientMaxWindowBits:     r.Window,
 		}
 	}
+	options.ReceiveRate.Messages = r.Pace
 	serve := func(handler func(*wsd.Conn)) *wsd.Server {
 		return &wsd.Server{Handler: handler, AcceptOptions: options}
 	}
@@ -52,6 +54,10 @@ func serveWSD(listener net.Listener, r role) error {
 			message.Release()
 		}
 	}))
+	if r.Work == serveHub {
+		serveTopics(mux, serve)
+		return http.Serve(listener, mux)
+	}
 	var all wsdHub
 	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
 		all.join(conn)
@@ -69,6 +75,42 @@ func serveWSD(listener net.Listener, r role) error {
 	return http.Serve(listener, mux)
 }
 
+// topic is what all subscribe to.
+const topic = "all"
+
+// serveTopics is the broadcast by package hub.
+func serveTopics(mux *http.ServeMux, serve func(func(*wsd.Conn)) *wsd.Server) {
+	// References to as many messages as wait for a subscriber of the other libraries, however large they are.
+	h := hubs.New(&hubs.Options{Slow: hubs.Close, Backlog: hubQueue << 20})
+	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
+		member, err := h.Join(conn, "")
+		if err != nil || member.Subscribe(topic) != nil {
+			return
+		}
+		for range conn.Messages() {
+		}
+	}))
+	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
+		for message := range conn.Messages() {
+			if h.Publish(context.Background(), topic, message) != nil {
+				return
+			}
+		}
+	}))
+}
+
+// loopLibrary is wsd without package hub.
+var loopLibrary = library{
+	name:   loopName,
+	module: wsdLibrary.module,
+	only:   serveHub,
+	serve: func(listener net.Listener, r role) error {
+		r.Work = serveBroadcast
+		return serveWSD(listener, r)
+	},
+	cannot: canAll,
+}
+
 // wsdHub knows the subscribers. Connections have queues of their own: only those whose queue is full need a goroutine to
 // write to them.
 type wsdHub struct {
@@ -80,7 +122,7 @@ type wsdHub struct {
 type wsdLate struct{ queue chan *wsd.Prepared }
 
 // patience is how long a subscriber that is late has for a message before it is sent away.
-const patience = 250 * time.Millisecond
+const patience = 5 * time.Second
 
 func (h *wsdHub) join(conn *wsd.Conn) {
 	h.mu.Lock()

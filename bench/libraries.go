@@ -29,6 +29,9 @@ type library struct {
 	// dial opens a client's connection for the echo of binary messages; nil where the library isn't measured as one.
 	dial func(ctx context.Context, url string) (echoClient, error)
 
+	// only is the work that the candidate is measured in, "" for all: elsewhere it has no row.
+	only string
+
 	// cannot says why the library is not measured in a role, "" where it is.
 	cannot func(role) string
 }
@@ -67,12 +70,19 @@ func echoBlocking(work *echoWork, read func() ([]byte, error), write func([]byte
 }
 
 // libraries are the candidates, in the order of the tables.
-var libraries = []library{wsdLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, rawLibrary}
+var libraries = []library{wsdLibrary, loopLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, rawLibrary}
+
+// plays reports whether the candidate has a row where a role is measured.
+func (l library) plays(r role) bool {
+	return (l.only == "" || l.only == r.Work) && (r.Pace == 0 || l.name == wsdName) // others have no such bound
+}
 
 // Names that the goals tell apart from the rivals.
 const (
 	wsdName = "wsd"
 	rawName = "raw"
+	// loopName is wsd without package hub: the goal of what that may cost.
+	loopName = "wsd loop"
 )
 
 func libraryNamed(name string) (library, error) {
@@ -129,7 +139,7 @@ var rawLibrary = library{
 	dial: dialRaw,
 	cannot: func(r role) string {
 		switch {
-		case r.Work == serveBroadcast:
+		case r.Work == serveBroadcast || r.Work == serveHub:
 			return "no messages to broadcast"
 		case r.Deflate:
 			return "no compression"

@@ -38,6 +38,7 @@ const (
 	serveEcho      = "echo"      // gives every message back
 	serveIdle      = "idle"      // the same, set for little memory rather than for speed
 	serveBroadcast = "broadcast" // gives what comes on /pub to all who are on /sub
+	serveHub       = "hub"       // the same, by what the library has for topics
 	runClient      = "client"    // is the client of another process's raw echo server
 	holdIdle       = "hold"      // not measured: holds idle connections to another process's server
 )
@@ -52,6 +53,7 @@ type role struct {
 	Window   int        // the bits of the client's window with Takeover, 0 for 15
 	Client   clientWork // of the work runClient
 	Hold     holdWork   // of the work holdIdle
+	Pace     int        // ReceiveRate in messages a second, 0 for none
 	Pinned   bool       // shares one processor with whoever starts it, see pin
 	Profile  string     // the file for a CPU profile of all its life, "" for none
 }

@@ -61,6 +61,9 @@ func (r *report) outcome(workload, name, library string) *outcome {
 // measure runs a case: in each round the libraries take turns, and each round another one begins.
 func (r *report) measure(w workload, c benchCase) {
 	for _, l := range r.libraries {
+		if !l.plays(c.role) {
+			continue
+		}
 		o := &outcome{}
 		if o.note = l.cannot(c.role); o.note != "" {
 			o.note = "cannot: " + o.note
@@ -71,7 +74,7 @@ func (r *report) measure(w workload, c benchCase) {
 		for i := range r.libraries {
 			l := r.libraries[(i+round)%len(r.libraries)]
 			o := r.outcome(w.name, c.name, l.name)
-			if o.note != "" {
+			if o == nil || o.note != "" {
 				continue
 			}
 			result, err := c.run(l, r.set)
@@ -97,6 +100,9 @@ func (r *report) table(w workload, c benchCase) string {
 		rows[1] = append(rows[1], "---:")
 	}
 	for _, l := range r.libraries {
+		if !l.plays(c.role) {
+			continue
+		}
 		o := r.outcome(w.name, c.name, l.name)
 		row := []string{l.name}
 		for i, col := range w.columns {

@@ -2,7 +2,7 @@
 
 package main
 
-// This file lists the nine workloads: what each measures, in which cases, and what its tables show.
+// This file lists the workloads: what each measures, in which cases, and what its tables show.
 
 import (
 	"encoding/json"
@@ -90,7 +90,7 @@ type settings struct {
 	files    uint64        // the limit of open files
 }
 
-// workload is one of the nine.
+// workload is what is measured in several cases, and how it is shown.
 type workload struct {
 	name    string
 	title   string
@@ -234,10 +234,17 @@ func idleCase(quick bool, name string, conns int, r role) benchCase {
 
 // broadcastCase measures deliveries to many subscribers.
 func broadcastCase(quick bool, name string, subscribers, slow, inflight int) benchCase {
-	r := role{Work: serveBroadcast}
+	return deliveryCase(quick, name, role{Work: serveBroadcast}, subscribers, slow, inflight, 128)
+}
+
+// hubCase is the same by what a library has for topics.
+func hubCase(quick bool, name string, subscribers, slow, inflight, size int) benchCase {
+	return deliveryCase(quick, name, role{Work: serveHub}, subscribers, slow, inflight, size)
+}
+
+func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
-			const size = 128
 			if uint64(subscribers+slow)+fileMargin > set.files {
 				return nil, skipped(fmt.Sprintf("needs a limit of open files above %d, it is %d",
 					subscribers+slow+fileMargin, set.files))
@@ -347,7 +354,7 @@ func thousands(n int) string {
 	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }
 
-// workloads are all nine. How the greatest numbers of connections are had depends on the limit of open files.
+// workloads are all there are. How the greatest numbers of connections are had depends on the limit of open files.
 func workloads(files uint64) []workload {
 	const manyIdle = 50_000
 	spread := ""
@@ -397,6 +404,17 @@ func workloads(files uint64) []workload {
 				broadcastCase(false, "5,000 subscribers, 1 in flight", 5000, 0, 1),
 				broadcastCase(false, many64Case, 5000, 0, 64),
 				broadcastCase(false, many64SlowCase, 5000, 50, 64),
+			},
+		},
+		{
+			name: "hub", title: "Topics", columns: broadcastColumns, chart: cpuKey,
+			about: "One topic, to all subscribers, 128 bytes where nothing else is said: wsd's package hub, a loop of " +
+				"TrySendPrepared over its connections, melody, and for the other libraries the loop of their chat examples.",
+			cases: []benchCase{
+				hubCase(true, few64Case, 500, 0, 64, 128),
+				hubCase(false, few64SlowCase, 500, 5, 64, 128),
+				hubCase(false, many64Case, 5000, 0, 64, 128),
+				hubCase(false, "500 subscribers, 4 in flight, 1 MiB", 500, 0, 4, 1<<20),
 			},
 		},
 		{
@@ -456,6 +474,18 @@ func workloads(files uint64) []workload {
 				clientCase(true, pipelinedCase, 64, 64, 64),
 				clientCase(false, burstCase, 64, 16, 1<<10),
 				clientCase(false, large64KCase, 4, 1, 64<<10),
+			},
+		},
+		{
+			name: "flood", title: "One peer that floods", columns: timeColumns, chart: p50Key,
+			about: "As the echo of 64 connections with 1 message of 64 bytes in flight, beside one more that has 1,024 under way " +
+				"all the time, which is not counted, though its CPU time is. With a rate: wsd with a ReceiveRate of " +
+				"10,000 messages a second, more than the others send.",
+			cases: []benchCase{
+				floodCase(false, "nobody floods", 0, 0),
+				floodCase(false, "nobody floods, with a rate", 0, floodPace),
+				floodCase(true, "one floods", 1, 0),
+				floodCase(true, "one floods, with a rate", 1, floodPace),
 			},
 		},
 		{

@@ -282,3 +282,81 @@ func TestBrokerThatWasAway(t *testing.T) {
 		require.True(t, errors.Is(errAway, hub.ErrUnavailable))
 	})
 }
+
+// staged is a broker whose parts happen in an order that a test says.
+type staged struct {
+	*hub.Memory
+	deliver func(hub.Publication)
+	held    []hub.Publication // what comes while hold is set
+	hold    bool
+	behind  func() // called once, when a History has been read and has not been returned yet
+}
+
+type stagedLink struct {
+	hub.Link
+	broker *staged
+}
+
+func (s *staged) Attach(n hub.Node) (hub.Link, error) {
+	s.deliver = n.Deliver
+	n.Deliver = func(p hub.Publication) {
+		if s.hold {
+			s.held = append(s.held, p)
+		} else {
+			s.deliver(p)
+		}
+	}
+	link, err := s.Memory.Attach(n)
+	return stagedLink{link, s}, err
+}
+
+func (l stagedLink) History(ctx context.Context, topic string, after hub.Position, most int) (hub.Page, error) {
+	page, err := l.Link.History(ctx, topic, after, most)
+	if f := l.broker.behind; f != nil {
+		l.broker.behind = nil
+		f()
+	}
+	return page, err
+}
+
+// What comes between reading the history and going live is neither lost nor doubled.
+func TestFromHistoryToLive(t *testing.T) {
+	b := &staged{Memory: hub.NewMemory()}
+	bubble(t, &hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}, func(t *testing.T, h *hub.Hub) {
+		first := join(t, h, "", quiet)
+		require.NoError(t, first.Subscribe("kept")) // so that the broker delivers here
+		publish(t, h, "kept", "a")
+		// Delivered while the history that lacks it is on its way.
+		b.behind = func() { publish(t, h, "kept", "b") }
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.SubscribeFrom("kept", hub.Position{}))
+		p.hears(t, "1 a", "2 b")
+		p.hearsNothing(t)
+		// In the history already, and delivered late.
+		b.hold = true
+		publish(t, h, "kept", "c")
+		q := join(t, h, "", quiet)
+		require.NoError(t, q.SubscribeFrom("kept", hub.Position{}))
+		q.hears(t, "1 a", "2 b", "3 c")
+		b.hold = false
+		for _, late := range b.held {
+			b.deliver(late)
+		}
+		q.hearsNothing(t)
+		publish(t, h, "kept", "d")
+		p.hears(t, "3 c", "4 d")
+		q.hears(t, "4 d")
+	})
+}
+
+// The first that is read from history finds no room.
+func TestSubscribeFromWithoutRoom(t *testing.T) {
+	bubble(t, &hub.Options{History: []hub.History{{Topics: "kept", Bytes: -1}}, Backlog: 15_000, Frame: framed}, func(t *testing.T, h *hub.Hub) {
+		for range 50 {
+			publish(t, h, "kept", strings.Repeat("x", 10_000))
+		}
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.SubscribeFrom("kept", hub.Position{}))
+		numbered(t, p, 1, 50)
+	})
+}

@@ -48,6 +48,7 @@ type Hub struct {
 
 	mu        sync.Mutex // guards all below; no publication needs it, and nothing foreign is called inside it
 	joined    map[*wsd.Conn]*Member
+	forgotten sync.Cond // signaled when joined has become smaller
 	listeners map[*Listener]struct{}
 	impatient map[*Member]struct{} // those with a subscription under Close
 	sweeping  *time.Timer          // runs while there are any
@@ -79,6 +80,7 @@ func New(opts *Options) *Hub {
 		listeners: make(map[*Listener]struct{}),
 		impatient: make(map[*Member]struct{}),
 	}
+	h.forgotten.L = &h.mu
 	if opts != nil {
 		h.options = *opts
 	}
@@ -148,6 +150,7 @@ func (h *Hub) forget(m *Member) {
 		delete(h.joined, m.conn)
 		h.values.remove(m.id)
 		h.members.Add(-1)
+		h.forgotten.Broadcast()
 	}
 	delete(h.impatient, m)
 }
@@ -326,15 +329,22 @@ func (h *Hub) Close() error {
 	for _, l := range listeners {
 		l.Close()
 	}
-	for _, m := range h.all() { // who was joining
-		m.Leave()
-	}
+	h.awaitLeaves()
 	var err error
 	if first && h.link != nil {
 		err = h.link.Close()
 	}
 	h.working.Wait()
 	return err
+}
+
+// awaitLeaves returns once all have left, also those that others are taking away.
+func (h *Hub) awaitLeaves() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.joined) > 0 {
+		h.forgotten.Wait()
+	}
 }
 
 // Shutdown is Close once everything that waits for members has been handed to their connections, or ctx is done. Meanwhile

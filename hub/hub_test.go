@@ -424,6 +424,36 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// slowly is a broker that takes a second to end a subscription.
+type slowly struct{ *hub.Memory }
+
+type slowLink struct{ hub.Link }
+
+func (b slowly) Attach(n hub.Node) (hub.Link, error) {
+	link, err := b.Memory.Attach(n)
+	return slowLink{link}, err
+}
+
+func (l slowLink) Unsubscribe(s string) error {
+	time.Sleep(time.Second)
+	return l.Link.Unsubscribe(s)
+}
+
+// A member that is leaving by itself when the hub is closed has left when that returns.
+func TestCloseAwaitsWhoIsLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(&hub.Options{Broker: slowly{hub.NewMemory()}})
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.Subscribe("a"))
+		p.far.CloseNow()
+		synctest.Wait()
+		require.Equal(t, 1, h.Stats().Members, "it is leaving")
+		require.NoError(t, h.Close())
+		require.Zero(t, h.Stats().Members)
+		require.Zero(t, h.Stats().Subscriptions)
+	})
+}
+
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hub.New(nil)

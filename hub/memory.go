@@ -125,9 +125,6 @@ func (b *Memory) publish(p Publication) error {
 		b.deliver(p)
 		return nil
 	}
-	if p.prepared == nil {
-		p.Message.Data = slices.Clone(p.Message.Data)
-	}
 	for {
 		kept, found := b.logs.Load(p.Topic)
 		if !found {
