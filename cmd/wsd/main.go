@@ -2,6 +2,7 @@
 //
 //	wsd dial URL           talk to a server
 //	wsd serve              echo, broadcast, run programs, bridge to TCP
+//	wsd tunnel LISTEN URL  TCP through a WebSocket
 //	wsd check URL          test a server, byte by byte
 //
 // Run it as "go run ./cmd/wsd" in a clone, or install it with "go -C cmd/wsd install .". docs/command.md has the manual.
@@ -17,6 +18,7 @@ import (
 	"github.com/seed62836080/wsd/cmd/wsd/internal/cli"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/dial"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/serve"
+	"github.com/seed62836080/wsd/cmd/wsd/internal/tunnel"
 )
 
 // app returns the program.
@@ -24,7 +26,7 @@ func app() *cli.App {
 	return &cli.App{
 		Name:     "wsd",
 		Summary:  "wsd talks, serves, measures and looks into WebSockets.",
-		Commands: []*cli.Command{dial.Command(), serve.Command(), check.Command()},
+		Commands: []*cli.Command{dial.Command(), serve.Command(), tunnel.Command(), check.Command()},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -251,4 +252,25 @@ func (x *terminal) enter(t *testing.T, line string) {
 	t.Helper()
 	_, err := io.WriteString(x.pty, line+"\r")
 	require.NoError(t, err)
+}
+
+// freePort returns a port on which nothing listens, for programs that cannot take any and tell which.
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// reachable waits until the program listens on a port. Programs that do not tell can only be tried.
+func (p *process) reachable(t *testing.T, port int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}, patience, 20*time.Millisecond)
 }

@@ -166,7 +166,7 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	s := &server{options: o, log: o.logger(env), ws: &wsd.Server{Limits: o.limits}}
+	s := &server{options: o, log: cli.Logger(env, o.log, o.quiet), ws: &wsd.Server{Limits: o.limits}}
 	s.ws.Logger = s.log
 	s.ws.AcceptOptions = o.accept()
 	if s.files, err = openDir(o.dir); err != nil {
@@ -175,7 +175,7 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if s.serve, err = s.mode(); err != nil {
 		return err
 	}
-	listener, err := listen(network, address)
+	listener, err := Listen(network, address)
 	if err != nil {
 		return err
 	}
@@ -193,8 +193,8 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	return s.run(ctx, listener)
 }
 
-// listen listens. A unix socket that nobody serves any more is taken over.
-func listen(network, address string) (net.Listener, error) {
+// Listen listens. A unix socket that nobody serves any more is taken over.
+func Listen(network, address string) (net.Listener, error) {
 	listener, err := net.Listen(network, address)
 	if err == nil || network != "unix" {
 		return listener, err
@@ -225,18 +225,6 @@ func (o *options) accept() wsd.AcceptOptions {
 		accept.Compression = &wsd.Compression{}
 	}
 	return accept
-}
-
-func (o *options) logger(env cli.Env) *slog.Logger {
-	level := slog.LevelInfo
-	if o.quiet {
-		level = slog.LevelError
-	}
-	settings := &slog.HandlerOptions{Level: level}
-	if o.log == "json" {
-		return slog.New(slog.NewJSONHandler(env.Stderr, settings))
-	}
-	return slog.New(slog.NewTextHandler(env.Stderr, settings))
 }
 
 // run serves until ctx is done, and then ends all connections with the closing handshake.

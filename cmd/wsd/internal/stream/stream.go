@@ -1,4 +1,4 @@
-// Package stream passes bytes between a connection and a TCP connection.
+// Package stream passes bytes between a connection and a TCP connection, or another byte stream.
 package stream
 
 import (
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,27 +18,19 @@ const chunk = 30 << 10
 
 // Couple passes bytes both ways until one side ends, and closes both. What one side has sent arrives at the other first.
 // The error is nil if the end was an end, and not a failure.
-func Couple(conn *wsd.Conn, raw net.Conn) error {
+func Couple(conn *wsd.Conn, raw io.ReadWriteCloser) error {
 	var g errgroup.Group
 	g.Go(func() error {
-		err := receive(conn, raw)
+		err := Receive(conn, raw)
 		raw.Close()
 		return err
 	})
-	g.Go(func() error {
-		err := send(conn, raw)
-		code := wsd.StatusNormalClosure
-		if err != nil {
-			code = wsd.StatusInternalError
-		}
-		_ = conn.StartClose(code, "")
-		return err
-	})
+	g.Go(func() error { return Send(conn, raw) })
 	return g.Wait()
 }
 
-// receive writes what comes on conn to w.
-func receive(conn *wsd.Conn, w io.Writer) error {
+// Receive writes what comes on conn to w, until the end of one of them.
+func Receive(conn *wsd.Conn, w io.Writer) error {
 	for {
 		m, err := conn.Receive(context.Background())
 		if err != nil {
@@ -58,7 +51,17 @@ func receive(conn *wsd.Conn, w io.Writer) error {
 	}
 }
 
-// send sends what can be read from r.
+// Send sends what can be read from r, and closes conn behind it.
+func Send(conn *wsd.Conn, r io.Reader) error {
+	err := send(conn, r)
+	code := wsd.StatusNormalClosure
+	if err != nil {
+		code = wsd.StatusInternalError
+	}
+	_ = conn.StartClose(code, "")
+	return err
+}
+
 func send(conn *wsd.Conn, r io.Reader) error {
 	buffer := make([]byte, chunk)
 	for {
@@ -73,7 +76,7 @@ func send(conn *wsd.Conn, r io.Reader) error {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed):
+		case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed):
 			return nil
 		default:
 			return err
