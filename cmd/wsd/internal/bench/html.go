@@ -150,7 +150,7 @@ func (s *summary) over(title, unit string, format func(float64) string, lines ma
 }
 
 func (s *summary) rateChart() chart {
-	return s.over("Messages received a second", "", func(v float64) string { return tty.Count(int64(v)) },
+	return s.over("Messages received a second", "", short,
 		map[string]func(point) float64{"rate": func(p point) float64 { return p.Rate }}, "rate")
 }
 
@@ -158,6 +158,17 @@ func (s *summary) latencyChart() chart {
 	return s.over("Latency over time", "", latencyLabel, map[string]func(point) float64{
 		"p50": func(p point) float64 { return float64(p.P50) }, "p99": func(p point) float64 { return float64(p.P99) },
 	}, "p50", "p99")
+}
+
+// short writes a number for an axis.
+func short(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.4gM", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.4gk", v/1e3)
+	}
+	return fmt.Sprintf("%.4g", v)
 }
 
 func latencyLabel(v float64) string {
@@ -168,7 +179,7 @@ func latencyLabel(v float64) string {
 }
 
 func (s *summary) connectionsChart() chart {
-	return s.over("Connections", "", func(v float64) string { return tty.Count(int64(v)) }, map[string]func(point) float64{
+	return s.over("Connections", "", short, map[string]func(point) float64{
 		"open": func(p point) float64 { return float64(p.Connections) }, "failed": func(p point) float64 { return float64(p.Failed) },
 	}, "open", "failed")
 }
