@@ -101,7 +101,7 @@ func (c *Conn) passedOn() (StatusCode, string) {
 		return byPeer.Code, byPeer.Reason
 	case event.Local && event.SentCode != 0 && !isViolation(event.Err):
 		return event.SentCode, event.SentReason // somebody has closed this side
-	case c.role == ClientRole:
+	case c.settings.role == ClientRole:
 		return StatusBadGateway, ""
 	}
 	return StatusGoingAway, ""
