@@ -70,7 +70,7 @@ func (b streamedBody) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := b.pipe.Read(p)
+	n, err := b.pipe.Read(p, nil)
 	return n, bodyError(err)
 }
 
