@@ -93,10 +93,7 @@ func (s *byteStream) receive(ctx context.Context) error {
 	var closed *CloseError
 	switch {
 	case err == nil && m.Type == s.messageType:
-		s.message, s.unread = m, m.Data
-		if len(m.Data) == 0 && m.stream == nil {
-			s.message = Message{}
-		}
+		s.message, s.unread = m, m.Data // if there is none, Read looks for the next message
 	case err == nil:
 		m.Release()
 		reason := fmt.Sprintf("expected %v messages, got %v", s.messageType, m.Type)
@@ -209,7 +206,7 @@ func knownAddr(addr net.Addr) net.Addr {
 type calls struct {
 	turn chan struct{} // has room for the one whose turn it is
 
-	mu     sync.Mutex // guards all below
+	mu        sync.Mutex // guards all below
 	closed    bool
 	until     *callContext
 	timer     *time.Timer // ends until, nil if there is no deadline
