@@ -49,6 +49,7 @@ type messageWriter struct {
 	opcode    byte        // of the next frame
 	utf8      textcheck.State
 	size      int // of the message so far, uncompressed
+	wireSize  int // of that, as it was sent
 	text      bool
 	compress  bool
 	fate      messageFate
@@ -142,6 +143,11 @@ func (w *messageWriter) Close() error {
 		return w.err
 	}
 	w.conn.answers.countAnswer()
+	t := BinaryMessage
+	if w.text {
+		t = TextMessage
+	}
+	w.conn.traceSent(MessageInfo{t, w.size, w.wireSize})
 	w.err = &causeError{"write to a message that is complete", io.ErrClosedPipe}
 	return nil
 }
@@ -202,6 +208,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 		return c.ending.err()
 	}
 	w.opcode = byte(OpContinuation)
+	w.wireSize += len(payload)
 	return nil
 }
 
