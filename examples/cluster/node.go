@@ -104,9 +104,7 @@ func frame(topic string, at hub.Position, msg wsd.Message) wsd.Message {
 }
 
 func (n *node) serve() error {
-	for _, address := range n.Pages {
-		n.server.Origins = append(n.server.Origins, address) // pages of other nodes come here when theirs is gone
-	}
+	n.server.Origins = n.Pages // pages of other nodes come here when theirs is gone
 	n.server.MaxMessageSize = maxText * utf8.UTFMax
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", n.enter)
