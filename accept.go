@@ -77,14 +77,14 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 	}
 	agreed, refused := opts.judge(r)
 	if refused != nil {
-		refuse(w, refused)
+		opts.refuse(w, refused)
 		return nil, refused
 	}
 	key := r.Header[mapKey][0]
 	told, failed := opts.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, notHandedOver(w, told, err)
+		return nil, opts.notHandedOver(w, told, err)
 	}
 	c := newConn(conn, ServerRole, &opts.Config, agreed)
 	buffered := takeBuffered(rw)
@@ -104,7 +104,7 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 }
 
 // notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
-func notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err error) *HandshakeError {
+func (o *AcceptOptions) notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err error) *HandshakeError {
 	if told != nil && told.Sent() {
 		// Middleware refuses what net/http below it does not. It is too late for another answer.
 		told.Close()
@@ -116,7 +116,7 @@ func notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err err
 	refused := refusal(http.StatusInternalServerError, "", fmt.Sprintf(
 		"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
 	refused.Err = err
-	refuse(w, refused)
+	o.refuse(w, refused)
 	return refused
 }
 
@@ -194,6 +194,13 @@ func checkRequest(r *http.Request) *HandshakeError {
 		return refusal(http.StatusBadRequest, "Content-Length", "expected no body, got one")
 	}
 	return checkRequestHeader(r.Header)
+}
+
+// refuse answers a handshake that is not accepted, unless whoever asked for the connection does (pull.go).
+func (o *AcceptOptions) refuse(w http.ResponseWriter, refused *HandshakeError) {
+	if !o.pulled {
+		refuse(w, refused)
+	}
 }
 
 // refuse answers a handshake that is not accepted.

@@ -47,6 +47,8 @@ type Config struct {
 	ReceiveRate ReceiveRate
 	// Compression asks for permessage-deflate (RFC 7692); nil leaves it off.
 	Compression *Compression
+
+	pulled bool // see pull.go
 }
 
 // SlowConsumerPolicy says what a connection does while its Messages channel is full.

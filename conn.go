@@ -37,6 +37,7 @@ type Conn struct {
 	group        *errgroup.Group
 	agreed       *agreement // nil if the handshake agreed on nothing that callers can ask for
 	role         Role
+	pulled       bool // pull.go
 }
 
 // agreement is what the opening handshake settled.
@@ -47,6 +48,7 @@ type agreement struct {
 
 	response      *http.Response // a client's
 	local, remote net.Addr       // a client's, if its transport does not know them
+	early         []byte         // what came after the handshake, until a puller takes it
 }
 
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
@@ -64,7 +66,7 @@ func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	settled := *cfg
 	settled.Compression = agreed.compression
-	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
+	c := &Conn{role: role, pulled: cfg.pulled, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
 		c.agreed = &agreed
 	}
@@ -73,7 +75,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.policy = cfg.SlowConsumer
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
-	c.queue.init(role, &settled, c.transport.CanTry())
+	c.queue.init(role, &settled, c.transport.CanTry() || c.pulled)
 	c.deflater = newDeflater(role, settled.Compression)
 	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
 	c.keepalive.every = durationOr(cfg.PingInterval, defaultPingInterval)
@@ -86,6 +88,10 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // one group, which carries the cause of the end: the reader returns it. Either ends while there is nothing for it to do,
 // and is started again when there is: park.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte) {
+	if c.pulled {
+		c.startPulled(buffered)
+		return
+	}
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	c.startKeepalive()
