@@ -172,8 +172,12 @@ func (p *puller) End() {
 	}()
 }
 
-// close closes the transport, and with that ends the writer goroutine, if there is one.
+// close closes the transport, and with that ends the writer goroutine, if there is one. If something could not be written,
+// nor can TLS say goodbye.
 func (p *puller) close() {
-	p.conn.queue.stop()
-	p.conn.transport.Close()
+	if p.conn.queue.halted() {
+		p.conn.transport.Abort()
+	} else {
+		p.conn.transport.Close()
+	}
 }

@@ -817,6 +817,16 @@ func (q *sendQueue) halt() {
 	}
 }
 
+// halted stops the queue, and reports whether that cuts something off, or a write has failed.
+func (q *sendQueue) halted() (cut bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	cut = q.stopped || q.writing || !q.backlog.empty()
+	q.halt()
+	q.settle()
+	return cut
+}
+
 // isRefused reports whether nothing more is taken.
 func (q *sendQueue) isRefused() bool {
 	q.mu.Lock()

@@ -51,7 +51,7 @@ func (c *Conn) write(upTo uint64) lull {
 				b.room()
 			}
 			if c.pulled && !c.transport.CanTry() {
-				c.queue.tellOfWrite(b.last > 0)
+				c.queue.tellOfWrite(b.last > 0 || b.midMessage)
 			}
 			n, err = b.len(), c.writeAll(b)
 		}
