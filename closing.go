@@ -184,6 +184,13 @@ func (known *course) store(event CloseEvent) (first bool) {
 	return true
 }
 
+// fail stores a violation as the cause of the end, and reports it, if it is the first cause.
+func (e *ending) fail(event CloseEvent) {
+	if e.cause(event) {
+		e.report(event.Err, 0)
+	}
+}
+
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
@@ -387,7 +394,7 @@ func (e *ending) announce(cause error) {
 // with which a transport or a context may fail, has been wrapped with a problem.
 func isViolation(err error) bool {
 	_, violation := err.(*ProtocolError)
-	return violation || err == ErrSlowConsumer
+	return violation || err == ErrSlowConsumer || err == ErrBodyTimeout
 }
 
 // answers compares the messages that were delivered with those that the consumer has sent since, so that the close frame
@@ -491,7 +498,7 @@ func (c *Conn) carryOutEnd(err error) error {
 // endOnClose answers the peer's close frame, unless that is itself the answer, and waits for the peer to end the
 // transport if it is up to the peer to do so (RFC 6455, sections 5.5.1 and 7.1.1).
 func (c *Conn) endOnClose() {
-	close(c.messages)
+	c.endDelivery()
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
 	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
@@ -514,10 +521,8 @@ func (c *Conn) endOnViolation(err error) {
 	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, cutReason(violation.Problem)
 	}
-	if c.ending.cause(CloseEvent{Code: code, Reason: reason, Err: err, Local: true}) {
-		c.ending.report(err, 0)
-	}
-	close(c.messages)
+	c.ending.fail(CloseEvent{Code: code, Reason: reason, Err: err, Local: true})
+	c.endDelivery()
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
 	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
@@ -551,7 +556,7 @@ func (c *Conn) endOnReadError(err error) {
 		err = &causeError{"the connection ended without a close frame", err}
 	}
 	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: err})
-	close(c.messages)
+	c.endDelivery()
 	if eof {
 		c.answers.await(&c.queue, c.reader.messageAt, 0)
 		c.queue.takeNoMore()

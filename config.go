@@ -14,6 +14,15 @@ type Config struct {
 	// MaxFragments bounds the number of frames in a received message; more fail the connection with
 	// StatusPolicyViolation. Default 131072.
 	MaxFragments int
+	// StreamAbove is the size in bytes above which a message is not held whole: as soon as that much of it has come, it
+	// is delivered, and the rest is read from its Body. Nothing further is delivered until the Body has been read to its
+	// end or closed. 0 or less means that all messages are whole, up to MaxMessageSize. Each message under way holds
+	// StreamAbove bytes and up to 512 KiB.
+	StreamAbove int64
+	// BodyTimeout is how long a Body may be left alone, counted from its last Read or, before that, from when no other
+	// message is ahead of it in Messages, before the connection is closed with StatusTryAgainLater. While a Read waits
+	// for the peer, no time counts. Default 1 min.
+	BodyTimeout time.Duration
 	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 16. For a
 	// message of 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such
 	// messages, because data that compresses well costs a peer next to nothing. If no such message is waiting, there is
@@ -77,6 +86,7 @@ const (
 	defaultWriteTimeout   = 2 * time.Minute
 	defaultCloseTimeout   = 5 * time.Second
 	defaultStallTimeout   = 10 * time.Second
+	defaultBodyTimeout    = time.Minute
 )
 
 // unlimited is the value of a limit that is off.

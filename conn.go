@@ -75,6 +75,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.policy = cfg.SlowConsumer
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
+	c.reader.bodies = newBodies(cfg)
 	c.queue.init(role, &settled, c.transport.CanTry() || c.pulled)
 	c.deflater = newDeflater(role, settled.Compression)
 	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
@@ -191,9 +192,10 @@ func (c *Conn) SetMaxMessageSize(n int64) { c.reader.maxMessage.Store(messageLim
 // Stats holds the counters of a connection. Messages are text and binary messages, and bytes are those of their
 // uncompressed payloads.
 type Stats struct {
-	MessagesReceived uint64 // whole messages that arrived, whether waiting in Messages, received, or dropped
-	BytesReceived    uint64 // of those
+	MessagesReceived uint64 // that arrived, whether waiting in Messages, received, or dropped; streamed ones, once delivered
+	BytesReceived    uint64 // of those, as far as they have come
 	MessagesDropped  uint64 // those of them that were discarded: no room under DropSlow, or this side was closing
+	BodyUnread       bool   // a streamed message has neither been read to its end nor closed: nothing follows it until then
 	MessagesSent     uint64 // accepted by Send and SendPrepared, and those of a Writer once complete
 	BytesSent        uint64 // of those
 	Writes           uint64 // writes to the transport: far fewer than messages if senders coalesce
@@ -212,6 +214,9 @@ func (c *Conn) Stats() Stats {
 		MessagesReceived: c.answers.delivered.Load() + dropped,
 		BytesReceived:    c.reader.dataRead.Load(),
 		MessagesDropped:  dropped,
+	}
+	if body := c.reader.bodies.unread(); body != nil {
+		s.BodyUnread = !body.pipe.Finished()
 	}
 	c.queue.stats(&s)
 	return s

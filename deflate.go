@@ -107,6 +107,11 @@ func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
 	return message, nil
 }
 
+// stream returns what decompresses a message piece by piece.
+func (i *inflater) stream(limit uint64) *inflate.Stream {
+	return inflate.NewStream(limit, i.history, i.maxDistance)
+}
+
 // notInflated is the violation that an error of the decoder means. RFC 7692 says to fail the connection without naming a
 // code; 1007 is for "data within a message that was not consistent with the type of the message" (RFC 6455, section
 // 7.4.1), while the frames, which are what 1002 is about, are in order.

@@ -25,6 +25,8 @@ type reader struct {
 	big        *bigMessages  // nil before the first
 	pace       *pace         // of Config.ReceiveRate, nil for none
 
+	bodies *bodies // nil if no message is streamed
+
 	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
 
 	batchLeft atomic.Bool   // there are bytes that have not been parsed
@@ -84,6 +86,9 @@ func (c *Conn) readMessages(buffered []byte) error {
 			if err == nil {
 				_, err = c.handle(event)
 			}
+			if err == nil && event.Part != WholeMessage {
+				_, err = c.parse(nil) // a violation may be behind the part
+			}
 			if err != nil {
 				return err
 			}
@@ -96,13 +101,14 @@ func (c *Conn) readMessages(buffered []byte) error {
 
 // parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
-	for len(b) > 0 {
+	for again := b == nil; len(b) > 0 || again; {
 		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
 		}
 		b = b[n:]
+		again = event.Part != WholeMessage
 		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
 		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
@@ -119,11 +125,17 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 func (c *Conn) handle(event Event) (closed bool, err error) {
 	switch event.Opcode {
 	case OpText, OpBinary, OpPing, OpPong:
-		c.keepPace(1, 0)
+		if event.Part <= FirstPart {
+			c.keepPace(1, 0)
+		}
 	}
 	switch event.Opcode {
 	case OpText, OpBinary:
-		return false, c.deliver(event.Message())
+		if event.Part != WholeMessage {
+			return false, c.deliverPart(event)
+		}
+		_, err := c.deliver(event.Message())
+		return false, err
 	case OpPing:
 		c.queue.addPong(event.Data)
 	case OpPong:
@@ -136,12 +148,15 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 }
 
 // deliver puts a message into Messages.
-func (c *Conn) deliver(m Message) error {
+func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r := &c.reader
+	if r.bodies.unread() != nil {
+		c.awaitBodyEnd()
+	}
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {
 		r.dropped.Add(1)
-		return nil
+		return false, nil
 	}
 	if !r.noted {
 		now := clock.Now()
@@ -153,16 +168,15 @@ func (c *Conn) deliver(m Message) error {
 		select {
 		case c.messages <- m:
 			r.noteBig(len(m.Data), c.answers.delivered.Load())
-			return nil
+			return true, nil
 		default:
 		}
 	}
-	delivered, err := c.deliverSlow(m)
-	if !delivered {
+	if delivered, err = c.deliverSlow(m); !delivered {
 		c.answers.delivered.Add(^uint64(0))
 		r.dropped.Add(1)
 	}
-	return err
+	return delivered, err
 }
 
 // deliverSlow delivers to a consumer that already has messages waiting.

@@ -38,15 +38,19 @@ func (c *Conn) callError(err error) error {
 	return err
 }
 
-// Send queues m and returns. The message is written together with whatever else is queued by then. Send blocks while the
-// queue is full (Config.SendQueue). A message of 32 KiB or more is not copied: Send blocks until it is written.
+// Send queues m, to be written with whatever else is queued, and returns. It blocks while the queue is full
+// (Config.SendQueue). A message of 32 KiB or more is not copied: Send blocks until it is written. A streamed one is passed
+// on as its Body arrives, and closed.
 //
 // If ctx is done before the message has been queued, Send has no effect. If it is done while a large message is being
-// written, the connection ends. The error may match ErrInvalidMessage, and ErrClosed from the moment the connection
-// closes. A nil error does not mean that the peer got the message: only its answer does.
+// written, the connection ends. Errors may match ErrInvalidMessage, and ErrClosed. A nil error does not
+// mean that the peer got the message: only its answer does.
 func (c *Conn) Send(ctx context.Context, m Message) error {
 	if err := c.checkCall("send", ctx); err != nil {
 		return err
+	}
+	if m.stream != nil {
+		return c.sendStreamed(ctx, m)
 	}
 	if err := checkMessage(m); err != nil {
 		return err
@@ -59,6 +63,8 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 
 func checkMessage(m Message) error {
 	switch {
+	case m.stream != nil:
+		return fmt.Errorf("%w: a streamed message arrives while it is sent, which only Send can wait for", ErrInvalidMessage)
 	case m.Type == BinaryMessage:
 		return nil
 	case m.Type != TextMessage:
