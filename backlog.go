@@ -395,5 +395,7 @@ func (l *backlog) clear() {
 		bufpool.Put(first.lent)
 		l.ahead.drop()
 	}
-	*l = backlog{masked: l.masked, longest: l.longest, added: l.added}
+	// The rest stays: longest is looked at without a lock.
+	l.frames, l.size, l.since, l.lastTaken = nil, 0, 0, 0
+	l.control, l.ahead, l.rest, l.last = nil, nil, nil, nil
 }

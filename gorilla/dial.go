@@ -68,7 +68,7 @@ func (d *Dialer) DialContext(ctx context.Context, urlStr string, requestHeader h
 	if target.Scheme != "ws" && target.Scheme != "wss" || target.User != nil {
 		return nil, nil, errMalformedURL
 	}
-	opts, err := d.options(requestHeader)
+	opts, err := d.options(target, requestHeader)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,9 +81,9 @@ func (d *Dialer) DialContext(ctx context.Context, urlStr string, requestHeader h
 }
 
 // options returns what wsd needs for a dial.
-func (d *Dialer) options(h http.Header) (*wsd.DialOptions, error) {
+func (d *Dialer) options(target *url.URL, h http.Header) (*wsd.DialOptions, error) {
 	opts := &wsd.DialOptions{
-		Config: options(d.EnableCompression), HTTPClient: d.client(), Header: make(http.Header, len(h)),
+		Config: options(d.EnableCompression), HTTPClient: d.client(target), Header: make(http.Header, len(h)),
 		Subprotocols: d.Subprotocols, HandshakeTimeout: d.HandshakeTimeout,
 	}
 	if opts.HandshakeTimeout == 0 {
@@ -116,15 +116,40 @@ func list(values []string) (elements []string) {
 }
 
 // client returns what performs the handshake.
-func (d *Dialer) client() *http.Client {
+func (d *Dialer) client(target *url.URL) *http.Client {
 	transport := &http.Transport{Proxy: d.Proxy, TLSClientConfig: d.TLSClientConfig, DialContext: d.NetDialContext, DialTLSContext: d.NetDialTLSContext}
 	if d.NetDialContext == nil && d.NetDial != nil {
 		transport.DialContext = func(_ context.Context, network, addr string) (net.Conn, error) { return d.NetDial(network, addr) }
 	}
-	return &http.Client{
-		Transport: transport, Jar: d.Jar,
+	client := &http.Client{
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	if d.Jar != nil {
+		client.Jar = &targetJar{d.Jar, target}
+	}
+	return client
+}
+
+// targetJar has the cookies of the host that is dialed, whatever host the request's header names.
+type targetJar struct {
+	http.CookieJar
+	target *url.URL
+}
+
+// Cookies returns those to send.
+func (j *targetJar) Cookies(u *url.URL) []*http.Cookie { return j.CookieJar.Cookies(j.at(u)) }
+
+// SetCookies takes those of the answer.
+func (j *targetJar) SetCookies(u *url.URL, cookies []*http.Cookie) {
+	j.CookieJar.SetCookies(j.at(u), cookies)
+}
+
+// at is u at the host that is dialed.
+func (j *targetJar) at(u *url.URL) *url.URL {
+	there := *u
+	there.Host = j.target.Host
+	return &there
 }
 
 // dialError returns the error of a dial that failed.

@@ -5,6 +5,7 @@ package websocket
 import (
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/internal/bufpool"
@@ -26,6 +27,7 @@ type messageWriter struct {
 	limit       *limit         // of fragments
 	whole       bool           // all of it is gathered
 	err         error          // returned by every further call
+	closed      atomic.Bool
 }
 
 // Write adds p to the message.
@@ -112,10 +114,14 @@ func (w *messageWriter) ReadFrom(r io.Reader) (total int64, err error) {
 
 // Close sends the message, or the last of it.
 func (w *messageWriter) Close() error {
+	if !w.closed.CompareAndSwap(false, true) {
+		return errWriteClosed // perhaps by a NextWriter of another goroutine
+	}
 	if w.err != nil {
 		return w.err
 	}
 	c := w.conn
+	c.forget(w)
 	var err error
 	switch {
 	case w.fragments == nil:
@@ -135,7 +141,6 @@ func (w *messageWriter) end(err error) {
 	w.err = err
 	bufpool.Put(w.data)
 	w.data = nil
-	w.conn.forget(w)
 }
 
 // forget lets go of a writer that is closed.
