@@ -37,7 +37,10 @@ func (c *Conn) startPulled(buffered []byte) {
 // puller implements pulled.Conn.
 type puller struct {
 	conn *Conn
-	rest []byte // what has been read and not parsed, in the transport's buffer; the reading caller's own
+
+	// The reading caller's own.
+	rest  []byte // what has been read and not parsed, in the transport's buffer
+	again bool   // the parser may have more without any bytes
 }
 
 func newPuller(c *Conn) *puller {
@@ -48,14 +51,16 @@ func newPuller(c *Conn) *puller {
 	return p
 }
 
-func (p *puller) Next(limit int64) (pulled.Event, error) {
+func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 	c := p.conn
 	parser := &c.reader.parser
+	parser.setLimit(messageLimit(limit))
+	parser.setParts(above)
 	for {
-		parser.setLimit(messageLimit(limit))
-		for len(p.rest) > 0 {
+		for len(p.rest) > 0 || p.again {
 			event, n, err := parser.Parse(p.rest)
 			p.took(n)
+			p.again = event.Part != WholeMessage
 			if err != nil || event.Opcode != OpContinuation {
 				return p.found(event, err)
 			}
@@ -70,6 +75,7 @@ func (p *puller) Next(limit int64) (pulled.Event, error) {
 			p.rest = b
 		default:
 			event, err := parser.filled(len(b))
+			p.again = event.Part != WholeMessage
 			if err != nil || event.Opcode != OpContinuation {
 				return p.found(event, err)
 			}
@@ -91,7 +97,7 @@ func (p *puller) found(event Event, err error) (pulled.Event, error) {
 	if len(p.rest) == 0 {
 		p.conn.transport.Release()
 	}
-	return pulled.Event{Opcode: byte(event.Opcode), Code: uint16(event.Code), Data: event.Data}, err
+	return pulled.Event{Opcode: byte(event.Opcode), Code: uint16(event.Code), Part: pulled.Part(event.Part), Data: event.Data}, err
 }
 
 func (p *puller) SendControl(ctx context.Context, opcode byte, payload []byte) error {

@@ -12,17 +12,30 @@ import (
 type Event struct {
 	Opcode byte   // of a text or binary message, a ping, a pong or a close frame
 	Code   uint16 // of a close frame, 1005 if it had none
-	// Data is the message, which belongs to the caller, or a control frame's payload, or a close frame's reason, which are
-	// valid until the next call.
+	Part   Part   // of a message
+	// Data is the message, which belongs to the caller, or a part of one, which is memory that bufpool takes back, or a
+	// control frame's payload, or a close frame's reason, which are valid until the next call.
 	Data []byte
 }
+
+// Part says which part of a message an Event holds.
+type Part uint8
+
+// The parts, as package wsd has them.
+const (
+	Whole Part = iota
+	First
+	Middle
+	Last
+)
 
 // Conn is what a connection that is pulled can do besides sending messages, which its *wsd.Conn is for. One goroutine at a
 // time may call Next; End may be called once; all else is safe for concurrent use.
 type Conn interface {
-	// Next reads until a message or a control frame has come. A message of more than limit bytes is a violation. After an
-	// error, a *wsd.ProtocolError or that of the transport, it must not be called again.
-	Next(limit int64) (Event, error)
+	// Next reads until a message or a control frame has come. A message of more than limit bytes is a violation. One of more
+	// than above bytes comes in parts, if above is positive. After an error, a *wsd.ProtocolError or that of the transport,
+	// Next must not be called again.
+	Next(limit, above int64) (Event, error)
 	// SendControl writes a ping or a pong, or waits until whoever is writing has taken it, or ctx is done.
 	SendControl(ctx context.Context, opcode byte, payload []byte) error
 	// SendClose writes a close frame behind what is queued, and waits until it is written or ctx is done. Nothing can be
