@@ -184,6 +184,13 @@ func (known *course) store(event CloseEvent) (first bool) {
 	return true
 }
 
+// fail stores a violation as the cause of the end, and reports it, if it is the first cause.
+func (e *ending) fail(event CloseEvent) {
+	if e.cause(event) {
+		e.report(event.Err, 0)
+	}
+}
+
 // peerClosed stores what the peer's close frame said, which is the cause if there is none yet.
 func (e *ending) peerClosed(code StatusCode, reason string) {
 	e.mu.Lock()
@@ -350,8 +357,8 @@ func (e *ending) exchanged() bool {
 	return e.phase == phaseCloseWritten && known.peer != nil && known.event.Code != StatusAbnormalClosure
 }
 
-// announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
-func (e *ending) announce(cause error) {
+// complete completes the CloseEvent, when nothing of the connection runs any more.
+func (e *ending) complete(cause error) {
 	clean := e.exchanged()
 	if !clean && !isViolation(cause) { // a violation was reported when it was found
 		e.report(cause, 0)
@@ -363,6 +370,13 @@ func (e *ending) announce(cause error) {
 	if e.phase < phaseCloseWritten {
 		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
 	}
+}
+
+// announce tells of the end.
+func (e *ending) announce(cause error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known := e.course
 	for _, timer := range []*time.Timer{known.timer, known.look} {
 		if timer != nil {
 			timer.Stop()
@@ -387,7 +401,7 @@ func (e *ending) announce(cause error) {
 // with which a transport or a context may fail, has been wrapped with a problem.
 func isViolation(err error) bool {
 	_, violation := err.(*ProtocolError)
-	return violation || err == ErrSlowConsumer
+	return violation || err == ErrSlowConsumer || err == ErrBodyTimeout
 }
 
 // answers compares the messages that were delivered with those that the consumer has sent since, so that the close frame
@@ -491,13 +505,13 @@ func (c *Conn) carryOutEnd(err error) error {
 // endOnClose answers the peer's close frame, unless that is itself the answer, and waits for the peer to end the
 // transport if it is up to the peer to do so (RFC 6455, sections 5.5.1 and 7.1.1).
 func (c *Conn) endOnClose() {
-	close(c.messages)
+	c.endDelivery()
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
 	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
-	if c.role == ClientRole {
+	if c.settings.role == ClientRole {
 		c.drain(func() {})
 	} else if sendsOn := c.reader.batchLeft.Load(); c.transport.Discard() || sendsOn {
 		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
@@ -514,10 +528,8 @@ func (c *Conn) endOnViolation(err error) {
 	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, cutReason(violation.Problem)
 	}
-	if c.ending.cause(CloseEvent{Code: code, Reason: reason, Err: err, Local: true}) {
-		c.ending.report(err, 0)
-	}
-	close(c.messages)
+	c.ending.fail(CloseEvent{Code: code, Reason: reason, Err: err, Local: true})
+	c.endDelivery()
 	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
 	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
@@ -551,7 +563,7 @@ func (c *Conn) endOnReadError(err error) {
 		err = &causeError{"the connection ended without a close frame", err}
 	}
 	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: err})
-	close(c.messages)
+	c.endDelivery()
 	if eof {
 		c.answers.await(&c.queue, c.reader.messageAt, 0)
 		c.queue.takeNoMore()
@@ -580,7 +592,9 @@ func (c *Conn) finish() {
 	c.parking.stopWatch()
 	c.pings.fail()
 	c.queue.announceEnd()
-	c.ending.announce(cause)
+	c.ending.complete(cause)
+	defer c.ending.announce(cause) // even if a hook ends the goroutine
+	c.traceEnded()
 }
 
 // abort ends the connection at once. The reader and the writer find their transport closed.

@@ -101,7 +101,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 	}
 	conn.agreed.response = resp
 	c := newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed)
-	c.start(conn.buffered)
+	c.start(conn.buffered, OpenedInfo{Response: resp})
 	return c, resp, nil
 }
 
@@ -260,6 +260,7 @@ type handshake struct {
 	key   string      // of the last request
 	conn  net.Conn    // of the last request, nil if the transport is not net/http's own
 	http2 atomic.Bool // a connection was for HTTP/2
+	again bool        // the request is a second one, as the first answer's Connection had close beside Upgrade
 	// addressed is the last connection that a transport of another make has told of.
 	addressed atomic.Pointer[net.Conn]
 }
@@ -282,6 +283,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 	transport, ok := client.Transport.(*http.Transport)
 	if ok {
 		own := roundtrip.NewTransport(transport)
+		own.WithoutClose = h.again
 		defer own.Close()
 		client.Transport = own
 	}
@@ -299,7 +301,7 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 		}
 	}})
 	req.Header[wireKey] = []string{h.key}
-	resp, err := client.Do(req.WithContext(ctx))
+	resp, err := client.Do(req.Clone(ctx))
 	if err != nil {
 		if resp != nil {
 			resp.Body = http.NoBody // it is closed
@@ -310,6 +312,10 @@ func (h *handshake) perform(ctx context.Context, req *http.Request) (dialed, *ht
 			err = outer.Err
 		}
 		return dialed{}, resp, h.failed("", err)
+	}
+	if ok && !h.again && lostConnection(resp) {
+		h.again, h.key = true, newKey()
+		return h.perform(ctx, req)
 	}
 	conn, problem := h.judge(resp)
 	if problem != nil {
@@ -337,8 +343,7 @@ func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return dialed{}, &HandshakeError{Problem: "expected the status 101 Switching Protocols, got " + quote.Short(resp.Status)}
 	}
-	if resp.Close && len(resp.Header["Connection"]) == 0 {
-		// net/http removes the whole field, and closes the connection.
+	if lostConnection(resp) {
 		return dialed{}, &HandshakeError{Header: "Connection", Problem: "expected the token Upgrade alone, got one with close"}
 	}
 	agreed, problem := checkAnswerHeader(resp.Header, h.key, h.opts.Subprotocols, h.opts.Compression)
@@ -355,10 +360,17 @@ func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 			agreed.local, agreed.remote = (*conn).LocalAddr(), (*conn).RemoteAddr()
 		}
 		return dialed{body, nil, agreed}, nil
-	case !isSocket(h.conn):
+	case !isSocket(roundtrip.Unwrapped(h.conn)):
 		return dialed{&bodyConn{h.conn, body}, nil, agreed}, nil
 	}
-	return dialed{h.conn, drainBody(h.conn, body), agreed}, nil
+	conn := roundtrip.Unwrapped(h.conn)
+	return dialed{conn, drainBody(conn, body), agreed}, nil
+}
+
+// lostConnection reports whether the Connection of an answer 101 had the token close: net/http then removes the whole
+// field, and closes the connection.
+func lostConnection(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusSwitchingProtocols && resp.Close && len(resp.Header["Connection"]) == 0
 }
 
 // isSocket reports whether conn is known to keep its deadlines to the letter.

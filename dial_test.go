@@ -198,7 +198,6 @@ func TestDialVerifiesTheAnswer(t *testing.T) {
 		{"status", func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" }, "", `expected the status 101 Switching Protocols, got "200 OK"`},
 		{"no Upgrade", func(a string) string { return strings.Replace(switching(a), "Upgrade: websocket\r\n", "", 1) }, "Upgrade", "expected websocket, got none"},
 		{"no Connection", func(a string) string { return strings.Replace(switching(a), "Connection: Upgrade\r\n", "", 1) }, "Connection", "expected the token Upgrade, got none"},
-		{"close beside Upgrade", func(a string) string { return strings.Replace(switching(a), "n: Upgrade", "n: Upgrade, close", 1) }, "Connection", "got one with close"},
 		{"wrong Accept", func(string) string { return switching("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") }, "Sec-WebSocket-Accept", "expected "},
 		{"subprotocol", func(a string) string { return switching(a, "Sec-WebSocket-Protocol: c") }, "Sec-WebSocket-Protocol", `expected one of those asked for, "a, b", got "c"`},
 		{"extension", func(a string) string { return switching(a, "Sec-WebSocket-Extensions: x-unknown") }, "Sec-WebSocket-Extensions", "expected none"},
@@ -240,6 +239,85 @@ func TestDialVerifiesTheAnswer(t *testing.T) {
 				require.NoError(t, err)
 			}
 			<-closed // the client has let go of its connection
+		})
+	}
+}
+
+// withClose is a server whose answer has these fields instead of Connection: Upgrade, behind interim answers if
+// there is a +, and a message follows it. keys gets the
+// key of each request.
+func withClose(fields string, keys chan<- string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		keys <- r.Header.Get("Sec-WebSocket-Key")
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		interim, final, found := strings.Cut(fields, "+")
+		if !found {
+			interim, final = "", fields
+		}
+		answer := strings.Replace(switching(acceptFor(r)), "Connection: Upgrade", final, 1)
+		_, _ = io.WriteString(conn, interim+answer+"\x81\x05hello")
+		_, _ = io.Copy(io.Discard, conn)
+	})
+}
+
+// A server may mean by close beside Upgrade that HTTP is over, where net/http ends the connection.
+func TestDialWhereConnectionHasClose(t *testing.T) {
+	for name, fields := range map[string]string{
+		"one field":       "Connection: Upgrade, close",
+		"two fields":      "Connection: close\r\nConnection: upgrade",
+		"spelled oddly":   "CONNECTION:CLOSE ,Upgrade, keep-alive",
+		"behind interims": "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n+Connection: Upgrade, close",
+	} {
+		keys := make(chan string, 2)
+		plain := httptest.NewServer(withClose(fields, keys))
+		defer plain.Close()
+		secure := httptest.NewTLSServer(withClose(fields, keys))
+		defer secure.Close()
+		proxy := connectProxy{targets: make(chan string, 2)}
+		proxyServer := httptest.NewServer(proxy)
+		defer proxyServer.Close()
+		trust := func(t *http.Transport) {
+			t.TLSClientConfig = &tls.Config{RootCAs: secure.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+		}
+		for kind, dial := range map[string]func(t *testing.T) *wsd.Conn{
+			"plain": func(t *testing.T) *wsd.Conn { return dialed(t, wsURL(plain), nil) },
+			"TLS": func(t *testing.T) *wsd.Conn {
+				return dialed(t, wsURL(secure), &wsd.DialOptions{HTTPClient: secure.Client()})
+			},
+			"a tunnel":        func(t *testing.T) *wsd.Conn { return dialed(t, wsURL(plain), through(proxyServer.URL)) },
+			"TLS in a tunnel": func(t *testing.T) *wsd.Conn { return dialed(t, wsURL(secure), through(proxyServer.URL, trust)) },
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				conn := dial(t)
+				require.Equal(t, "hello", string((<-conn.Messages()).Data))
+				require.NotEqual(t, <-keys, <-keys, "a second request has a key of its own")
+				require.NotNil(t, conn.RemoteAddr())
+				require.Equal(t, http.StatusSwitchingProtocols, conn.Response().StatusCode)
+				for len(proxy.targets) > 0 {
+					<-proxy.targets
+				}
+			})
+		}
+	}
+}
+
+// An answer with close that is not one to this protocol is refused, and in words that are true.
+func TestDialWhereConnectionHasCloseInVain(t *testing.T) {
+	for name, fields := range map[string]string{
+		"alone":                "Connection: close",
+		"beside a wrong one":   "Connection: close, Downgrade",
+		"before a long header": "Connection: Upgrade, close\r\nX: " + strings.Repeat("x", 2<<20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(withClose(fields, make(chan string, 2)))
+			defer server.Close()
+			_, _, err := wsd.Dial(t.Context(), wsURL(server), nil)
+			require.ErrorAs(t, err, new(*wsd.HandshakeError))
+			require.NotContains(t, err.Error(), "none")
 		})
 	}
 }

@@ -27,6 +27,8 @@ var (
 	// ErrSlowConsumer is the cause of the end when, under CloseSlow, Messages has been full for Config.StallTimeout.
 	// Under DropSlow it is reported on Errors, once, when the first message is dropped.
 	ErrSlowConsumer = errors.New("wsd: messages are not being received")
+	// ErrBodyTimeout is the cause of the end when a streamed message's Body has been left alone for Config.BodyTimeout.
+	ErrBodyTimeout = errors.New("wsd: a message's Body was neither read nor closed within BodyTimeout: every Body has to be read to its end or closed")
 	// ErrMessageTooBig is matched by the error of a Ping whose payload does not fit in a control frame.
 	ErrMessageTooBig = errors.New("wsd: message too big")
 	// ErrQueueFull is matched by the errors of TrySend and TrySendPrepared for which there is no room in the queue.

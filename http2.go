@@ -85,7 +85,7 @@ func checkExtendedConnect(r *http.Request) *HandshakeError {
 // acceptStream answers an extended CONNECT that was judged, and begins a connection over its stream.
 func (o *AcceptOptions) acceptStream(
 	w http.ResponseWriter, r *http.Request, connect *extended.Connect, agreed *agreement,
-) (*Conn, error) {
+) (*Conn, *HandshakeError) {
 	h := w.Header()
 	before := maps.Clone(h)
 	maps.DeleteFunc(h, func(name string, _ []string) bool { return isHandshakeField(name) })
@@ -112,7 +112,7 @@ func (o *AcceptOptions) acceptStream(
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: err}
 	}
 	c := newConn(stream, ServerRole, &o.Config, *agreed)
-	c.start(nil)
+	c.start(nil, OpenedInfo{Request: r})
 	if connect.Keep != nil {
 		connect.Keep(c.Closed())
 	}

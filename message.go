@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/parts"
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
@@ -42,15 +43,18 @@ const (
 	CompressNever                      // send as it is: random or compressed data, secrets next to text that the peer chooses
 )
 
-// Message is a whole WebSocket message.
+// Message is a WebSocket message: whole, or streamed, which means that it has no Data and is read from its Body while it
+// arrives (Config.StreamAbove).
 //
-// The Data of a received message belongs to the receiver for good, except in a loop over Each. Small messages that arrived together may share one
-// allocation, so keeping one message may keep up to 4 KiB of its neighbours in memory: clone it if that matters. The
-// Data of a sent message belongs to the caller again when Send returns.
+// The Data of a received message belongs to the receiver for good, except in a loop over Each. Small messages that arrived
+// together may share one allocation, so keeping one message may keep up to 4 KiB of its neighbours in memory: clone it if
+// that matters. The Data of a sent message belongs to the caller again when Send returns.
 type Message struct {
 	Type     MessageType
 	Compress CompressMode // applies to sending; received messages have CompressAuto
-	Data     []byte
+	Data     []byte       // nil if the message is streamed
+
+	stream *parts.Pipe // what has come of a streamed message, nil for a whole one
 }
 
 // Text returns a text message. s must be UTF-8.
@@ -71,16 +75,19 @@ func JSON(v any) (Message, error) {
 	return Message{Type: TextMessage, Data: data}, nil
 }
 
-// String returns Data as a string, whatever the type.
-func (m Message) String() string { return string(m.Data) }
+// Streamed reports whether the message is not held whole, but read from its Body while it arrives (Config.StreamAbove).
+func (m Message) Streamed() bool { return m.stream != nil }
 
-// Decode decodes the message as JSON into v. The error is that of encoding/json.
-func (m Message) Decode(v any) error { return json.Unmarshal(m.Data, v) }
-
-// Release gives back the memory of a received message for reuse by later messages. Calling it is optional: it saves
-// garbage if there are many messages of more than 512 bytes, and does nothing for smaller ones. m.Data, and anything
-// that shares its memory, must not be used or released again afterwards.
-func (m Message) Release() { bufpool.TakeBack(m.Data) }
+// Release gives back the memory of a received message for reuse by later messages, and closes its Body if it is streamed.
+// For a whole message, calling it is optional: it saves garbage if there are many messages of more than 512 bytes, and
+// does nothing for smaller ones. m.Data, and anything that shares its memory, must not be used or released again
+// afterwards.
+func (m Message) Release() {
+	if m.stream != nil {
+		m.stream.Close()
+	}
+	bufpool.TakeBack(m.Data)
+}
 
 const (
 	// maxShared is the size in bytes up to which messages of one read share an allocation. sharedChunk is the maximum
@@ -95,11 +102,22 @@ const (
 
 // assembly is the message that is being received.
 type assembly struct {
-	data       []byte // on loan from bufpool while it is compressed
-	fragments  int64
+	data       []byte // on loan from bufpool while it is compressed; if the message comes in parts, the part that is next
+	fragments  int64  // if the message comes in parts, those that brought nothing since the last one that did
 	opcode     Opcode
 	compressed bool
+	inParts    bool // some of it has been returned: it comes in parts
 	utf8       textcheck.State
+}
+
+// checkText checks the last bytes of a text, and drops those from the first on that no text can have there.
+func (a *assembly) checkText(added []byte) bool {
+	before := a.utf8
+	if a.utf8 = before.Check(added); a.utf8 != textcheck.Reject {
+		return true
+	}
+	a.data = a.data[:len(a.data)-len(added)+before.Accepted(added)]
+	return false
 }
 
 // reserve makes room for n more bytes. expected is the message's length in bytes at the end of the present frame, and

@@ -15,14 +15,28 @@ type Event struct {
 	// Opcode is OpText or OpBinary for a whole message, OpPing, OpPong or OpClose for a control frame, and
 	// OpContinuation, the zero value, if nothing is complete yet.
 	Opcode Opcode
+	// Part says whether that message is whole, or which part of it Data is (Config.StreamAbove).
+	Part Part
 	// Code is a close frame's status code, StatusNoStatus if it had none; 0 for anything else.
 	Code StatusCode
-	// Data is the message, the payload of a ping or pong, or a close frame's reason. A message's Data belongs to the
-	// caller for good, as Message describes; other Data is valid until the next call to Parse.
+	// Data is the message or a part of it, the payload of a ping or pong, or a close frame's reason. A message's Data
+	// belongs to the caller for good, as Message describes; other Data is valid until the next call to Parse.
 	Data []byte
 }
 
-// Message returns the message of an event whose Opcode is OpText or OpBinary.
+// Part says which part of a message an Event holds.
+type Part uint8
+
+// The parts. A message of more than Config.StreamAbove bytes comes as one FirstPart of exactly that many, any number of
+// MiddlePart, each of at least a byte, and one LastPart, which may be empty. The Opcode of all of them is the message's.
+const (
+	WholeMessage Part = iota
+	FirstPart
+	MiddlePart
+	LastPart
+)
+
+// Message returns the message, or part of one, of an event whose Opcode is OpText or OpBinary.
 func (e Event) Message() Message { return Message{Type: MessageType(e.Opcode), Data: e.Data} }
 
 // Parser turns the bytes that one side of a connection receives after the opening handshake into messages and control
@@ -33,6 +47,7 @@ type Parser struct {
 	limit uint64
 	// maxFragments bounds the frames of a message.
 	maxFragments int64
+	pieces       *pieces   // nil if no message comes in parts
 	inflater     *inflater // nil if permessage-deflate was not negotiated
 
 	rules     frameRules
@@ -52,8 +67,8 @@ type Parser struct {
 }
 
 // NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
-// client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments and Compression. A non-nil Compression is
-// taken as negotiated exactly as given.
+// client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments, StreamAbove and Compression. A non-nil
+// Compression is taken as negotiated exactly as given.
 func NewParser(role Role, cfg Config) *Parser {
 	p := new(Parser)
 	p.init(role, &cfg)
@@ -63,6 +78,9 @@ func NewParser(role Role, cfg Config) *Parser {
 func (p *Parser) init(role Role, cfg *Config) {
 	p.setLimit(messageLimit(cfg.MaxMessageSize))
 	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
+	if cfg.StreamAbove > 0 {
+		p.pieces = &pieces{above: uint64(cfg.StreamAbove)}
+	}
 	p.rules.masked = role == ServerRole
 	p.inflater = newInflater(role, cfg.Compression)
 	p.rules.rsv1 = p.inflater != nil
@@ -81,16 +99,23 @@ func (p *Parser) setLimit(limit int64) {
 	}
 }
 
-// left returns how many of limit bytes the message leaves: none if the limit has been lowered below what has arrived.
-func (p *Parser) left(limit uint64) uint64 { return limit - min(limit, uint64(len(p.message.data))) }
+// left returns how many of limit bytes a message of some size leaves: none if the limit has been lowered below what has
+// arrived.
+func left(limit, size uint64) uint64 { return limit - min(limit, size) }
 
 // Parse reads b up to the end of the next message or control frame and returns it with the number of bytes it took, which
-// the next call must leave out. An event with the zero Opcode means that all of b was taken and nothing is complete. The
-// error is a *ProtocolError with the status code to close with; it is final, and further calls return it again. After a
-// close frame all bytes are taken and ignored. Parse only reads b, and does not keep it.
+// the next call must leave out. An event with the zero Opcode means that all of b was taken and nothing is complete. After a
+// part of a message, call Parse again even with nothing left: it may have taken more. The error is a *ProtocolError with the
+// code to close with; it is final. After a close frame all bytes are taken and ignored. Parse only reads b, and does not
+// keep it.
 func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 	if p.err != nil || p.ended {
 		return Event{}, len(b), p.err
+	}
+	if p.inflatedWaits() {
+		if event, err = p.inflateMore(); event.Opcode != OpContinuation || err != nil {
+			return event, 0, err
+		}
 	}
 	for {
 		if !p.inPayload {
@@ -101,10 +126,11 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			}
 			if !p.inPayload {
 				p.shared = nil
-				return Event{}, len(b), nil
+				return p.partSoFar(), len(b), nil
 			}
 			n += size
-			if p.frame.fin && !p.rules.inMessage && !p.frame.opcode.control() && p.remaining <= uint64(len(b)-n) {
+			if p.frame.fin && !p.rules.inMessage && !p.frame.opcode.control() && p.remaining <= uint64(len(b)-n) &&
+				p.remaining <= p.streamAbove() {
 				// The whole message is there, as for most messages, and needs no more bookkeeping.
 				end := n + int(p.remaining)
 				if p.frame.rsv1 {
@@ -112,28 +138,46 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 				} else {
 					event, err = p.wholeMessage(b[n:end], len(b)-n)
 				}
-				return event, end, err
+				if err != errInParts {
+					return event, end, err
+				}
+				p.inPayload = true
 			}
 		}
 		size := len(b) - n
 		if uint64(size) > p.remaining {
 			size = int(p.remaining)
 		}
-		src := b[n : n+size]
-		n += size
+		if p.inflatesAlong() {
+			taken, event, err := p.inflateAlong(b[n : n+size])
+			n += taken
+			if event.Opcode != OpContinuation || err != nil {
+				return event, n, err
+			}
+			if p.inPayload && n == len(b) {
+				return p.partSoFar(), n, nil
+			}
+			continue
+		}
 		var dst []byte
 		if p.frame.opcode.control() {
+			if event = p.partSoFar(); event.Part != WholeMessage {
+				return event, n, nil
+			}
 			p.control = p.control[:len(p.control)+size]
 			dst = p.control[len(p.control)-size:]
 		} else {
 			dst = p.extend(size)
 		}
-		event, err = p.accept(dst, src)
-		if n == len(b) {
+		event, err = p.accept(dst, b[n:n+len(dst)])
+		if n += len(dst); n == len(b) {
 			p.shared = nil // as allocate does: what came last need not have been a message
 		}
-		if event.Opcode != OpContinuation || err != nil || p.inPayload {
+		if event.Opcode != OpContinuation || err != nil {
 			return event, n, err
+		}
+		if p.inPayload {
+			return p.partSoFar(), n, nil
 		}
 	}
 }
@@ -141,23 +185,23 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 // parseHeader reads a frame header from b, which may continue one that was cut, and returns how much of b it took.
 // inPayload tells whether it was complete.
 func (p *Parser) parseHeader(b []byte) (n int, err error) {
-	p.rules.room = p.left(p.limit)
+	p.rules.room = left(p.limit, p.size())
 	if p.rules.rsv1 {
-		p.rules.room = p.left(p.inflater.compressedLimit(p.limit))
+		p.rules.room = left(p.inflater.compressedLimit(p.limit), p.wireSize())
 	}
 	if p.headerSize > 0 {
 		added := copy(p.header[p.headerSize:], b)
 		b = p.header[:int(p.headerSize)+added]
 	}
-	frame, size, err := parseFrameHeader(b, p.rules)
+	frame, length, err := parseFrameHeader(b, p.rules)
 	if err != nil {
 		return 0, err
 	}
-	if size == 0 {
+	if length == 0 {
 		p.headerSize = uint8(copy(p.header[:], b))
 		return 0, nil
 	}
-	n = size - int(p.headerSize)
+	n = length - int(p.headerSize)
 	p.headerSize = 0
 	p.frame, p.remaining, p.key = frame, frame.length, frame.key
 	p.inPayload = true
@@ -167,12 +211,18 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 			return 0, tooBig()
 		}
 		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
+		if p.inflater != nil {
+			p.inflater.came = 0
+		}
 		p.message.fragments = 1
 	case OpContinuation:
-		if !p.message.compressed && frame.length > p.left(p.limit) {
+		if !p.message.compressed && frame.length > left(p.limit, p.size()) {
 			return 0, tooBig()
 		}
 		p.message.fragments++
+		if p.message.inParts && frame.length > 0 {
+			p.message.fragments = 0 // only those that bring nothing count
+		}
 		if p.message.fragments > p.maxFragments {
 			return 0, &ProtocolError{Code: StatusPolicyViolation, Section: "5.4", Problem: "message of more than MaxFragments frames"}
 		}
@@ -217,7 +267,11 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 
 // inflated completes a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
-	data, err := p.inflater.inflate(compressed, p.limit)
+	limit := min(p.limit, p.streamAbove())
+	data, err := p.inflater.inflate(compressed, limit)
+	if limit < p.limit && isTooBig(err) {
+		return Event{}, errInParts
+	}
 	if err == nil && p.message.opcode == OpText && !textcheck.Valid(data) {
 		err = notUTF8()
 	}
@@ -244,13 +298,44 @@ func (p *Parser) allocate(size, rest int) []byte {
 	return data
 }
 
-// extend lengthens the message by size bytes and returns them.
+// extend lengthens the message by up to size bytes and returns them: fewer if a part of it is then complete.
 func (p *Parser) extend(size int) []byte {
 	m := &p.message
 	have := len(m.data)
-	m.reserve(size, uint64(have)+p.remaining, p.frame.fin, p.longestSoFar)
+	size = min(size, p.reserve(size))
 	m.data = m.data[:have+size]
 	return m.data[have:]
+}
+
+// lastMessage returns the size of the message that an event has completed, and how many bytes it took as it came.
+func (p *Parser) lastMessage(event Event) (size, wireSize int) {
+	size = len(event.Data)
+	if event.Part == LastPart {
+		size = int(p.pieces.dropped)
+	}
+	if p.inflater != nil && p.inflater.came > 0 {
+		return size, p.inflater.came
+	}
+	return size, size
+}
+
+// reserve makes room for size more bytes of the message, and returns how many may be added: fewer if a part of it is then
+// complete.
+func (p *Parser) reserve(size int) (room int) {
+	m := &p.message
+	have := uint64(len(m.data))
+	expected := have + p.remaining
+	switch {
+	case m.inParts:
+		return p.partRoom()
+	case expected > p.streamAbove() && !m.compressed:
+		expected = p.streamAbove()
+		room = int(expected - have)
+		m.reserve(min(size, room), expected, true, p.longestSoFar)
+		return room
+	}
+	m.reserve(size, expected, p.frame.fin, p.longestSoFar)
+	return math.MaxInt
 }
 
 // midMessage reports whether a message or frame has begun and is not complete.
@@ -262,15 +347,12 @@ func (p *Parser) midMessage() bool { return p.inPayload || p.rules.inMessage || 
 func (p *Parser) direct() []byte {
 	m := &p.message
 	const least = 4 << 10
-	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || len(m.data) < least {
+	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || p.inflatesAlong() || len(m.data) < least && !m.inParts {
 		return nil
 	}
-	m.reserve(1, uint64(len(m.data))+p.remaining, p.frame.fin, p.longestSoFar)
+	room := p.reserve(1)
 	space := m.data[len(m.data):cap(m.data)]
-	if uint64(len(space)) > p.remaining {
-		space = space[:p.remaining]
-	}
-	return space
+	return space[:min(uint64(len(space)), p.remaining, uint64(room))]
 }
 
 // expectsLong reports whether the last frame was long and not masked. If so, it is best to read only the beginning of the
@@ -286,7 +368,11 @@ func (p *Parser) filled(n int) (Event, error) {
 	m := &p.message
 	have := len(m.data)
 	m.data = m.data[:have+n]
-	return p.accept(m.data[have:], m.data[have:])
+	event, err := p.accept(m.data[have:], m.data[have:])
+	if event.Opcode == OpContinuation && err == nil {
+		event = p.partSoFar()
+	}
+	return event, err
 }
 
 // accept moves the next bytes of the current payload, src, to their place, dst, which may be src itself.
@@ -300,7 +386,7 @@ func (p *Parser) accept(dst, src []byte) (Event, error) {
 	m := &p.message
 	control := p.frame.opcode.control()
 	if !control && m.opcode == OpText && !m.compressed {
-		if m.utf8 = m.utf8.Check(dst); m.utf8 == textcheck.Reject {
+		if !m.checkText(dst) {
 			return p.fail(notUTF8())
 		}
 	}
@@ -310,6 +396,9 @@ func (p *Parser) accept(dst, src []byte) (Event, error) {
 		}
 	}
 	if p.remaining > 0 {
+		if !control && p.partComplete() {
+			return p.part(), nil
+		}
 		return Event{}, nil
 	}
 	p.inPayload = false
@@ -333,12 +422,21 @@ func (p *Parser) endControl() (Event, error) {
 		return p.fail(err)
 	}
 	p.ended = true
-	p.message = assembly{}
+	p.dropMessage()
 	return Event{Opcode: OpClose, Code: code, Data: payload[min(2, len(payload)):]}, nil
 }
 
 func (p *Parser) endMessage() (Event, error) {
 	message := p.message
+	if message.inParts {
+		if message.utf8 != textcheck.Accept {
+			return p.fail(notUTF8())
+		}
+		event := p.part()
+		event.Part = LastPart
+		p.dropMessage()
+		return event, nil
+	}
 	p.longestSoFar = max(p.longestSoFar, len(message.data))
 	if message.compressed {
 		event, err := p.inflated(message.data)
@@ -352,10 +450,14 @@ func (p *Parser) endMessage() (Event, error) {
 	return Event{Opcode: message.opcode, Data: message.data}, nil
 }
 
-// fail ends the parsing, and drops what had arrived of a message.
+// fail ends the parsing, and drops what had arrived of a message. If that is a part, it comes ahead of the error.
 func (p *Parser) fail(err error) (Event, error) {
 	p.err = err
-	p.message = assembly{}
+	event := p.partSoFar()
+	p.dropMessage()
+	if event.Part != WholeMessage {
+		return event, nil
+	}
 	return Event{}, err
 }
 

@@ -13,9 +13,7 @@ import (
 
 // reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
 type reader struct {
-	parser     Parser
-	policy     SlowConsumerPolicy
-	stallAfter time.Duration // StallTimeout, 0 for none
+	parser Parser
 
 	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
 	interval   time.Duration // between the last messages that did not come together
@@ -24,6 +22,8 @@ type reader struct {
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
 	pace       *pace         // of Config.ReceiveRate, nil for none
+
+	bodies *bodies // nil if no message is streamed
 
 	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
 
@@ -84,6 +84,9 @@ func (c *Conn) readMessages(buffered []byte) error {
 			if err == nil {
 				_, err = c.handle(event)
 			}
+			if err == nil && event.Part != WholeMessage {
+				_, err = c.parse(nil) // a violation may be behind the part
+			}
 			if err != nil {
 				return err
 			}
@@ -96,13 +99,14 @@ func (c *Conn) readMessages(buffered []byte) error {
 
 // parse delivers everything in b, and reports whether a close frame was in it.
 func (c *Conn) parse(b []byte) (closed bool, err error) {
-	for len(b) > 0 {
+	for again := b == nil; len(b) > 0 || again; {
 		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
 		}
 		b = b[n:]
+		again = event.Part != WholeMessage
 		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
 		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
@@ -119,15 +123,26 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 func (c *Conn) handle(event Event) (closed bool, err error) {
 	switch event.Opcode {
 	case OpText, OpBinary, OpPing, OpPong:
-		c.keepPace(1, 0)
+		if event.Part <= FirstPart {
+			c.keepPace(1, 0)
+		}
+	}
+	if c.settings.trace != nil {
+		c.traceReceived(event)
 	}
 	switch event.Opcode {
 	case OpText, OpBinary:
-		return false, c.deliver(event.Message())
+		if event.Part != WholeMessage {
+			return false, c.deliverPart(event)
+		}
+		_, err := c.deliver(event.Message())
+		return false, err
 	case OpPing:
 		c.queue.addPong(event.Data)
 	case OpPong:
-		c.pings.match(event.Data)
+		if roundTrip, found := c.pings.match(event.Data); found {
+			c.traceRoundTrip(roundTrip)
+		}
 	case OpClose:
 		c.ending.peerClosed(event.Code, string(event.Data))
 		return true, nil
@@ -136,12 +151,16 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 }
 
 // deliver puts a message into Messages.
-func (c *Conn) deliver(m Message) error {
+func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r := &c.reader
+	if r.bodies.unread() != nil {
+		c.awaitBodyEnd()
+	}
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {
 		r.dropped.Add(1)
-		return nil
+		c.traceDropped(m)
+		return false, nil
 	}
 	if !r.noted {
 		now := clock.Now()
@@ -153,16 +172,16 @@ func (c *Conn) deliver(m Message) error {
 		select {
 		case c.messages <- m:
 			r.noteBig(len(m.Data), c.answers.delivered.Load())
-			return nil
+			return true, nil
 		default:
 		}
 	}
-	delivered, err := c.deliverSlow(m)
-	if !delivered {
+	if delivered, err = c.deliverSlow(m); !delivered {
 		c.answers.delivered.Add(^uint64(0))
 		r.dropped.Add(1)
+		c.traceDropped(m)
 	}
-	return err
+	return delivered, err
 }
 
 // deliverSlow delivers to a consumer that already has messages waiting.
@@ -171,7 +190,8 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	var patience *time.Timer
 	var over <-chan time.Time
 	var due clock.Due
-	switch r.policy {
+	stallAfter := c.settings.stallAfter
+	switch c.settings.policy {
 	case DropSlow:
 		if !r.dropTold {
 			r.dropTold = true
@@ -179,14 +199,15 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 		return false, nil
 	case CloseSlow:
-		if r.stallAfter > 0 {
-			due.In(r.stallAfter)
-			patience = time.NewTimer(r.stallAfter)
+		if stallAfter > 0 {
+			due.In(stallAfter)
+			patience = time.NewTimer(stallAfter)
 			defer patience.Stop()
 			over = patience.C
 		}
 	}
 	refusal := c.queue.refusalChannel()
+	defer c.traceStallEnded(c.traceStallBegun())
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
@@ -207,7 +228,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			r.discarding = true
 			return false, nil
 		case <-over:
-			left := due.Left(clock.Now(), r.stallAfter)
+			left := due.Left(clock.Now(), stallAfter)
 			if left == 0 {
 				return false, ErrSlowConsumer
 			}

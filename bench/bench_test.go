@@ -51,6 +51,8 @@ func TestEveryLibraryInEveryKindOfCase(t *testing.T) {
 		hubCase(true, "hub", 20, 0, 4, 128),
 		hubCase(true, "hub with slow ones", 20, 2, 4, 128),
 		hubCase(true, "hub of large messages", 5, 0, 2, 1<<20),
+		floodCase(true, "flood", 1, 0),
+		floodCase(true, "flood with a rate", 1, floodPace),
 		handshakeCase(),
 		clientCase(true, "lonely client", 1, 1, 64),
 		clientCase(true, "clients", 3, 16, 1<<10),

@@ -40,6 +40,7 @@ func serveWSD(listener net.Listener, r role) error {
 			ClientMaxWindowBits:     r.Window,
 		}
 	}
+	options.ReceiveRate.Messages = r.Pace
 	serve := func(handler func(*wsd.Conn)) *wsd.Server {
 		return &wsd.Server{Handler: handler, AcceptOptions: options}
 	}

@@ -73,7 +73,9 @@ func echoBlocking(work *echoWork, read func() ([]byte, error), write func([]byte
 var libraries = []library{wsdLibrary, loopLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, rawLibrary}
 
 // plays reports whether the candidate has a row where a role is measured.
-func (l library) plays(r role) bool { return l.only == "" || l.only == r.Work }
+func (l library) plays(r role) bool {
+	return (l.only == "" || l.only == r.Work) && (r.Pace == 0 || l.name == wsdName) // others have no such bound
+}
 
 // Names that the goals tell apart from the rivals.
 const (

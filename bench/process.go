@@ -53,6 +53,7 @@ type role struct {
 	Window   int        // the bits of the client's window with Takeover, 0 for 15
 	Client   clientWork // of the work runClient
 	Hold     holdWork   // of the work holdIdle
+	Pace     int        // ReceiveRate in messages a second, 0 for none
 	Pinned   bool       // shares one processor with whoever starts it, see pin
 	Profile  string     // the file for a CPU profile of all its life, "" for none
 }

@@ -2,7 +2,7 @@
 
 package main
 
-// This file lists the nine workloads: what each measures, in which cases, and what its tables show.
+// This file lists the workloads: what each measures, in which cases, and what its tables show.
 
 import (
 	"encoding/json"
@@ -90,7 +90,7 @@ type settings struct {
 	files    uint64        // the limit of open files
 }
 
-// workload is one of the nine.
+// workload is what is measured in several cases, and how it is shown.
 type workload struct {
 	name    string
 	title   string
@@ -354,7 +354,7 @@ func thousands(n int) string {
 	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }
 
-// workloads are all nine. How the greatest numbers of connections are had depends on the limit of open files.
+// workloads are all there are. How the greatest numbers of connections are had depends on the limit of open files.
 func workloads(files uint64) []workload {
 	const manyIdle = 50_000
 	spread := ""
@@ -474,6 +474,18 @@ func workloads(files uint64) []workload {
 				clientCase(true, pipelinedCase, 64, 64, 64),
 				clientCase(false, burstCase, 64, 16, 1<<10),
 				clientCase(false, large64KCase, 4, 1, 64<<10),
+			},
+		},
+		{
+			name: "flood", title: "One peer that floods", columns: timeColumns, chart: p50Key,
+			about: "As the echo of 64 connections with 1 message of 64 bytes in flight, beside one more that has 1,024 under way " +
+				"all the time, which is not counted, though its CPU time is. With a rate: wsd with a ReceiveRate of " +
+				"10,000 messages a second, more than the others send.",
+			cases: []benchCase{
+				floodCase(false, "nobody floods", 0, 0),
+				floodCase(false, "nobody floods, with a rate", 0, floodPace),
+				floodCase(true, "one floods", 1, 0),
+				floodCase(true, "one floods, with a rate", 1, floodPace),
 			},
 		},
 		{

@@ -68,8 +68,8 @@ func (c *Conn) Unwrap() (*wsd.Conn, error) {
 }
 
 // Release gives the connection back. The pool closes it if it could harm its next user: if it has ended or is closing, a
-// message has been left unread, a Receive failed, or a Send or Receive is still under way. The pool cannot see an answer
-// that has not arrived yet: call Destroy to leave without it.
+// message or its Body has been left unread, a Receive failed, or a Send or Receive is still under way. The pool cannot
+// see an answer that has not arrived yet: call Destroy to leave without it.
 //
 // Release does not block. It returns ErrReleased if the connection has already been released or destroyed.
 func (c *Conn) Release() error {

@@ -57,7 +57,7 @@ func (l *link) reusable() bool {
 		// closed.
 		return false
 	default:
-		return true
+		return !l.conn.Stats().BodyUnread
 	}
 }
 

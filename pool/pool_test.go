@@ -302,6 +302,14 @@ func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 			}()
 			synctest.Wait()
 		},
+		"unread body": func(t *testing.T, c *pool.Conn) {
+			require.NoError(t, c.Send(ctx, wsd.Text(strings.Repeat("long", 10))))
+			m, err := c.Receive(ctx)
+			require.NoError(t, err)
+			require.True(t, m.Streamed())
+			_, err = m.Body().Read(make([]byte, 1))
+			require.NoError(t, err)
+		},
 		"closed by its user": func(t *testing.T, c *pool.Conn) {
 			require.NoError(t, unwrap(t, c).Close(wsd.StatusNormalClosure, ""))
 		},
@@ -326,7 +334,7 @@ func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 						}
 					})
 					p := newPool(t, h, pool.Options{MaxConns: 1,
-						DialOptions: wsd.DialOptions{Config: wsd.Config{MessageBuffer: buffer}}})
+						DialOptions: wsd.DialOptions{Config: wsd.Config{MessageBuffer: buffer, StreamAbove: 20}}})
 					c := acquire(t, p)
 					old := unwrap(t, c)
 					spoil(t, c)

@@ -56,6 +56,9 @@ const (
 	errNoCode    CorruptError = "bits that are no code"
 	errNoTree    CorruptError = "code lengths that make no tree"
 	errTooFar    CorruptError = "distance that reaches beyond the window"
+
+	errBlockType    CorruptError = "block of the reserved type"
+	errStoredLength CorruptError = "stored block whose length and its complement differ"
 )
 
 // An entry of a table is, from the low bits up: 4 bits for how many bits of input it takes, 4 for its kind, 8 for how
@@ -216,7 +219,8 @@ var fixedLiterals, fixedDistances = sync.OnceValue(func() *huffman {
 // decoder is the state for decoding one message.
 type decoder struct {
 	in   []byte // the message as it came
-	next int    // the next byte to take from it, or from Tail behind it
+	next int    // the next byte to take from it, or from tail behind it
+	tail string // Tail, or nothing if more of the message may come
 	buf  uint64 // bits taken but not yet used, the next one lowest
 	have uint   // how many bits buf holds
 
@@ -245,7 +249,7 @@ var decoders = sync.Pool{New: func() any {
 // are more than limit bytes, whatever follows, or a CorruptError.
 func Message(in []byte, limit uint64, history *Window, maxDistance int) ([]byte, error) {
 	d := decoders.Get().(*decoder)
-	d.in, d.next, d.buf, d.have = in, 0, 0, 0
+	d.in, d.next, d.buf, d.have, d.tail = in, 0, 0, 0, Tail
 	d.out, d.n, d.limit = d.outSpace[:], 0, limit
 	d.history, d.maxDistance = history, maxDistance
 	err := d.message()
@@ -303,7 +307,7 @@ func (d *decoder) message() error {
 				err = d.compressed(&d.literals, &d.distances)
 			}
 		default:
-			err = CorruptError("block of the reserved type")
+			err = errBlockType
 		}
 		if err != nil {
 			return err
@@ -341,8 +345,8 @@ func (d *decoder) refillSlowly() {
 		switch at := d.next - len(d.in); {
 		case at < 0:
 			b = d.in[d.next]
-		case at < len(Tail):
-			b = Tail[at]
+		case at < len(d.tail):
+			b = d.tail[at]
 		default:
 			return
 		}
@@ -368,7 +372,7 @@ func (d *decoder) stored() error {
 	size, check := int(d.buf&0xFFFF), int(d.buf>>16&0xFFFF)
 	d.take(32)
 	if size != check^0xFFFF {
-		return CorruptError("stored block whose length and its complement differ")
+		return errStoredLength
 	}
 	d.next -= int(d.have >> 3)
 	d.buf, d.have = 0, 0
@@ -521,7 +525,8 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		if len(out)-n < outSlack {
 			if uint64(n) > d.limit {
-				return ErrTooLong
+				d.next, d.buf, d.have = next, buf, have // a stream goes on from here
+				return d.stop(n, ErrTooLong)
 			}
 			d.n, d.next = n, next
 			d.grow(outSlack)
@@ -534,7 +539,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 			takes += uint(entry & entryTakes)
 		}
 		if have < takes || entry&entryTakes == 0 {
-			return wrongCode(have < takes)
+			return d.stop(n, wrongCode(have < takes))
 		}
 		buf, have = buf>>takes, have-takes
 		if entry&entryLiteral != 0 {
@@ -548,7 +553,7 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		extra := uint(entry >> 8 & 0xFF)
 		if have < extra {
-			return errTruncated
+			return d.stop(n, errTruncated)
 		}
 		length := int(entry>>16) + int(buf&(1<<extra-1))
 		buf, have = buf>>extra, have-extra
@@ -561,15 +566,22 @@ func (d *decoder) compressed(literals, distances *huffman) error {
 		}
 		extra = uint(entry >> 8 & 0xFF)
 		if have < takes+extra || entry&entryTakes == 0 {
-			return wrongCode(have < takes+extra)
+			return d.stop(n, wrongCode(have < takes+extra))
 		}
 		distance := int(entry>>16) + int(buf>>takes&(1<<extra-1))
 		buf, have = buf>>(takes+extra), have-takes-extra
 		if !d.copyMatch(out, n, distance, length) {
-			return errTooFar
+			return d.stop(n, errTooFar)
 		}
 		n += length
 	}
+}
+
+// stop keeps the output so far, and returns err. d still has the bits from where the present code began if there were too few
+// to be sure of it: they were taken for that code.
+func (d *decoder) stop(n int, err error) error {
+	d.n = n
+	return err
 }
 
 // inSecond looks up a code whose first bits, at the beginning of buf, lead to a second table.

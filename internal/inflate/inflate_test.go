@@ -198,4 +198,5 @@ func check(t *testing.T, data, dict []byte, limit int) {
 		require.True(t, bytes.Equal(expected, inflated))
 	}
 	require.LessOrEqual(t, len(inflated), limit)
+	requireSameStream(t, data, dict, uint64(limit))
 }

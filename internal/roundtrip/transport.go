@@ -3,6 +3,7 @@
 package roundtrip
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -16,6 +17,9 @@ const maxAnswerHeader = 1 << 20
 // a tunnel, and nothing is left behind. net/http goes on dialing for a request that has been given up, since another
 // request may want the connection; here none does.
 type Transport struct {
+	// WithoutClose has an answer let through whose Connection has close beside Upgrade.
+	WithoutClose bool
+
 	caller *http.Transport   // only read
 	used   []*http.Transport // one for each request
 }
@@ -50,6 +54,9 @@ func (h *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			t.DialTLS = nil
 		}
 	}
+	if h.WithoutClose {
+		withoutClose(t)
+	}
 	h.used = append(h.used, t)
 	return t.RoundTrip(req)
 }
@@ -59,6 +66,38 @@ func (h *Transport) Close() {
 	for _, t := range h.used {
 		t.CloseIdleConnections()
 	}
+}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// plainDialer returns how t reaches a server or a proxy, and secureDialer how, with TLS, nil if t has no way of its own.
+// The deprecated functions count too: a caller who sets one does not want it bypassed.
+func plainDialer(t *http.Transport) dialFunc {
+	switch {
+	case t.DialContext != nil:
+		return t.DialContext
+	//lint:ignore SA1019 see above
+	case t.Dial != nil:
+		//lint:ignore SA1019 see above
+		return withoutContext(t.Dial)
+	}
+	return new(net.Dialer).DialContext
+}
+
+func secureDialer(t *http.Transport) dialFunc {
+	switch {
+	case t.DialTLSContext != nil:
+		return t.DialTLSContext
+	//lint:ignore SA1019 see above
+	case t.DialTLS != nil:
+		//lint:ignore SA1019 see above
+		return withoutContext(t.DialTLS)
+	}
+	return nil
+}
+
+func withoutContext(dial func(network, addr string) (net.Conn, error)) dialFunc {
+	return func(_ context.Context, network, addr string) (net.Conn, error) { return dial(network, addr) }
 }
 
 // NotForHTTP1 is the problem with a connection over which only HTTP/2 is understood.

@@ -6,7 +6,6 @@ package roundtrip
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -64,45 +63,18 @@ func (t tunnel) dialProxy(ctx context.Context, network string) (net.Conn, error)
 	case ready:
 		return conn, nil
 	}
-	config := t.TLSClientConfig.Clone()
-	if config == nil {
-		config = new(tls.Config)
-	}
-	if config.ServerName == "" {
-		config.ServerName = t.proxy.Hostname()
-	}
-	config.NextProtos = nil // CONNECT is spoken over HTTP/1.1
-	secure := tls.Client(conn, config)
-	if t.TLSHandshakeTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, t.TLSHandshakeTimeout)
-		defer cancel()
-	}
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return secure, nil
+	return startTLS(ctx, conn, t.TLSClientConfig, t.proxy.Hostname(), t.TLSHandshakeTimeout)
 }
 
 // dialer returns how the caller's transport reaches the proxy, and whether TLS, if the proxy speaks it, is done by then.
-// The deprecated functions count too: a caller who sets one does not want it bypassed.
-func (t tunnel) dialer() (dial func(ctx context.Context, network, addr string) (net.Conn, error), ready bool) {
-	without := func(dial func(network, addr string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-		return func(_ context.Context, network, addr string) (net.Conn, error) { return dial(network, addr) }
+func (t tunnel) dialer() (dial dialFunc, ready bool) {
+	if t.proxy.Scheme != "https" {
+		return plainDialer(t.Transport), true
 	}
-	secure := t.proxy.Scheme == "https"
-	switch {
-	case secure && t.DialTLSContext != nil:
-		return t.DialTLSContext, true
-	case secure && t.DialTLS != nil:
-		return without(t.DialTLS), true
-	case t.DialContext != nil:
-		return t.DialContext, !secure
-	case t.Dial != nil:
-		return without(t.Dial), !secure
+	if dial = secureDialer(t.Transport); dial != nil {
+		return dial, true
 	}
-	return new(net.Dialer).DialContext, !secure
+	return plainDialer(t.Transport), false
 }
 
 // connect asks a proxy for a tunnel to addr (RFC 9110, section 9.3.6).

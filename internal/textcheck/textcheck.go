@@ -102,5 +102,15 @@ func (s State) Check(b []byte) State {
 	return State(state)
 }
 
+// Accepted returns how many bytes of b come before the one that Check rejects.
+func (s State) Accepted(b []byte) int {
+	for i := range b {
+		if s = s.Check(b[i : i+1]); s == Reject {
+			return i
+		}
+	}
+	return len(b)
+}
+
 // Valid reports whether b is UTF-8 from its first byte to its last.
 func Valid(b []byte) bool { return Accept.Check(b) == Accept }
