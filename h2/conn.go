@@ -85,19 +85,9 @@ func newConn(raw net.Conn, maxHeader uint32, idleFor time.Duration, changed func
 	c.framer.SetReuseFrames()
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(tableSize, nil)
 	c.framer.MaxHeaderListSize = maxHeader
-	c.out.queue(func() error {
-		if _, err := io.WriteString(c.out.buffer, http2.ClientPreface); err != nil {
-			return err
-		}
-		if err := c.framer.WriteSettings(
-			http2.Setting{ID: http2.SettingEnablePush, Val: 0},
-			http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
-			http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: maxHeader},
-		); err != nil {
-			return err
-		}
-		return c.framer.WriteWindowUpdate(0, connWindow-initialWindow)
-	})
+	c.begin()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.settling = time.AfterFunc(settleTime, func() {
 		if c.first() {
 			c.fail(ErrSettingsTimeout)
@@ -110,6 +100,19 @@ func newConn(raw net.Conn, maxHeader uint32, idleFor time.Duration, changed func
 		}
 	})
 	return c
+}
+
+// begin puts the client's preface ahead of all that is written (RFC 9113, section 3.4). The buffer has room for it, so
+// nothing can fail.
+func (c *conn) begin() {
+	_, _ = io.WriteString(c.out.buffer, http2.ClientPreface)
+	_ = c.framer.WriteSettings(
+		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: c.maxHeader},
+	)
+	_ = c.framer.WriteWindowUpdate(0, connWindow-initialWindow)
+	c.out.queue(func() error { return nil }) // has it sent
 }
 
 // fail ends the connection with all its streams.
