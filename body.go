@@ -70,7 +70,7 @@ func (b streamedBody) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := b.pipe.Read(p)
+	n, err := b.pipe.Read(p, nil)
 	return n, bodyError(err)
 }
 
@@ -182,7 +182,7 @@ func (c *Conn) sendStreamed(ctx context.Context, m *Message) error {
 	// An end of ctx or of this connection is not to wait for the peer that sends the body.
 	defer context.AfterFunc(ctx, m.stream.Close)()
 	defer context.AfterFunc(c.Context(), m.stream.Close)()
-	w := c.Writer(ctx, m.Type).(*messageWriter)
+	w := c.Writer(ctx, m.Type, &WriterOptions{Compress: m.Compress}).(*messageWriter)
 	_, err := streamedBody{m.stream}.WriteTo(w)
 	switch {
 	case err == nil:

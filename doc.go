@@ -64,10 +64,14 @@
 // [Accept] answers what it refuses with an HTTP status and a line of text that says what was wrong:
 //
 //   - 400 for a malformed request, or one for none of the subprotocols if one is required;
-//   - 405 for a method other than GET, 505 for HTTP/2 and later;
+//   - 405 for a method other than GET;
 //   - 403 for a web page of a foreign origin;
 //   - 426 for a request that does not ask for a WebSocket, or for a version of the protocol other than 13;
 //   - 500 if the options or the ResponseWriter are at fault, which only the error says.
+//
+// Over HTTP/2 and HTTP/3 a WebSocket begins with extended CONNECT (RFC 8441, RFC 9220), which is answered with 200: see
+// [ConfigureHTTP2]. A GET gets 505 there, CONNECT without a protocol and other methods 405, another protocol than
+// websocket 501, and another version of that 400.
 //
 // net/http holds some 12 KiB for a request until its handler returns. If there are many connections, let it return, and
 // continue in another goroutine, as [Server.Serve] does.

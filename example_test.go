@@ -572,7 +572,7 @@ func ExampleConn_Writer() {
 	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
 	defer peer.CloseNow()
 	go func() {
-		w := conn.Writer(context.Background(), wsd.TextMessage)
+		w := conn.Writer(context.Background(), wsd.TextMessage, nil)
 		if _, err := io.Copy(w, strings.NewReader("a report of many pages")); err != nil {
 			fmt.Println(err)
 		}

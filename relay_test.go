@@ -250,7 +250,7 @@ func TestRelayPassesStreamsOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := startRelayOf(t, wsd.Config{}, wsd.Config{StreamAbove: 1 << 10})
-				w := r.client.Writer(t.Context(), wsd.BinaryMessage)
+				w := r.client.Writer(t.Context(), wsd.BinaryMessage, nil)
 				var want []byte
 				for i := range 100 {
 					piece := bytes.Repeat([]byte{byte(i)}, 3000)

@@ -563,7 +563,7 @@ func (x *soakSender) step() {
 
 // inPieces sends a message through a Writer.
 func (x *soakSender) inPieces(ctx context.Context, m wsd.Message) error {
-	w := x.side.conn.Writer(ctx, m.Type)
+	w := x.side.conn.Writer(ctx, m.Type, nil)
 	for rest := m.Data; len(rest) > 0; {
 		n := min(len(rest), 1+x.random.IntN(1+len(m.Data)/2))
 		if _, err := w.Write(rest[:n]); err != nil {

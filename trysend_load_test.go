@@ -44,7 +44,7 @@ var busySenders = map[string]func(c *wsd.Conn){
 	},
 	"a Writer that pauses": func(c *wsd.Conn) {
 		for {
-			w := c.Writer(context.Background(), wsd.BinaryMessage)
+			w := c.Writer(context.Background(), wsd.BinaryMessage, nil)
 			for range 3 {
 				if _, err := w.Write(make([]byte, 1000)); err != nil {
 					return
