@@ -170,3 +170,32 @@ func TestTryTurnGoesOnBehindASenderThatWasLetIn(t *testing.T) {
 		}
 	})
 }
+
+func TestWriterTakesOverWhatASenderLeaves(t *testing.T) {
+	q, started := newQueue(Config{}, true)
+	upTo, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1, prompt: true})
+	require.NoError(t, err)
+	var b batch
+	require.True(t, q.take(&b, upTo))
+	require.False(t, q.wrote(&b, 1, nil, upTo).more, "the transport has no room, and a sender does not wait")
+	require.Equal(t, 1, *started)
+	require.True(t, q.take(&b, everything))
+	require.Equal(t, 2, b.len())
+}
+
+// A message that is taken back was never sent.
+func TestWithdrawnMessageLeavesNothing(t *testing.T) {
+	q, _ := newQueue(Config{}, false)
+	require.NoError(t, q.enter(context.Background(), 0, needTurn))
+	number, _, err := q.addAwaited(&outgoing{opcode: byte(OpBinary), payload: make([]byte, largePayload), size: largePayload})
+	require.NoError(t, err)
+	withdrawn, _ := q.withdraw(number, largePayload)
+	require.True(t, withdrawn)
+	q.leave()
+	var s Stats
+	q.stats(&s)
+	require.Zero(t, s)
+	require.True(t, q.backlog.empty())
+	require.Zero(t, q.backlog.size)
+	require.NoError(t, q.flush(context.Background()))
+}
