@@ -43,10 +43,9 @@ type step struct {
 
 // assembly is a message of which not all frames have come.
 type assembly struct {
-	kind       wsd.Opcode
-	data       []byte
-	compressed bool
-	cut        bool
+	kind wsd.Opcode
+	data []byte
+	cut  bool
 }
 
 // load reads a recording.
@@ -116,8 +115,8 @@ func (s *script) frame(e *tap.Event) error {
 	if e.From == "server" {
 		a = &s.server
 	}
-	if opcode != wsd.OpContinuation && e.Offset == 0 && (e.More || !a.compressed || a.kind == 0) {
-		*a = assembly{kind: opcode, compressed: e.RSV&4 != 0}
+	if opcode != wsd.OpContinuation && e.Offset == 0 {
+		*a = assembly{kind: opcode}
 	}
 	a.data = append(a.data, data...)
 	a.cut = a.cut || e.Cut

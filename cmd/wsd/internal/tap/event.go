@@ -39,7 +39,7 @@ type Event struct {
 	More     bool    `json:"more,omitempty"`   // another part follows
 	Inflated int64   `json:"inflated,omitempty"`
 	Text     *string `json:"text,omitempty"`   // the payload, unmasked and inflated
-	Base64   *string `json:"base64,omitempty"` // where it is not UTF-8
+	Base64   *string `json:"base64,omitempty"` // where it is not UTF-8, or has control characters
 	Cut      bool    `json:"cut,omitempty"`    // there was more of it than is kept
 	Code     int     `json:"code,omitempty"`   // of a close frame
 	RTT      int64   `json:"rtt_ns,omitempty"` // of a pong
@@ -52,13 +52,16 @@ type Event struct {
 func (e *Event) setData() {
 	switch text := string(e.data); {
 	case len(e.data) == 0:
-	case utf8.ValidString(text):
+	case utf8.ValidString(text) && !strings.ContainsFunc(text, unwieldy):
 		e.Text = &text
 	default:
 		text = base64.StdEncoding.EncodeToString(e.data)
 		e.Base64 = &text
 	}
 }
+
+// unwieldy reports whether JSON has six letters for a character.
+func unwieldy(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\r' || r == 0x7f }
 
 // Data returns the payload.
 func (e *Event) Data() ([]byte, error) {

@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	mostEvents = 100_000   // that are kept
-	mostBytes  = 128 << 20 // of their payloads
-	mostInOne  = 2_000     // events in one message to the page
+	mostEvents = 100_000  // that are kept
+	mostBytes  = 32 << 20 // of their payloads
+	mostInOne  = 2_000    // events in one message to the page
 	pageBeat   = 50 * time.Millisecond
 )
 
