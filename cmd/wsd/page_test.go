@@ -22,22 +22,56 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// browser starts Chromium until the test ends.
-func browser(t *testing.T) context.Context {
+// tab is the page that a person has before them.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+// browser starts Chromium with an empty profile until the test ends.
+func browser(t *testing.T) tab {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		missing(t, "chromium")
 	}
-	allocator, cancel := chromedp.NewExecAllocator(bounded(t), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()))...)
-	t.Cleanup(cancel)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(bounded(t), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("no-proxy-server", true), chromedp.Flag("disable-background-networking", true))...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx) // waits for its end
 		cancel()
+		cancelAllocator()
 	})
-	return ctx
+	require.NoError(t, chromedp.Do(ctx)) // which starts it
+	return tab{t, ctx}
+}
+
+// do does what a person would, in order.
+func (p tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	require.NoError(p.t, chromedp.Do(p.ctx, steps...))
+}
+
+// press presses keys.
+func (p tab) press(keys string) {
+	p.t.Helper()
+	p.do(chromedp.KeyEvent(keys))
+}
+
+// await waits until the page's JavaScript finds an expression true.
+func (p tab) await(expression string) {
+	p.t.Helper()
+	_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(patience)))
+	require.NoError(p.t, err, expression)
+}
+
+// evaluate returns what an expression of the page's JavaScript gives.
+func evaluate[T any](p tab, expression string) T {
+	p.t.Helper()
+	value, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](expression))
+	require.NoError(p.t, err, expression)
+	return value
 }
 
 // frames sends messages through a proxy, and returns when all have come back.
@@ -61,72 +95,60 @@ func TestPageShowsFramesLive(t *testing.T) {
 	proxy, p := tap(t, serve(t), "-ui", "-q")
 	address := p.stderr.wait(t, `frames are shown at (http://\S+)`)[1]
 	frames(t, proxy, 6)
-	ctx := browser(t)
-	var rows, title, full, state string
-	var onPage int
+	page := browser(t)
 	row := func(text string) string {
 		return fmt.Sprintf(`[...document.querySelectorAll(".row")].some(r => r.textContent.includes(%q))`, text)
 	}
-	require.NoError(t, chromedp.Run(ctx,
-		emulation.SetEmulatedMedia(),
-		chromedp.EmulateViewport(1280, 800),
-		chromedp.Navigate(address),
-		chromedp.Poll(row(`{"number":2,"kind":"tick"}`), nil),
-		chromedp.Text("#rows", &rows, chromedp.ByID),
-	))
-	assert.Contains(t, rows, "GET / HTTP/1.1")
+	page.do(chromedp.EmulateViewport(1280, 800), chromedp.Navigate(address))
+	page.await(row(`{"number":2,"kind":"tick"}`))
+	page.await(row("GET / HTTP/1.1"))
 	// What passes now comes by itself; the filter, by keyboard alone.
 	sendText(t, connect(t, proxy, nil), "needle in the hay")
-	require.NoError(t, chromedp.Run(ctx,
-		chromedp.Poll(row("needle"), nil),
-		chromedp.KeyEvent("/"),
-		chromedp.KeyEvent("needle from:client"),
-		chromedp.Poll(`document.querySelectorAll(".row").length === 1`, nil),
-		chromedp.KeyEvent(kb.Enter),
-		chromedp.KeyEvent(kb.ArrowDown),
-		chromedp.Poll(`document.getElementById("full").textContent === "needle in the hay"`, nil),
-		chromedp.Text("#title", &title, chromedp.ByID),
-	))
-	assert.Equal(t, "#2, text from the client", title)
+	page.await(row("needle"))
+	page.press("/")
+	require.Equal(t, "filter", evaluate[string](page, `document.activeElement.id`))
+	evaluate[string](page, `document.activeElement.value = ""`) // what is pressed by this way is typed, too, though that was prevented
+	page.press("needle from:client")
+	page.await(`document.querySelectorAll(".row").length === 1`)
+	page.press(kb.Enter)
+	page.press(kb.ArrowDown)
+	page.await(`document.getElementById("full").textContent === "needle in the hay"`)
+	assert.Equal(t, "#2, text from the client", evaluate[string](page, `document.getElementById("title").textContent`))
 	// A pause holds what comes, and gives it back.
-	require.NoError(t, chromedp.Run(ctx, chromedp.KeyEvent(" ")))
+	page.press(" ")
 	sendText(t, connect(t, proxy, nil), "needle while it is paused")
-	require.NoError(t, chromedp.Run(ctx,
-		chromedp.Poll(`/paused, \d+ wait/.test(document.getElementById("state").textContent) && !`+row("while it is paused"), nil),
-		chromedp.KeyEvent(" "),
-		chromedp.Poll(row("while it is paused"), nil),
-	))
-	// 100,000 frames: few of them are elements of the page.
+	page.await(`/paused, \d+ wait/.test(document.getElementById("state").textContent)`)
+	assert.False(t, evaluate[bool](page, row("while it is paused")))
+	page.press(" ")
+	page.await(row("while it is paused"))
+	// 100,000 frames, of which few are elements of the page.
 	frames(t, proxy, 100_000)
-	require.NoError(t, chromedp.Run(ctx,
-		chromedp.KeyEvent("/"), chromedp.SetValue("#filter", "", chromedp.ByID), chromedp.SendKeys("#filter", kb.Enter, chromedp.ByID),
-		chromedp.Evaluate(`document.getElementById("filter").dispatchEvent(new Event("input"))`, nil),
-		chromedp.Poll(row(`{"number":49999,"kind":"tick"}`), nil),
-		chromedp.Evaluate(`document.querySelectorAll(".row").length`, &onPage),
-		chromedp.Text("#state", &state, chromedp.ByID),
-		chromedp.KeyEvent(kb.ArrowUp),
-		chromedp.Poll(`document.getElementById("full").textContent.includes("\"kind\": \"tick\"")`, nil),
-		chromedp.Text("#full", &full, chromedp.ByID),
-	))
-	assert.Less(t, onPage, 100)
-	assert.Contains(t, state, "100,000 shown")
-	look(t, ctx)
+	evaluate[bool](page, `document.getElementById("filter").value = "", document.getElementById("filter").dispatchEvent(new Event("input"))`)
+	page.await(row(`{"number":49999,"kind":"tick"}`))
+	assert.Less(t, evaluate[int](page, `document.querySelectorAll(".row").length`), 100)
+	assert.Contains(t, evaluate[string](page, `document.getElementById("state").textContent`), "100,000 shown")
+	page.press(kb.ArrowUp)
+	page.await(`document.getElementById("full").textContent.includes('"kind": "tick"')`)
+	look(t, page)
 }
 
 // look saves pictures of the page where WSD_PICTURES says, for eyes to look at.
-func look(t *testing.T, ctx context.Context) {
+func look(t *testing.T, page tab) {
 	t.Helper()
 	dir := os.Getenv("WSD_PICTURES")
 	if dir == "" {
 		return
 	}
 	for _, scheme := range []string{"light", "dark"} {
+		_, err := chromedp.Call(page.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		require.NoError(t, err)
 		for _, width := range []int64{1280, 390} {
-			var picture []byte
-			require.NoError(t, chromedp.Run(ctx,
-				emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
-				chromedp.EmulateViewport(width, 800), chromedp.Evaluate(`new Promise(r => setTimeout(r, 200))`, nil),
-				chromedp.CaptureScreenshot(&picture)))
+			page.do(chromedp.EmulateViewport(width, 800))
+			page.await(`new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`)
+			picture, err := chromedp.Run(page.ctx, chromedp.CaptureScreenshot())
+			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("tap-%d-%s.png", width, scheme)), picture, 0o644))
 		}
 	}
