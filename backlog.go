@@ -394,5 +394,7 @@ func (l *backlog) clear() {
 		bufpool.Put(first.lent)
 		l.ahead.drop()
 	}
-	*l = backlog{masked: l.masked, longest: l.longest, added: l.added}
+	// masked and longest stay as they are: senders read longest without the lock.
+	l.frames, l.size, l.since, l.lastTaken = nil, 0, 0, 0
+	l.control, l.ahead, l.rest, l.last = nil, nil, nil, nil
 }

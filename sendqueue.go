@@ -65,7 +65,7 @@ func (q *sendQueue) onFull() func() {
 	return q.rare.onFull
 }
 
-// longest returns the maximum length in bytes of a fragment that is added.
+// longest returns the maximum length in bytes of a fragment that is added. It needs no lock: it never changes.
 func (q *sendQueue) longest() int { return min(q.backlog.longest, largePayload) }
 
 // rarely returns the state that most connections do not need.

@@ -27,7 +27,7 @@ func TestEveryWriteLetsSendersIn(t *testing.T) {
 			return c.SendPrepared(ctx, prepared(wsd.Binary(data)))
 		},
 		"Writer": func(ctx context.Context, c *wsd.Conn, data []byte) error {
-			w := c.Writer(ctx, wsd.BinaryMessage)
+			w := c.Writer(ctx, wsd.BinaryMessage, nil)
 			if _, err := w.Write(data); err != nil {
 				return err
 			}
@@ -95,10 +95,12 @@ func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
 				_ = c.Send(ctx, wsd.Binary(make([]byte, 1000)))
 			}
 		},
-		"a large message":     func(ctx context.Context, c *wsd.Conn) { _ = c.Send(ctx, wsd.Binary(make([]byte, 1<<20))) },
-		"a message in pieces": func(ctx context.Context, c *wsd.Conn) { _, _ = c.Writer(ctx, wsd.TextMessage).Write([]byte("piece")) },
-		"a ping":              func(ctx context.Context, c *wsd.Conn) { _, _ = c.Ping(ctx, nil) },
-		"a close frame":       func(_ context.Context, c *wsd.Conn) { _ = c.Close(wsd.StatusNormalClosure, "") },
+		"a large message": func(ctx context.Context, c *wsd.Conn) { _ = c.Send(ctx, wsd.Binary(make([]byte, 1<<20))) },
+		"a message in pieces": func(ctx context.Context, c *wsd.Conn) {
+			_, _ = c.Writer(ctx, wsd.TextMessage, nil).Write([]byte("piece"))
+		},
+		"a ping":        func(ctx context.Context, c *wsd.Conn) { _, _ = c.Ping(ctx, nil) },
+		"a close frame": func(_ context.Context, c *wsd.Conn) { _ = c.Close(wsd.StatusNormalClosure, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -201,11 +203,11 @@ func TestCallsWhoseContextEndedInLineDoNothing(t *testing.T) {
 			return c.SendPrepared(ctx, prepared(wsd.Text("short")))
 		},
 		"Writer": func(ctx context.Context, c *wsd.Conn) error {
-			_, err := io.WriteString(c.Writer(ctx, wsd.TextMessage), "first piece")
+			_, err := io.WriteString(c.Writer(ctx, wsd.TextMessage, nil), "first piece")
 			return err
 		},
 		"Writer of an empty message": func(ctx context.Context, c *wsd.Conn) error {
-			return c.Writer(ctx, wsd.TextMessage).Close()
+			return c.Writer(ctx, wsd.TextMessage, nil).Close()
 		},
 	} {
 		for compression, agreed := range map[string]*wsd.Compression{"": nil, ", compressed": {Threshold: -1}} {
@@ -225,7 +227,7 @@ func TestFlushWaitsForTheFragmentsQueuedSoFar(t *testing.T) {
 		c, p := pair(t, wsd.Config{SendQueue: -1, PingInterval: -1})
 		background := ends(t, c, p)
 		const pieces, size = 10, 20 << 10 // more than the transport takes
-		w := c.Writer(t.Context(), wsd.BinaryMessage)
+		w := c.Writer(t.Context(), wsd.BinaryMessage, nil)
 		for range pieces {
 			_, err := w.Write(make([]byte, size))
 			require.NoError(t, err)
@@ -265,7 +267,7 @@ func TestFlushDoesNotWaitForTheRestOfAMessage(t *testing.T) {
 	eachRole(t, func(t *testing.T, pair newPair) {
 		c, p := pair(t, wsd.Config{PingInterval: -1})
 		ends(t, c, p)
-		w := c.Writer(t.Context(), wsd.TextMessage)
+		w := c.Writer(t.Context(), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("begun"))
 		require.NoError(t, err)
 		require.NoError(t, c.Flush(t.Context()))

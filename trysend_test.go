@@ -105,7 +105,7 @@ func TestTrySendOfMoreThanTheQueue(t *testing.T) {
 func TestTrySendBehindOthers(t *testing.T) {
 	others := map[string]func(context.Context, *wsd.Conn) error{
 		"a Writer": func(ctx context.Context, c *wsd.Conn) error {
-			w := c.Writer(ctx, wsd.BinaryMessage)
+			w := c.Writer(ctx, wsd.BinaryMessage, nil)
 			if _, err := w.Write([]byte("the beginning")); err != nil {
 				return err
 			}

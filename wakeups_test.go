@@ -34,7 +34,7 @@ func (a *askedContext) Err() error {
 // leaveWhenAdmitted has a Send of size bytes wait behind a Writer's message, and leave in the moment in which it is let in,
 // after meanwhile.
 func leaveWhenAdmitted(t *testing.T, c *wsd.Conn, size int, meanwhile func()) {
-	w := c.Writer(t.Context(), wsd.BinaryMessage)
+	w := c.Writer(t.Context(), wsd.BinaryMessage, nil)
 	_, err := io.WriteString(w, "a message in pieces")
 	require.NoError(t, err)
 	ctx := &askedContext{Context: context.Background(), asked: func() error {

@@ -126,7 +126,7 @@ func (c *conversation) send() {
 			if c.binary {
 				t = wsd.BinaryMessage
 			}
-			w := c.conn.Writer(c.conn.Context(), t)
+			w := c.conn.Writer(c.conn.Context(), t, nil)
 			_, err = io.Copy(w, i.whole)
 			err = errors.Join(err, w.Close())
 		} else {
