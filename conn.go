@@ -62,6 +62,13 @@ func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 
 // newConn returns a connection with the settings that the handshake agreed on. Nothing runs until it is started.
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
+	c := newPlainConn(rwc, role, cfg, agreed)
+	c.deflater = newDeflater(role, agreed.compression)
+	return c
+}
+
+// newPlainConn is newConn without what compresses: a program that needs none is not linked with it.
+func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	settled := *cfg
 	settled.Compression = agreed.compression
 	c := &Conn{role: role, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
@@ -75,7 +82,6 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(role, &settled, c.transport.CanTry())
-	c.deflater = newDeflater(role, settled.Compression)
 	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
 	c.keepalive.every = durationOr(cfg.PingInterval, defaultPingInterval)
 	c.keepalive.within = durationOr(cfg.PongTimeout, defaultPongTimeout)
