@@ -41,6 +41,9 @@ type AcceptOptions struct {
 	// HandshakeTimeout bounds the writing of the answer. Default 10 s; negative means no bound. How long a request may
 	// take to arrive is up to http.Server: set its ReadHeaderTimeout.
 	HandshakeTimeout time.Duration
+	// Refused, if set, is told of each handshake that fails, once it has been answered: on the request's goroutine, by
+	// Accept, and by Server.Serve also for those that it refuses itself. Dashboards need it, logs have Server.Logger.
+	Refused func(*http.Request, *HandshakeError)
 }
 
 // defaultHandshakeTimeout bounds a handshake with a peer that lets it trickle.
@@ -75,31 +78,48 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn,
 	if opts == nil {
 		opts = &defaultAcceptOptions
 	}
-	agreed, refused := opts.judge(r)
+	c, refused := opts.accept(w, r)
+	if refused != nil {
+		opts.tellRefused(r, refused)
+		return nil, refused
+	}
+	return c, nil
+}
+
+// tellRefused tells of a handshake that has failed.
+func (o *AcceptOptions) tellRefused(r *http.Request, refused *HandshakeError) {
+	if o.Refused != nil {
+		o.Refused(r, refused)
+	}
+}
+
+// accept is Accept, without telling of what it refuses.
+func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *HandshakeError) {
+	agreed, refused := o.judge(r)
 	if refused != nil {
 		refuse(w, refused)
 		return nil, refused
 	}
 	key := r.Header[mapKey][0]
-	told, failed := opts.announce(w, key, &agreed)
+	told, failed := o.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, notHandedOver(w, told, err)
 	}
-	c := newConn(conn, ServerRole, &opts.Config, agreed)
+	c := newConn(conn, ServerRole, &o.Config, agreed)
 	buffered := takeBuffered(rw)
 	switch {
 	case told == nil:
-		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header(), opts.Header)
+		failed = o.answer(&c.transport, rw, key, &agreed, w.Header(), o.Header)
 	case !told.Sent():
-		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header())
+		failed = o.answer(&c.transport, rw, key, &agreed, w.Header())
 	}
 	if failed != nil {
 		_ = conn.Close()
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: failed}
 	}
 	_ = conn.SetDeadline(time.Time{}) // also those of the server, if Hijack has left them
-	c.start(buffered)
+	c.start(buffered, OpenedInfo{Request: r})
 	return c, nil
 }
 

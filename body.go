@@ -175,7 +175,7 @@ func (e *cutError) Is(target error) bool {
 func (e *cutError) As(target any) bool { return errors.As(e.cause, target) }
 
 // sendStreamed passes a streamed message on while it arrives.
-func (c *Conn) sendStreamed(ctx context.Context, m Message) error {
+func (c *Conn) sendStreamed(ctx context.Context, m *Message) error {
 	defer m.stream.Close()
 	ctx, abandon := context.WithCancelCause(ctx)
 	defer abandon(nil)

@@ -48,7 +48,7 @@ func TestEndIsNotCleanWhereTheAnswerIsReadTooLate(t *testing.T) {
 		e.closeWritten()
 		time.Sleep(time.Minute)
 		e.peerClosed(4001, "")
-		e.announce(ErrCloseTimeout)
+		e.complete(ErrCloseTimeout)
 		require.Equal(t, CloseEvent{Code: StatusAbnormalClosure, Local: true, SentCode: 4001, Err: ErrCloseTimeout}, e.closeEvent())
 	})
 }
@@ -60,7 +60,7 @@ func TestCloseBesideThePeersCloseFrame(t *testing.T) {
 		e.peerClosed(4002, "theirs")
 		e.queueClose(4001, "ours", nil)
 		e.closeWritten()
-		e.announce(e.enterRefusing())
+		e.complete(e.enterRefusing())
 		require.Equal(t, CloseEvent{Code: 4002, Reason: "theirs", SentCode: 4002, Clean: true,
 			Err: &CloseError{Code: 4002, Reason: "theirs"}}, e.closeEvent())
 	})

@@ -44,7 +44,7 @@ func dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.R
 	c := newPlainConn(socket, ClientRole, &cfg, agreed)
 	c.queue.backlog.masked = false // the browser masks
 	socket.Serve(browser.Hooks{Overflow: c.failOverflown, Progress: c.transport.NoteProgress, Closing: c.ending.browserCode})
-	c.start(nil)
+	c.start(nil, OpenedInfo{Response: agreed.response})
 	return c, agreed.response, nil
 }
 

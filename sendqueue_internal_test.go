@@ -14,7 +14,7 @@ import (
 // newQueue returns a queue whose writer goroutine does nothing, and how often that was started.
 func newQueue(cfg Config, senderTries bool) (q *sendQueue, started *int) {
 	q, started = new(sendQueue), new(int)
-	q.init(ServerRole, &cfg, senderTries)
+	q.init(settle(ServerRole, &cfg), senderTries)
 	q.startWriter = func() { *started++ }
 	return q, started
 }

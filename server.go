@@ -83,12 +83,13 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	}
 	switch began, full := s.begin(); {
 	case full:
-		return s.refuseFor(w, r, refusal(http.StatusServiceUnavailable, "", "the server is full"), 0)
+		return s.refuseFor(w, r, opts, refusal(http.StatusServiceUnavailable, "", "the server is full"), 0)
 	case !began:
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
 		s.count(&s.totals.Refused)
+		opts.tellRefused(r, &HandshakeError{StatusCode: http.StatusServiceUnavailable, Problem: "going down", Err: ErrServerClosed})
 		return ErrServerClosed
 	}
 	leave, accepted := func() {}, false
@@ -100,7 +101,8 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	}()
 	admitted, wait := s.admitAddress(r)
 	if wait > 0 {
-		return s.refuseFor(w, r, refusal(http.StatusTooManyRequests, "", "too many connections from this address"), wait)
+		refused := refusal(http.StatusTooManyRequests, "", "too many connections from this address")
+		return s.refuseFor(w, r, opts, refused, wait)
 	}
 	leave = admitted
 	conn, err := Accept(w, r, opts)

@@ -86,6 +86,11 @@ func (w *messageWriter) Close() error {
 	if w.err = w.frame(finBit, nil); w.err != nil {
 		return w.err
 	}
+	t := BinaryMessage
+	if w.text {
+		t = TextMessage
+	}
+	w.conn.traceSent(MessageInfo{t, w.size, w.size})
 	w.err = &causeError{"write to a message that is complete", io.ErrClosedPipe}
 	return nil
 }

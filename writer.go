@@ -77,9 +77,9 @@ func (c *Conn) writeAll(b *batch) error {
 		head, body = head[ofHead:], body[n-ofHead:]
 	}
 	c.queue.noteWait()
-	if c.writeTimeout > 0 {
+	if within := c.settings.writeTimeout; within > 0 {
 		if c.writeWatch == nil {
-			c.writeWatch = newWriteWatch(&c.transport, c.writeTimeout, c.abort)
+			c.writeWatch = newWriteWatch(&c.transport, within, c.abort)
 		}
 		c.writeWatch.arm()
 		defer c.writeWatch.disarm()

@@ -223,7 +223,7 @@ func (f *flaky) Attach(n hub.Node) (hub.Link, error) {
 	return flakyLink{link, f}, err
 }
 
-var errAway = fmt.Errorf("%w: it is flaky", hub.ErrUnavailable)
+var errAway = fmt.Errorf("%w: it is flaky", hub.ErrBroker)
 
 func (l flakyLink) History(ctx context.Context, topic string, after hub.Position, most int) (hub.Page, error) {
 	if l.broker.away.Load() {
@@ -265,9 +265,9 @@ func TestBrokerThatWasAway(t *testing.T) {
 		b.away.Store(true)
 		publish(t, other, "kept", "b")
 		publish(t, other, "live", "lost")
-		require.ErrorIs(t, h.Publish(t.Context(), "kept", wsd.Text("x")), hub.ErrUnavailable)
-		require.ErrorIs(t, p.Subscribe("more"), hub.ErrUnavailable)
-		require.ErrorIs(t, p.Subscribe("more"), hub.ErrUnavailable, "tried again")
+		require.ErrorIs(t, h.Publish(t.Context(), "kept", wsd.Text("x")), hub.ErrBroker)
+		require.ErrorIs(t, p.Subscribe("more"), hub.ErrBroker)
+		require.ErrorIs(t, p.Subscribe("more"), hub.ErrBroker, "tried again")
 		require.Equal(t, []string{"kept", "live"}, p.Topics())
 		b.node.Resumed()
 		synctest.Wait()
@@ -279,7 +279,7 @@ func TestBrokerThatWasAway(t *testing.T) {
 		publish(t, other, "live", "d")
 		p.hears(t, "3 c", "0 d")
 		require.NoError(t, p.Subscribe("more"))
-		require.True(t, errors.Is(errAway, hub.ErrUnavailable))
+		require.True(t, errors.Is(errAway, hub.ErrBroker))
 	})
 }
 
