@@ -3,6 +3,7 @@
 package browser
 
 import (
+	"bytes"
 	"encoding/binary"
 	"syscall/js"
 	"time"
@@ -103,7 +104,7 @@ func (o *outgoing) add(opcode byte, piece []byte) []byte {
 		o.control = append(o.control, piece...)
 		return o.control
 	case o.opcode == opText:
-		if len(piece) == o.size {
+		if len(piece) == o.size && o.header[0]&fin != 0 {
 			return piece // nothing has come before, and nothing is missing
 		}
 		o.text = append(o.text, piece...)
@@ -141,7 +142,7 @@ func (s *Socket) Write(p []byte) (int, error) {
 		var err error
 		switch opcode {
 		case opText:
-			err = s.send(js.ValueOf(string(payload)))
+			err = s.send(stringOf(payload))
 		case opBinary:
 			err = s.send(s.out.binary())
 		case opClose:
@@ -152,6 +153,17 @@ func (s *Socket) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// stringOf returns a text for the browser. Go's own way takes a byte order mark away.
+func stringOf(text []byte) js.Value {
+	if !bytes.HasPrefix(text, []byte("\uFEFF")) {
+		return js.ValueOf(string(text))
+	}
+	data := uint8Array(len(text))
+	js.CopyBytesToJS(data, text)
+	decoder := js.Global().Get("TextDecoder").New("utf-8", map[string]any{"ignoreBOM": true})
+	return decoder.Call("decode", data)
 }
 
 // send has the browser send a message.
