@@ -177,6 +177,7 @@ func TestDialSaysInOneLineWhatIsWrong(t *testing.T) {
 			if err != nil {
 				return
 			}
+			_, _ = conn.Read(make([]byte, 4096)) // with bytes unread, the end would be a reset
 			conn.Close()
 		}
 	}()

@@ -8,6 +8,7 @@ replace (
 )
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/creack/pty v1.1.24
 	github.com/seed62836080/wsd v0.0.0
 	github.com/seed62836080/wsd/conformance v0.0.0-00010101000000-000000000000

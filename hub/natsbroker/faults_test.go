@@ -172,6 +172,7 @@ type member struct {
 	mu   sync.Mutex // guards all below
 	at   hub.Position
 	got  []string
+	ats  []hub.Position // of those
 	gaps []string
 }
 
@@ -218,7 +219,7 @@ func (m *member) take(f framedText) {
 		m.gaps = append(m.gaps, f.Text)
 		return
 	}
-	m.got, m.at = append(m.got, f.Text), f.At
+	m.got, m.ats, m.at = append(m.got, f.Text), append(m.ats, f.At), f.At
 }
 
 func (m *member) seen() (got, gaps []string) {
@@ -256,11 +257,13 @@ func (m *member) requireInOrder(t *testing.T, acked []string) {
 	for _, text := range acked {
 		known[text] = true
 	}
-	had, last := make(map[string]bool, len(got)), map[int]int{}
-	for _, text := range got {
-		require.False(t, had[text], "%s has got %q twice", m.id, text)
+	last := map[int]int{}
+	for i, text := range got {
+		if first := slices.Index(got, text); first != i {
+			m.mu.Lock()
+			require.Fail(t, "twice", "%s has got %q as %v and as %v, %d messages later", m.id, text, m.ats[first], m.ats[i], i-first)
+		}
 		require.True(t, m.topic.tried[text], "%s has got %q, which nobody published", m.id, text)
-		had[text] = true
 		var publisher, number int
 		_, err := fmt.Sscan(text, &publisher, &number)
 		require.NoError(t, err)
