@@ -21,7 +21,7 @@ type WriterOptions struct {
 	Compress CompressMode
 }
 
-// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all its bytes, in
+// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all, in
 // fragments of up to 32 KiB or Config.MaxFrameSize, and Close the last, empty one. Both block while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
