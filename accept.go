@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/extended"
 	"github.com/seed62836080/wsd/internal/middleware"
 	"github.com/seed62836080/wsd/internal/netio"
 	"github.com/seed62836080/wsd/internal/quote"
@@ -41,6 +42,9 @@ type AcceptOptions struct {
 	// HandshakeTimeout bounds the writing of the answer. Default 10 s; negative means no bound. How long a request may
 	// take to arrive is up to http.Server: set its ReadHeaderTimeout.
 	HandshakeTimeout time.Duration
+	// Refused, if set, is told of each handshake that fails, once it has been answered: on the request's goroutine, by
+	// Accept, and by Server.Serve also for those that it refuses itself. Dashboards need it, logs have Server.Logger.
+	Refused func(*http.Request, *HandshakeError)
 }
 
 // defaultHandshakeTimeout bounds a handshake with a peer that lets it trickle.
@@ -48,9 +52,15 @@ const defaultHandshakeTimeout = 10 * time.Second
 
 var defaultAcceptOptions AcceptOptions
 
-// IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket at the same path.
-// Accept may still refuse it.
-func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
+// IsUpgrade reports whether r asks for a WebSocket, by Upgrade or over HTTP/2 and HTTP/3 by extended CONNECT, so that one
+// handler can serve a page and a socket at the same path. Accept may still refuse it.
+func IsUpgrade(r *http.Request) bool {
+	if r.ProtoMajor >= 2 {
+		connect := extended.Of(r)
+		return connect != nil && equalFold(connect.Protocol, "websocket")
+	}
+	return asksForWebSocket(r.Header)
+}
 
 // Subprotocols returns the subprotocols that a request asks for, preferred ones first, without what is no token. Use it if
 // AcceptOptions.Subprotocols is not enough to choose one.
@@ -66,45 +76,65 @@ func Subprotocols(r *http.Request) []string {
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
 // net/http, through any ResponseWriter that lets http.ResponseController reach it. Middleware that wraps net/http's own
-// sees WriteHeader with 101. w and r.Body must not be used afterwards. The handler may return; the connection lives on.
-// A nil opts means the defaults.
+// sees WriteHeader with 101, or 200 for extended CONNECT. w and r.Body must not be used afterwards. The handler may return,
+// over HTTP/2 with ConfigureHTTP2, or else once Closed is closed. A nil opts means the defaults.
 //
-// A request that is refused is answered before anything is taken over. The error is then a *HandshakeError with the
-// StatusCode of that answer, which the package comment lists, or 0 if the connection failed while it was being taken over.
+// A request that is refused is answered first. The error is then a *HandshakeError with the StatusCode of that answer,
+// or 0 if the connection failed meanwhile.
 func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn, error) {
 	if opts == nil {
 		opts = &defaultAcceptOptions
 	}
-	agreed, refused := opts.judge(r)
+	c, refused := opts.accept(w, r)
 	if refused != nil {
-		opts.refuse(w, refused)
+		opts.tellRefused(r, refused)
 		return nil, refused
 	}
+	return c, nil
+}
+
+// tellRefused tells of a handshake that has failed.
+func (o *AcceptOptions) tellRefused(r *http.Request, refused *HandshakeError) {
+	if o.Refused != nil {
+		o.Refused(r, refused)
+	}
+}
+
+// accept is Accept, without telling of what it refuses.
+func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *HandshakeError) {
+	agreed, refused := o.judge(r)
+	if refused != nil {
+		o.refuse(w, r, refused)
+		return nil, refused
+	}
+	if connect := extended.Of(r); connect != nil {
+		return o.acceptStream(w, r, connect, &agreed)
+	}
 	key := r.Header[mapKey][0]
-	told, failed := opts.announce(w, key, &agreed)
+	told, failed := o.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, opts.notHandedOver(w, told, err)
+		return nil, o.notHandedOver(w, r, told, err)
 	}
-	c := newConn(conn, ServerRole, &opts.Config, agreed)
+	c := newConn(conn, ServerRole, &o.Config, agreed)
 	buffered := takeBuffered(rw)
 	switch {
 	case told == nil:
-		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header(), opts.Header)
+		failed = o.answer(&c.transport, rw, key, &agreed, w.Header(), o.Header)
 	case !told.Sent():
-		failed = opts.answer(&c.transport, rw, key, &agreed, w.Header())
+		failed = o.answer(&c.transport, rw, key, &agreed, w.Header())
 	}
 	if failed != nil {
 		_ = conn.Close()
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: failed}
 	}
 	_ = conn.SetDeadline(time.Time{}) // also those of the server, if Hijack has left them
-	c.start(buffered)
+	c.start(buffered, OpenedInfo{Request: r})
 	return c, nil
 }
 
 // notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
-func (o *AcceptOptions) notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err error) *HandshakeError {
+func (o *AcceptOptions) notHandedOver(w http.ResponseWriter, r *http.Request, told *middleware.Announcement, err error) *HandshakeError {
 	if told != nil && told.Sent() {
 		// Middleware refuses what net/http below it does not. It is too late for another answer.
 		told.Close()
@@ -116,7 +146,7 @@ func (o *AcceptOptions) notHandedOver(w http.ResponseWriter, told *middleware.An
 	refused := refusal(http.StatusInternalServerError, "", fmt.Sprintf(
 		"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
 	refused.Err = err
-	o.refuse(w, refused)
+	o.refuse(w, r, refused)
 	return refused
 }
 
@@ -176,9 +206,7 @@ func (o *AcceptOptions) check() *HandshakeError {
 func checkRequest(r *http.Request) *HandshakeError {
 	switch {
 	case r.ProtoMajor >= 2:
-		// Upgrade does not exist there (RFC 9113, section 8.2.2), and this server has WebSockets over HTTP/1.1 only: it
-		// refuses the major version (RFC 9110, section 15.6.6).
-		return refusal(http.StatusHTTPVersionNotSupported, "", "expected HTTP/1.1, got "+quote.Short(r.Proto))
+		return checkExtendedConnect(r)
 	case r.Method != http.MethodGet:
 		return refusal(http.StatusMethodNotAllowed, "", "expected the method GET, got "+quote.Short(r.Method))
 	case !r.ProtoAtLeast(1, 1):
@@ -197,21 +225,28 @@ func checkRequest(r *http.Request) *HandshakeError {
 }
 
 // refuse answers a handshake that is not accepted, unless whoever asked for the connection does (pull.go).
-func (o *AcceptOptions) refuse(w http.ResponseWriter, refused *HandshakeError) {
+func (o *AcceptOptions) refuse(w http.ResponseWriter, r *http.Request, refused *HandshakeError) {
 	if !o.pulled {
-		refuse(w, refused)
+		refuse(w, r, refused)
 	}
 }
 
 // refuse answers a handshake that is not accepted.
-func refuse(w http.ResponseWriter, refused *HandshakeError) {
+func refuse(w http.ResponseWriter, r *http.Request, refused *HandshakeError) {
 	h := w.Header()
 	switch refused.StatusCode {
 	case http.StatusBadRequest:
-		// Otherwise net/http would answer only after reading the announced body, which may never come.
-		h.Set("Connection", "close")
+		if r.ProtoMajor < 2 {
+			// Otherwise net/http would answer only after reading the announced body, which may never come.
+			h.Set("Connection", "close")
+		} else if refused.Header == wireVersion {
+			h[mapVersion] = []string{protocolVersion}
+		}
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodGet)
+		if r.ProtoMajor >= 2 {
+			h.Set("Allow", http.MethodConnect)
+		}
 	case http.StatusUpgradeRequired:
 		h.Set("Upgrade", "websocket")
 		h.Set("Connection", "Upgrade")

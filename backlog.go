@@ -395,7 +395,7 @@ func (l *backlog) clear() {
 		bufpool.Put(first.lent)
 		l.ahead.drop()
 	}
-	// The rest stays: longest is looked at without a lock.
+	// masked and longest stay as they are: senders read longest without the lock.
 	l.frames, l.size, l.since, l.lastTaken = nil, 0, 0, 0
 	l.control, l.ahead, l.rest, l.last = nil, nil, nil, nil
 }

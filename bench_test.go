@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,11 @@ import (
 
 // benchmarkEcho has clients write window frames at a time and read as many answers, all in this process.
 func benchmarkEcho(b *testing.B, conns, window, size int, echo func(*wsd.Conn)) {
+	benchmarkEchoWith(b, wsd.Config{}, conns, window, size, func(c *wsd.Conn) { go echo(c) })
+}
+
+// benchmarkEchoWith has serve see to it that what arrives on a connection is given back.
+func benchmarkEchoWith(b *testing.B, cfg wsd.Config, conns, window, size int, serve func(*wsd.Conn)) {
 	frame := encodeFrame(binaryFrame(make([]byte, size)), true)
 	header := 2
 	if size > 125 {
@@ -38,7 +44,7 @@ func benchmarkEcho(b *testing.B, conns, window, size int, echo func(*wsd.Conn)) 
 	for i := range clients {
 		client, server := tcpPair(b)
 		clients[i] = client
-		go echo(wsd.NewConn(server, wsd.ServerRole, wsd.Config{}))
+		serve(wsd.NewConn(server, wsd.ServerRole, cfg))
 	}
 	rounds := b.N/(conns*window) + 1
 	b.ReportAllocs()
@@ -96,6 +102,26 @@ func BenchmarkEchoLoops(b *testing.B) {
 	}{{"range", echo}, {"release", echoWithRelease}, {"each", echoByEach}} {
 		b.Run("64x16x1KiB/"+loop.name, func(b *testing.B) { benchmarkEcho(b, 64, 16, 1024, loop.echo) })
 		b.Run("4x1x64KiB/"+loop.name, func(b *testing.B) { benchmarkEcho(b, 4, 1, 64<<10, loop.echo) })
+	}
+}
+
+// BenchmarkEchoTraced compares echoes without a Trace, with one that has no functions, and with one that counts.
+func BenchmarkEchoTraced(b *testing.B) {
+	var sent, received atomic.Uint64
+	for _, row := range []struct {
+		name  string
+		trace *wsd.Trace
+	}{
+		{"none", nil},
+		{"empty", new(wsd.Trace)},
+		{"counting", &wsd.Trace{
+			MessageSent:     func(*wsd.Conn, wsd.MessageInfo) { sent.Add(1) },
+			MessageReceived: func(*wsd.Conn, wsd.MessageInfo) { received.Add(1) },
+		}},
+	} {
+		serve := func(c *wsd.Conn) { go echo(c) }
+		b.Run("64x64x64B/"+row.name, func(b *testing.B) { benchmarkEchoWith(b, wsd.Config{Trace: row.trace}, 64, 64, 64, serve) })
+		b.Run("64x1x64B/"+row.name, func(b *testing.B) { benchmarkEchoWith(b, wsd.Config{Trace: row.trace}, 64, 1, 64, serve) })
 	}
 }
 

@@ -357,8 +357,8 @@ func (e *ending) exchanged() bool {
 	return e.phase == phaseCloseWritten && known.peer != nil && known.event.Code != StatusAbnormalClosure
 }
 
-// announce completes the CloseEvent and tells of the end, when nothing of the connection runs any more.
-func (e *ending) announce(cause error) {
+// complete completes the CloseEvent, when nothing of the connection runs any more.
+func (e *ending) complete(cause error) {
 	clean := e.exchanged()
 	if !clean && !isViolation(cause) { // a violation was reported when it was found
 		e.report(cause, 0)
@@ -370,6 +370,13 @@ func (e *ending) announce(cause error) {
 	if e.phase < phaseCloseWritten {
 		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
 	}
+}
+
+// announce tells of the end.
+func (e *ending) announce(cause error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known := e.course
 	for _, timer := range []*time.Timer{known.timer, known.look} {
 		if timer != nil {
 			timer.Stop()
@@ -504,7 +511,7 @@ func (c *Conn) endOnClose() {
 	if !c.queue.awaitClosed() {
 		return
 	}
-	if c.role == ClientRole {
+	if c.settings.role == ClientRole {
 		c.drain(func() {})
 	} else if sendsOn := c.reader.batchLeft.Load(); c.transport.Discard() || sendsOn {
 		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
@@ -585,7 +592,9 @@ func (c *Conn) finish() {
 	c.parking.stopWatch()
 	c.pings.fail()
 	c.queue.announceEnd()
-	c.ending.announce(cause)
+	c.ending.complete(cause)
+	defer c.ending.announce(cause) // even if a hook ends the goroutine
+	c.traceEnded()
 }
 
 // abort ends the connection at once. The reader and the writer find their transport closed.

@@ -2,7 +2,12 @@
 
 package wsd
 
-import "time"
+import (
+	"math"
+	"sync"
+	"time"
+	"weak"
+)
 
 // Config holds the settings that servers and clients have in common. The zero value is a safe default. For a limit or a
 // duration, zero means the default and a negative value turns the limit or timer off. How much memory a peer can make a
@@ -23,7 +28,7 @@ type Config struct {
 	// message is ahead of it in Messages, before the connection is closed with StatusTryAgainLater. While a Read waits
 	// for the peer, no time counts. Default 1 min.
 	BodyTimeout time.Duration
-	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 16. For a
+	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 12. For a
 	// message of 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such
 	// messages, because data that compresses well costs a peer next to nothing. If no such message is waiting, there is
 	// always room for one.
@@ -56,6 +61,8 @@ type Config struct {
 	ReceiveRate ReceiveRate
 	// Compression asks for permessage-deflate (RFC 7692); nil leaves it off.
 	Compression *Compression
+	// Trace is told what happens on the connection; nil tells nobody.
+	Trace *Trace
 
 	pulled bool // see pull.go
 }
@@ -77,7 +84,7 @@ const (
 const (
 	defaultMaxMessageSize = 64<<20 - 1 // bytes, the limit of Common Lisp's websocket-driver
 	defaultMaxFragments   = 128 << 10  // frames; conformance suites send 64Ki frames in a message
-	defaultMessageBuffer  = 16         // messages
+	defaultMessageBuffer  = 12         // messages
 	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
 	defaultMaxFrameSize   = 1 << 20    // bytes, so that control frames never wait behind megabytes
@@ -88,6 +95,70 @@ const (
 	defaultStallTimeout   = 10 * time.Second
 	defaultBodyTimeout    = time.Minute
 )
+
+// settings are a Config with the defaults in place, for one role. They never change, and connections that were told the same
+// share them.
+type settings struct {
+	role          Role
+	messageBuffer int // messages
+	policy        SlowConsumerPolicy
+	stallAfter    time.Duration // StallTimeout, 0 for none, as all durations here
+	writeTimeout  time.Duration
+	closeTimeout  time.Duration
+	pingEvery     time.Duration
+	pongWithin    time.Duration
+	sendQueue     int // bytes
+	maxFrame      int // bytes
+	trace         *Trace
+	pulled        bool // see pull.go
+}
+
+// known are the settings of which connections were made last.
+var known struct {
+	mu   sync.Mutex // guards all below
+	all  [8]weak.Pointer[settings]
+	next int
+}
+
+// settle returns the settings that cfg means for a role.
+func settle(role Role, cfg *Config) *settings {
+	s := settings{
+		role:          role,
+		messageBuffer: messageBuffer(cfg),
+		policy:        cfg.SlowConsumer,
+		stallAfter:    durationOr(cfg.StallTimeout, defaultStallTimeout),
+		writeTimeout:  durationOr(cfg.WriteTimeout, defaultWriteTimeout),
+		closeTimeout:  durationOr(cfg.CloseTimeout, defaultCloseTimeout),
+		pingEvery:     durationOr(cfg.PingInterval, defaultPingInterval),
+		pongWithin:    durationOr(cfg.PongTimeout, defaultPongTimeout),
+		sendQueue:     int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt)),
+		maxFrame:      int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt)),
+		trace:         cfg.Trace,
+		pulled:        cfg.pulled,
+	}
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	for _, candidate := range known.all {
+		if same := candidate.Value(); same != nil && *same == s {
+			return same
+		}
+	}
+	settled := new(settings)
+	*settled = s
+	known.all[known.next] = weak.Make(settled)
+	known.next = (known.next + 1) % len(known.all)
+	return settled
+}
+
+func messageBuffer(cfg *Config) int {
+	switch {
+	case cfg.MessageBuffer == 0:
+		return defaultMessageBuffer
+	case cfg.MessageBuffer < 0:
+		return 0
+	}
+	return min(cfg.MessageBuffer, maxMessageBuffer)
+}
 
 // unlimited is the value of a limit that is off.
 const unlimited = 1<<63 - 1

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,7 @@ import (
 type Conn struct {
 	// Each duty has its room, named after its file. What a small message touches on its way out comes first.
 	deflater   *deflater // deflate.go; nil if nothing is compressed
+	settings   *settings // config.go
 	answers    answers   // closing.go
 	queue      sendQueue // sendqueue.go
 	transport  netio.Transport
@@ -32,12 +34,10 @@ type Conn struct {
 	keepalive  keepalive   // ping.go
 	ending     ending      // closing.go
 
-	messages     chan Message  // closed by the reader alone, in end
-	writeTimeout time.Duration // 0 for none
-	group        *errgroup.Group
-	agreed       *agreement // nil if the handshake agreed on nothing that callers can ask for
-	role         Role
-	pulled       bool // pull.go
+	messages chan Message // closed by the reader alone, in end
+	group    *errgroup.Group
+	agreed   *agreement          // nil if the handshake agreed on nothing that callers can ask for
+	value    atomic.Pointer[any] // nil before SetValue
 }
 
 // agreement is what the opening handshake settled.
@@ -58,57 +58,44 @@ type agreement struct {
 // negotiated exactly as given.
 func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 	c := newConn(rwc, role, &cfg, agreement{compression: cfg.Compression})
-	c.start(nil)
+	c.start(nil, OpenedInfo{})
 	return c
 }
 
 // newConn returns a connection with the settings that the handshake agreed on. Nothing runs until it is started.
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
-	settled := *cfg
-	settled.Compression = agreed.compression
-	c := &Conn{role: role, pulled: cfg.pulled, messages: make(chan Message, messageBuffer(cfg)), group: new(errgroup.Group)}
+	shared := settle(role, cfg)
+	c := &Conn{settings: shared, messages: make(chan Message, shared.messageBuffer), group: new(errgroup.Group)}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
 		c.agreed = &agreed
 	}
 	c.transport.Init(rwc)
-	c.reader.parser.init(role, &settled)
-	c.reader.policy = cfg.SlowConsumer
+	forParser := *cfg
+	forParser.Compression = agreed.compression
+	c.reader.parser.init(role, &forParser)
 	c.reader.pace = newPace(cfg.ReceiveRate)
-	c.reader.stallAfter = durationOr(cfg.StallTimeout, defaultStallTimeout)
 	c.reader.bodies = newBodies(cfg)
-	c.queue.init(role, &settled, c.transport.CanTry() || c.pulled)
-	c.deflater = newDeflater(role, settled.Compression)
-	c.writeTimeout = durationOr(cfg.WriteTimeout, defaultWriteTimeout)
-	c.keepalive.every = durationOr(cfg.PingInterval, defaultPingInterval)
-	c.keepalive.within = durationOr(cfg.PongTimeout, defaultPongTimeout)
-	c.ending.within = durationOr(cfg.CloseTimeout, defaultCloseTimeout)
+	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
+	c.deflater = newDeflater(role, agreed.compression)
+	c.ending.within = shared.closeTimeout
 	return c
 }
 
-// start begins a connection's life. buffered is what came after the handshake. The reader and the writer are goroutines of
-// one group, which carries the cause of the end: the reader returns it. Either ends while there is nothing for it to do,
-// and is started again when there is: park.go and sendqueue.go tell when.
-func (c *Conn) start(buffered []byte) {
-	if c.pulled {
+// start begins a connection's life. buffered is what came after the handshake, of which opened tells. The reader and the
+// writer are goroutines of one group, which carries the cause of the end: the reader returns it. Either ends while there is
+// nothing for it to do, and is started again when there is: park.go and sendqueue.go tell when.
+func (c *Conn) start(buffered []byte, opened OpenedInfo) {
+	if c.settings.pulled {
 		c.startPulled(buffered)
 		return
 	}
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
+	c.traceOpened(opened)
 	c.startKeepalive()
 	if !c.beginParked(len(buffered) > 0) {
 		c.group.Go(func() error { return c.readLoop(buffered) })
 	}
-}
-
-func messageBuffer(cfg *Config) int {
-	switch {
-	case cfg.MessageBuffer == 0:
-		return defaultMessageBuffer
-	case cfg.MessageBuffer < 0:
-		return 0
-	}
-	return min(cfg.MessageBuffer, maxMessageBuffer)
 }
 
 // Messages returns the channel on which received messages are delivered, whole and in order. It is closed after the last
@@ -132,6 +119,18 @@ func (c *Conn) Context() context.Context { return c.ending.context() }
 // CloseEvent reports how the connection ended. It is complete once Closed is closed. Before that, even if Messages is
 // closed, it holds only the cause as far as it is known, and Clean is false; on an open connection it is zero.
 func (c *Conn) CloseEvent() CloseEvent { return c.ending.closeEvent() }
+
+// SetValue keeps v with the connection, instead of what was kept before: what the program knows of it, such as its user. The
+// library does not look at it. A Trace's Opened is the place to set it before anything else sees the connection.
+func (c *Conn) SetValue(v any) { c.value.Store(&v) }
+
+// Value returns what SetValue was given last, nil before the first.
+func (c *Conn) Value() any {
+	if v := c.value.Load(); v != nil {
+		return *v
+	}
+	return nil
+}
 
 // State returns the state of the connection. It does not block.
 func (c *Conn) State() State { return c.ending.state() }

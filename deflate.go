@@ -18,8 +18,7 @@ import (
 // for context takeover and 32 KiB windows in both directions, at the fastest level. With takeover, a connection keeps up
 // to 32 KiB of what it received, and 4 to 32 KiB of what it sent; docs/compression.md has figures.
 //
-// In a Config for NewConn or NewParser, it holds what was negotiated. What a Conn.Writer sends is not
-// compressed.
+// In a Config for NewConn or NewParser, it holds what was negotiated.
 //
 // The size of compressed data tells an observer how alike its parts are: do not compress secrets together with text that
 // others choose (CompressNever).
@@ -63,6 +62,7 @@ func maxBits(bits int) int {
 // inflater decompresses the messages of one connection. It belongs to the connection's reader.
 type inflater struct {
 	maxDistance int             // that the peer may use, in bytes
+	came        int             // the length in bytes of the message that was inflated last, as it came; 0 once another has begun
 	history     *inflate.Window // nil without context takeover
 }
 
@@ -97,6 +97,7 @@ func (i *inflater) compressedLimit(limit uint64) uint64 {
 // inflate decompresses data and returns the message in a slice of its own. A message longer than limit bytes is a
 // *ProtocolError with StatusMessageTooBig, found while it is inflated; one that is not DEFLATE has StatusInvalidPayload.
 func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
+	i.came = len(data)
 	message, err := inflate.Message(data, limit, i.history, i.maxDistance)
 	if err != nil {
 		return nil, notInflated(err)
@@ -167,7 +168,7 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 }
 
 // wants reports whether a message is to be compressed.
-func (d *deflater) wants(m Message) bool {
+func (d *deflater) wants(m *Message) bool {
 	switch m.Compress {
 	case CompressAlways:
 		return true

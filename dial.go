@@ -101,7 +101,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 	}
 	conn.agreed.response = resp
 	c := newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed)
-	c.start(conn.buffered)
+	c.start(conn.buffered, OpenedInfo{Response: resp})
 	return c, resp, nil
 }
 

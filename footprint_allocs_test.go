@@ -51,3 +51,35 @@ func TestCompressedMessagesAllocateOnlyThemselves(t *testing.T) {
 		})
 	}
 }
+
+// A Trace costs no memory: neither one without functions nor one that only counts.
+func TestTraceAllocatesNothing(t *testing.T) {
+	var count int
+	message := func(*wsd.Conn, wsd.MessageInfo) { count++ }
+	for name, trace := range map[string]*wsd.Trace{
+		"none": nil, "empty": {}, "counting": {MessageSent: message, MessageReceived: message, QueueFull: func(*wsd.Conn) { count++ }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := tcpPair(t)
+			server := wsd.NewConn(b, wsd.ServerRole, wsd.Config{Trace: trace})
+			defer server.CloseNow()
+			defer a.Close()
+			request, answer := encodeFrame(binaryFrame(make([]byte, 64)), true), make([]byte, 66)
+			require.LessOrEqual(t, testing.AllocsPerRun(2000, func() {
+				if _, err := a.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				m, err := server.Receive(context.Background())
+				if err == nil {
+					err = server.Send(context.Background(), m)
+				}
+				if err == nil {
+					_, err = io.ReadFull(a, answer)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}), 1.0, "the message itself")
+		})
+	}
+}

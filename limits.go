@@ -208,12 +208,16 @@ func (s *Server) admitAddress(r *http.Request) (leave func(), retryAfter time.Du
 }
 
 // refuseFor refuses a request for some time.
-func (s *Server) refuseFor(w http.ResponseWriter, r *http.Request, refused *HandshakeError, retryAfter time.Duration) error {
+func (s *Server) refuseFor(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, refused *HandshakeError,
+	retryAfter time.Duration) error {
 	seconds := max((retryAfter+time.Second-1)/time.Second, 1)
 	w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
-	w.Header().Set("Connection", "close")
-	refuse(w, refused)
+	if r.ProtoMajor < 2 { // beyond that it would be the end of all the client's streams
+		w.Header().Set("Connection", "close")
+	}
+	refuse(w, r, refused)
 	s.logRefusal(r, refused)
 	s.count(&s.totals.Limited)
+	opts.tellRefused(r, refused)
 	return refused
 }

@@ -211,6 +211,9 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 			return 0, tooBig()
 		}
 		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
+		if p.inflater != nil {
+			p.inflater.came = 0
+		}
 		p.message.fragments = 1
 	case OpContinuation:
 		if !p.message.compressed && frame.length > left(p.limit, p.size()) {
@@ -302,6 +305,18 @@ func (p *Parser) extend(size int) []byte {
 	size = min(size, p.reserve(size))
 	m.data = m.data[:have+size]
 	return m.data[have:]
+}
+
+// lastMessage returns the size of the message that an event has completed, and how many bytes it took as it came.
+func (p *Parser) lastMessage(event Event) (size, wireSize int) {
+	size = len(event.Data)
+	if event.Part == LastPart {
+		size = int(p.pieces.dropped)
+	}
+	if p.inflater != nil && p.inflater.came > 0 {
+		return size, p.inflater.came
+	}
+	return size, size
 }
 
 // reserve makes room for size more bytes of the message, and returns how many may be added: fewer if a part of it is then

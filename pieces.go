@@ -29,6 +29,7 @@ type pieces struct {
 	above     uint64     // Config.StreamAbove
 	size      int        // how many bytes the next part has room for
 	passedOn  uint64     // bytes of the present message that have been returned in parts
+	dropped   uint64     // bytes of the last message that dropMessage has let go of
 	inflating *inflating // nil unless the present message is decompressed while it arrives
 }
 
@@ -258,7 +259,9 @@ func (p *Parser) endInflated() (Event, error) {
 // dropMessage lets go of the message that was being received.
 func (p *Parser) dropMessage() {
 	if s := p.pieces; s != nil {
+		s.dropped = p.size()
 		if s.inflating != nil {
+			p.inflater.came = int(s.inflating.came)
 			s.inflating.stream.Close()
 		}
 		s.passedOn, s.inflating = 0, nil

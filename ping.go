@@ -27,7 +27,7 @@ type pings struct {
 type pingWait struct {
 	payload string
 	sentAt  time.Time
-	answer  chan time.Duration // has room for the one value; closed without a value at the end
+	answer  chan time.Duration // has room for the one value; closed without a value at the end; nil for the keepalive's
 }
 
 // Ping sends a ping with payload, at most 125 bytes, and returns the time until its pong arrived (RFC 6455, section
@@ -90,10 +90,15 @@ func (p *pings) trySend(queue *sendQueue, payload []byte) (*list.Element, <-chan
 		return nil, full, err
 	}
 	wait := &pingWait{payload: string(payload), sentAt: time.Now(), answer: make(chan time.Duration, 1)}
+	return p.await(wait), nil, nil
+}
+
+// await adds a Ping that waits for its pong.
+func (p *pings) await(wait *pingWait) *list.Element {
 	if p.waiting == nil {
 		p.waiting = list.New()
 	}
-	return p.waiting.PushBack(wait), nil, nil
+	return p.waiting.PushBack(wait)
 }
 
 // makePayload returns a payload that it has not made before.
@@ -102,11 +107,24 @@ func (p *pings) makePayload() []byte {
 	return binary.BigEndian.AppendUint64(nil, p.made)
 }
 
-// keepalivePayload is makePayload for the keepalive.
-func (p *pings) keepalivePayload() []byte {
+// sendKeepalive queues a ping of the keepalive, and reports whether something else was still to be written. If it is timed,
+// its pong is awaited, by nobody but match.
+func (p *pings) sendKeepalive(queue *sendQueue, timed bool) (late bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.makePayload()
+	payload := p.makePayload()
+	added, late := queue.addKeepalivePing(payload)
+	if timed && added {
+		// A peer that does not answer must not make this grow.
+		for place := p.oldest(); place != nil; place = place.Next() {
+			if place.Value.(*pingWait).answer == nil {
+				p.waiting.Remove(place)
+				break
+			}
+		}
+		p.await(&pingWait{payload: string(payload), sentAt: time.Now()})
+	}
+	return late
 }
 
 // forget ends the wait for a pong, and reports false if something else already has.
@@ -118,16 +136,22 @@ func (p *pings) forget(place *list.Element) bool {
 	return p.waiting.Len() < before
 }
 
-// match gives a pong to the Ping that waits for it. An unsolicited pong is fine (RFC 6455, section 5.5.3).
-func (p *pings) match(payload []byte) {
+// match gives a pong to the Ping that waits for it, and returns the time between the two. An unsolicited pong is fine (RFC
+// 6455, section 5.5.3).
+func (p *pings) match(payload []byte) (roundTrip time.Duration, found bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for place := p.oldest(); place != nil; place = place.Next() {
 		if place.Value.(*pingWait).payload == string(payload) {
-			p.settle(place, func(w *pingWait) { w.answer <- time.Since(w.sentAt) })
-			return
+			p.settle(place, func(w *pingWait) {
+				if roundTrip = time.Since(w.sentAt); w.answer != nil {
+					w.answer <- roundTrip
+				}
+			})
+			return roundTrip, true
 		}
 	}
+	return 0, false
 }
 
 // oldest returns the place of the Ping that has waited longest, nil if none waits.
@@ -152,14 +176,15 @@ func (p *pings) settle(last *list.Element, answer func(*pingWait)) {
 func (p *pings) fail() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settle(nil, func(w *pingWait) { close(w.answer) })
+	p.settle(nil, func(w *pingWait) {
+		if w.answer != nil {
+			close(w.answer)
+		}
+	})
 }
 
 // keepalive finds peers that are gone: it sends pings, and judges a peer that stays silent.
 type keepalive struct {
-	every  time.Duration // PingInterval, 0 for none
-	within time.Duration // PongTimeout, 0 for none
-
 	mu          sync.Mutex // guards all below; other locks of the connection may be taken inside it
 	timer       *time.Timer
 	stopped     bool
@@ -180,14 +205,14 @@ type signs struct {
 
 // startKeepalive begins to send pings.
 func (c *Conn) startKeepalive() {
-	k := &c.keepalive
-	if k.every == 0 {
+	k, every := &c.keepalive, c.settings.pingEvery
+	if every == 0 {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.due = clock.Now() + k.every
-	k.timer = time.AfterFunc(k.every, func() {
+	k.due = clock.Now() + every
+	k.timer = time.AfterFunc(every, func() {
 		if c.tendPeer() == peerGone {
 			c.abort(ErrPongTimeout)
 		}
@@ -213,7 +238,7 @@ func (k *keepalive) reset(after time.Duration) {
 // tendPeer runs on the keepalive's timer. It judges the peer if the time for an answer is up, sends a ping if one is due, and
 // sets the timer.
 func (c *Conn) tendPeer() verdict {
-	k := &c.keepalive
+	k, every, within := &c.keepalive, c.settings.pingEvery, c.settings.pongWithin
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.stopped || c.ending.state() != StateOpen {
@@ -222,41 +247,41 @@ func (c *Conn) tendPeer() verdict {
 	now := signs{c.reader.bytesRead.Load(), c.transport.Progress(), c.queue.pingWaits(), c.reader.stalled.Load()}
 	// due is how long after the first unanswered ping the next one is due. If the answer is due no later than that, the
 	// timer ran for the answer.
-	due := time.Duration(k.unanswered) * k.every
-	if k.unanswered > 0 && due >= k.within {
+	due := time.Duration(k.unanswered) * every
+	if k.unanswered > 0 && due >= within {
 		switch v := k.judge(now, c.reader.stallSeen.Load()); v {
 		case peerGone:
 			return v
 		case peerUnjudged:
 			k.seen = now
 			c.reader.stallSeen.Store(now.stalled)
-			k.reset(k.within)
+			k.reset(within)
 			return v
 		case peerUnread:
 			k.lookedAgain = true
-			k.reset(k.within) // the ping, too, may have left late
+			k.reset(within) // the ping, too, may have left late
 			return v
 		}
 		k.unanswered, k.lookedAgain = 0, false
-		if due -= k.within; due > 0 {
+		if due -= within; due > 0 {
 			k.reset(due)
 			return peerAlive
 		}
 	}
-	next := k.every
-	first := k.within > 0 && (k.unanswered == 0 || now.bytes != k.seen.bytes)
+	next := every
+	first := within > 0 && (k.unanswered == 0 || now.bytes != k.seen.bytes)
 	if first {
 		// Something has arrived since the last ping. The time for which the peer may be silent starts again with this one.
 		k.unanswered, due = 0, 0
 		k.seen = now
 		c.reader.stallSeen.Store(now.stalled)
 	}
-	if k.within > 0 {
+	if within > 0 {
 		k.unanswered++
-		next = min(next, k.within-due)
+		next = min(next, within-due)
 	}
 	k.reset(next)
-	if late := c.queue.addKeepalivePing(c.pings.keepalivePayload()); first {
+	if late := c.pings.sendKeepalive(&c.queue, c.settings.trace.timesPings()); first {
 		k.pingLate = late
 	}
 	return peerUnjudged

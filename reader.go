@@ -13,9 +13,7 @@ import (
 
 // reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
 type reader struct {
-	parser     Parser
-	policy     SlowConsumerPolicy
-	stallAfter time.Duration // StallTimeout, 0 for none
+	parser Parser
 
 	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
 	interval   time.Duration // between the last messages that did not come together
@@ -129,6 +127,9 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 			c.keepPace(1, 0)
 		}
 	}
+	if c.settings.trace != nil {
+		c.traceReceived(event)
+	}
 	switch event.Opcode {
 	case OpText, OpBinary:
 		if event.Part != WholeMessage {
@@ -139,7 +140,9 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 	case OpPing:
 		c.queue.addPong(event.Data)
 	case OpPong:
-		c.pings.match(event.Data)
+		if roundTrip, found := c.pings.match(event.Data); found {
+			c.traceRoundTrip(roundTrip)
+		}
 	case OpClose:
 		c.ending.peerClosed(event.Code, string(event.Data))
 		return true, nil
@@ -156,6 +159,7 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {
 		r.dropped.Add(1)
+		c.traceDropped(m)
 		return false, nil
 	}
 	if !r.noted {
@@ -175,6 +179,7 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	if delivered, err = c.deliverSlow(m); !delivered {
 		c.answers.delivered.Add(^uint64(0))
 		r.dropped.Add(1)
+		c.traceDropped(m)
 	}
 	return delivered, err
 }
@@ -185,7 +190,8 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	var patience *time.Timer
 	var over <-chan time.Time
 	var due clock.Due
-	switch r.policy {
+	stallAfter := c.settings.stallAfter
+	switch c.settings.policy {
 	case DropSlow:
 		if !r.dropTold {
 			r.dropTold = true
@@ -193,14 +199,15 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 		return false, nil
 	case CloseSlow:
-		if r.stallAfter > 0 {
-			due.In(r.stallAfter)
-			patience = time.NewTimer(r.stallAfter)
+		if stallAfter > 0 {
+			due.In(stallAfter)
+			patience = time.NewTimer(stallAfter)
 			defer patience.Stop()
 			over = patience.C
 		}
 	}
 	refusal := c.queue.refusalChannel()
+	defer c.traceStallEnded(c.traceStallBegun())
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
@@ -221,7 +228,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			r.discarding = true
 			return false, nil
 		case <-over:
-			left := due.Left(clock.Now(), r.stallAfter)
+			left := due.Left(clock.Now(), stallAfter)
 			if left == 0 {
 				return false, ErrSlowConsumer
 			}

@@ -50,18 +50,18 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 		return err
 	}
 	if m.stream != nil {
-		return c.sendStreamed(ctx, m)
+		return c.sendStreamed(ctx, &m)
 	}
-	if err := checkMessage(m); err != nil {
+	if err := checkMessage(&m); err != nil {
 		return err
 	}
-	if c.deflater != nil && c.deflater.wants(m) {
-		return c.sendCompressed(ctx, m)
+	if c.deflater != nil && c.deflater.wants(&m) {
+		return c.sendCompressed(ctx, &m)
 	}
 	return c.sendPayload(ctx, &outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 }
 
-func checkMessage(m Message) error {
+func checkMessage(m *Message) error {
 	switch {
 	case m.stream != nil:
 		return fmt.Errorf("%w: a streamed message arrives while it is sent, which only Send can wait for", ErrInvalidMessage)
@@ -82,13 +82,17 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	}
 	o.prompt = c.prompt()
 	writeTo, err := c.queue.add(ctx, o)
-	return c.finishSend(writeTo, err)
+	err = c.finishSend(writeTo, err)
+	if c.settings.trace != nil {
+		c.traceSend(o, err)
+	}
+	return err
 }
 
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
 // nothing more is about to be sent.
 func (c *Conn) prompt() bool {
-	if c.pulled {
+	if c.settings.pulled {
 		return !c.reader.batchLeft.Load()
 	}
 	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
@@ -107,11 +111,14 @@ func (c *Conn) finishSend(writeTo uint64, err error) error {
 }
 
 // sendLarge writes a message from the caller's slice, and waits until it is written.
-func (c *Conn) sendLarge(ctx context.Context, o *outgoing) error {
+func (c *Conn) sendLarge(ctx context.Context, o *outgoing) (err error) {
 	if err := c.queue.enter(ctx, 0, needTurn); err != nil {
 		return c.callError(err)
 	}
-	defer c.queue.leave()
+	defer func() {
+		c.queue.leave()
+		c.traceSend(o, err)
+	}()
 	return c.sendInTurn(ctx, o)
 }
 
@@ -131,12 +138,11 @@ func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 }
 
 // sendCompressed compresses a message and queues it.
-func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
+func (c *Conn) sendCompressed(ctx context.Context, m *Message) (err error) {
 	d := c.deflater
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	compressed := bufpool.Get(firstBuffer)
 	defer func() { bufpool.Put(compressed) }()
-	var err error
 	if d.history == nil {
 		// The message does not refer to others, so senders need not wait for each other while they compress.
 		if compressed, err = d.deflate(compressed, m.Data); err != nil {
@@ -150,7 +156,10 @@ func (c *Conn) sendCompressed(ctx context.Context, m Message) error {
 	if err := c.queue.enter(ctx, min(len(m.Data), largePayload)+maxFrameHeader, needTurnToCompress); err != nil {
 		return c.callError(err)
 	}
-	defer c.queue.leave()
+	defer func() {
+		c.queue.leave()
+		c.traceSend(&o, err)
+	}()
 	if compressed, err = d.compress(compressed, m.Data); err == nil {
 		o.payload = compressed
 		err = c.sendInTurn(ctx, &o)
@@ -172,26 +181,32 @@ func (c *Conn) SendJSON(ctx context.Context, v any) error {
 // room, or a Writer or a large message is under way, the queue counts as full. NotifyRoom tells when to try again. Other
 // errors are those of Send.
 func (c *Conn) TrySend(m Message) error {
-	if err := checkMessage(m); err != nil {
+	if err := checkMessage(&m); err != nil {
 		return err
 	}
-	if c.deflater == nil || !c.deflater.wants(m) {
+	if c.deflater == nil || !c.deflater.wants(&m) {
 		return c.trySendPayload(&outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 	}
-	return c.trySendCompressed(m)
+	return c.trySendCompressed(&m)
 }
 
 func (c *Conn) trySendPayload(o *outgoing) error {
 	if len(o.payload) < largePayload || o.share {
 		o.prompt = c.prompt()
 		writeTo, err := c.queue.tryAdd(o)
-		return c.finishSend(writeTo, err)
+		err = c.finishSend(writeTo, err)
+		if c.settings.trace != nil {
+			c.traceSend(o, err)
+		}
+		return err
 	}
-	if err := c.queue.hasRoom(o.room()); err != nil {
-		return c.callError(err)
+	err := c.queue.hasRoom(o.room())
+	if err == nil {
+		o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
+		err = c.trySendLoan(o, false)
 	}
-	o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
-	return c.trySendLoan(o, false)
+	c.traceSend(o, err)
+	return c.callError(err)
 }
 
 // trySendLoan queues a message whose payload is a loan, and gives the loan back unless the queue keeps it. inTurn says that it
@@ -212,11 +227,11 @@ func (c *Conn) trySendLoan(o *outgoing, inTurn bool) error {
 }
 
 // trySendCompressed compresses a message and queues it, if there is room.
-func (c *Conn) trySendCompressed(m Message) error {
+func (c *Conn) trySendCompressed(m *Message) (err error) {
 	d := c.deflater
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	room := min(len(m.Data), largePayload) + maxFrameHeader
-	var err error
+	defer func() { c.traceSend(&o, err) }() // behind the turn
 	if d.history == nil {
 		if err = c.queue.hasRoom(room); err != nil {
 			return c.callError(err)

@@ -20,7 +20,7 @@ var errRefused = errors.New("wsd: the queue is closed")
 // sendQueue is everything that one connection has to send. Its methods are safe for concurrent use: each takes the lock
 // and releases it, and none holds it while anything waits.
 type sendQueue struct {
-	limit       int    // of the backlog's data, in bytes
+	settings    *settings
 	startWriter func() // starts the writer goroutine
 
 	mu           sync.Mutex // guards all below; taken inside the ending's, if both are
@@ -54,11 +54,20 @@ type rareState struct {
 	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
+	onFull      func()        // called when a sender is about to wait, nil for no such call
 	beforeWrite func(bool)    // see pulled.Conn, nil for none
 	coalesced   uint64        // pongs that were not sent
 }
 
-// longest returns the maximum length in bytes of a fragment that is added.
+// onFull returns what to call, without the lock, when a sender is about to wait; nil for nothing.
+func (q *sendQueue) onFull() func() {
+	if q.rare == nil {
+		return nil
+	}
+	return q.rare.onFull
+}
+
+// longest returns the maximum length in bytes of a fragment that is added. It needs no lock: it never changes.
 func (q *sendQueue) longest() int { return min(q.backlog.longest, largePayload) }
 
 // rarely returns the state that most connections do not need.
@@ -75,11 +84,11 @@ type sendCounts struct {
 	writes          uint64
 }
 
-func (q *sendQueue) init(role Role, cfg *Config, senderTries bool) {
-	q.backlog.masked = role == ClientRole
-	q.backlog.longest = int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt))
-	q.limit = int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt))
-	q.senderTries, q.transient = senderTries, cfg.pulled
+func (q *sendQueue) init(s *settings, senderTries bool) {
+	q.settings = s
+	q.backlog.masked = s.role == ClientRole
+	q.backlog.longest = s.maxFrame
+	q.senderTries, q.transient = senderTries, s.pulled
 }
 
 // admission decides which sender may add to the queue.
@@ -159,7 +168,7 @@ func (a *admission) giveBack(size int, n need) {
 }
 
 // admitMore admits those who wait, if there is room.
-func (q *sendQueue) admitMore() { q.admission.next(q.backlog.size, q.limit) }
+func (q *sendQueue) admitMore() { q.admission.next(q.backlog.size, q.settings.sendQueue) }
 
 // outgoing is one message or fragment on its way into the queue.
 type outgoing struct {
@@ -202,7 +211,7 @@ func (q *sendQueue) add(ctx context.Context, o *outgoing) (writeTo uint64, err e
 
 // full reports whether a sender of size bytes has to wait.
 func (q *sendQueue) full(size int, n need) bool {
-	return q.admission.first() != nil || !q.admission.admits(size, n, q.backlog.size, q.limit)
+	return q.admission.first() != nil || !q.admission.admits(size, n, q.backlog.size, q.settings.sendQueue)
 }
 
 // put adds a message for which there is room.
@@ -276,7 +285,7 @@ func (q *sendQueue) tryAddInTurn(o *outgoing) (writeTo uint64, err error) {
 	switch {
 	case q.refused:
 		return 0, errRefused
-	case q.backlog.size > 0 && q.backlog.size+o.room() > q.limit:
+	case q.backlog.size > 0 && q.backlog.size+o.room() > q.settings.sendQueue:
 		return 0, ErrQueueFull
 	}
 	return q.put(o), nil
@@ -301,7 +310,11 @@ func (q *sendQueue) enter(ctx context.Context, size int, n need) error {
 	}
 	place := a.waiting.PushBack(self)
 	refusal := q.makeRefusal()
+	full := q.onFull()
 	q.mu.Unlock()
+	if full != nil {
+		full()
+	}
 	select {
 	case <-self.admitted:
 	case <-ctx.Done():
@@ -425,9 +438,17 @@ func (q *sendQueue) withdraw(number uint64, size int) (withdrawn, begun bool) {
 func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *messageFate) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.limit {
-		progress := q.makeProgress()
+	waited := false
+	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.settings.sendQueue {
+		progress, full := q.makeProgress(), q.onFull()
+		if waited {
+			full = nil
+		}
 		q.mu.Unlock()
+		if full != nil {
+			full()
+		}
+		waited = true
 		<-progress // the end counts as progress
 		q.mu.Lock()
 	}
@@ -469,21 +490,21 @@ func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
 }
 
 // addKeepalivePing adds a ping unless one already waits, and lets a writer end that has had no message since the last
-// time. It reports whether something else was still to be written.
-func (q *sendQueue) addKeepalivePing(payload []byte) (late bool) {
+// time. It reports whether it added it, and whether something else was still to be written.
+func (q *sendQueue) addKeepalivePing(payload []byte) (added, late bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
-		return false
+		return false, false
 	}
 	late = q.writing || !q.backlog.empty()
-	if q.backlog.pingBytes() == 0 {
+	if added = q.backlog.pingBytes() == 0; added {
 		control := q.backlog.addControl()
 		control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
 	}
 	q.unused = true
 	q.kick(false)
-	return late
+	return added, late
 }
 
 // pingWaits reports whether a ping has not been taken to be written.
@@ -703,17 +724,8 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	q.counts.writes++
 	q.pongsStuck = false
 	switch {
-	case err != nil:
-		if result.failed = !q.stopped; result.failed {
-			q.rarely().failed = &causeError{"write", err}
-		}
-		q.halt()
-	case n < b.len():
-		b.advance(n)
-		if b.since == 0 {
-			b.since = clock.Now()
-		}
-		q.backlog.putBack(b)
+	case err != nil || n < b.len():
+		result.failed = q.wroteLess(b, n, err)
 	default:
 		q.written = max(q.written, b.last)
 		q.closeWritten = q.closeWritten || b.hasClose
@@ -731,6 +743,23 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.kick(false)
 	}
 	return result
+}
+
+// wroteLess is wrote for a batch of which something is left, and reports whether the write failed, as the first one.
+func (q *sendQueue) wroteLess(b *batch, n int, err error) (failed bool) {
+	if err == nil {
+		b.advance(n)
+		if b.since == 0 {
+			b.since = clock.Now()
+		}
+		q.backlog.putBack(b)
+		return false
+	}
+	if failed = !q.stopped; failed {
+		q.rarely().failed = &causeError{"write", err}
+	}
+	q.halt()
+	return failed
 }
 
 // settle lets go of what nobody will write, and of the awaited slice once it is not needed.
@@ -897,10 +926,17 @@ func (q *sendQueue) notifyRoom(f func()) {
 	}
 }
 
+// notifyFull has f called each time a sender is about to wait.
+func (q *sendQueue) notifyFull(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rarely().onFull = f
+}
+
 // roomy reports whether somebody is to be told that there is room.
 func (q *sendQueue) roomy() bool {
 	a := &q.admission
-	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.limit/2
+	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.settings.sendQueue/2
 }
 
 // announceEnd tells those who wait for room that there will be none.

@@ -71,11 +71,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve accepts the request's connection, with the Server's options if opts is nil, and returns. The connection lives on:
-// handler is called with it in a goroutine of its own. If the connection is open when handler returns, it is closed with
+// handler is called with it in a goroutine of its own. Over HTTP/2 that needs ConfigureHTTP2. If the connection is open when handler returns, it is closed with
 // StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
 //
-// handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
-// would keep. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
+// handler can be a closure over what was taken from the request, but not over the request, whose memory it keeps. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
 // request has then been answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
@@ -83,12 +82,13 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	}
 	switch began, full := s.begin(); {
 	case full:
-		return s.refuseFor(w, r, refusal(http.StatusServiceUnavailable, "", "the server is full"), 0)
+		return s.refuseFor(w, r, opts, refusal(http.StatusServiceUnavailable, "", "the server is full"), 0)
 	case !began:
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, ErrServerClosed.Error(), http.StatusServiceUnavailable)
 		s.count(&s.totals.Refused)
+		opts.tellRefused(r, &HandshakeError{StatusCode: http.StatusServiceUnavailable, Problem: "going down", Err: ErrServerClosed})
 		return ErrServerClosed
 	}
 	leave, accepted := func() {}, false
@@ -100,7 +100,8 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	}()
 	admitted, wait := s.admitAddress(r)
 	if wait > 0 {
-		return s.refuseFor(w, r, refusal(http.StatusTooManyRequests, "", "too many connections from this address"), wait)
+		refused := refusal(http.StatusTooManyRequests, "", "too many connections from this address")
+		return s.refuseFor(w, r, opts, refused, wait)
 	}
 	leave = admitted
 	conn, err := Accept(w, r, opts)
@@ -112,6 +113,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	s.track(conn)
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
 	go s.run(conn, handler, leave)
+	stay(r, conn)
 	return nil
 }
 

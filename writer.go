@@ -50,7 +50,7 @@ func (c *Conn) write(upTo uint64) lull {
 			if b.room != nil {
 				b.room()
 			}
-			if c.pulled && !c.transport.CanTry() {
+			if c.settings.pulled && !c.transport.CanTry() {
 				c.queue.tellOfWrite(b.last > 0 || b.midMessage)
 			}
 			n, err = b.len(), c.writeAll(b)
@@ -59,7 +59,7 @@ func (c *Conn) write(upTo uint64) lull {
 		switch {
 		case result.closeWritten:
 			c.ending.closeWritten()
-		case result.failed && !c.pulled: // its reader finds out by itself
+		case result.failed && !c.settings.pulled: // its reader finds out by itself
 			c.ending.writeFailed(c.queue.failure())
 		}
 		if !result.more {
@@ -81,9 +81,9 @@ func (c *Conn) writeAll(b *batch) error {
 		head, body = head[ofHead:], body[n-ofHead:]
 	}
 	c.queue.noteWait()
-	if c.writeTimeout > 0 {
+	if within := c.settings.writeTimeout; within > 0 {
 		if c.writeWatch == nil {
-			c.writeWatch = newWriteWatch(&c.transport, c.writeTimeout, c.abort)
+			c.writeWatch = newWriteWatch(&c.transport, within, c.abort)
 		}
 		c.writeWatch.arm()
 		defer c.writeWatch.disarm()

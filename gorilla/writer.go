@@ -13,7 +13,7 @@ import (
 
 const (
 	// gathered is how many bytes of a message are gathered before fragments of it are sent, and gatheredToCompress the same
-	// for one that is to be compressed, which fragments are not.
+	// for one that is to be compressed, since fragments keep a compressor until the message ends.
 	gathered           = 32 << 10
 	gatheredToCompress = 1 << 20
 )
@@ -71,7 +71,7 @@ func (w *messageWriter) most() int {
 // begin begins to send the message in fragments.
 func (w *messageWriter) begin() error {
 	w.limit = newLimit(w.conn.deadline())
-	w.fragments = w.conn.conn.Writer(w.limit, wsd.MessageType(w.messageType))
+	w.fragments = w.conn.conn.Writer(w.limit, wsd.MessageType(w.messageType), &wsd.WriterOptions{Compress: w.conn.compress()})
 	_, err := w.sendFragments(w.data)
 	bufpool.Put(w.data)
 	w.data = nil

@@ -1,0 +1,303 @@
+// trace.go tells a program what happens on its connections.
+
+package wsd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// Trace is a set of functions, its hooks, that are called when something happens on a connection, in the manner of
+// httptrace.ClientTrace. Any may be nil. It must not be changed once a connection has it. Connections may share it, and
+// then call it at the same time.
+//
+// A hook must not block: the connection waits for it. It may not call what waits for the connection (Close, CloseNow, Send,
+// Flush, Ping, Receive); SetValue, Stats, TrySend, StartClose and all that only asks are safe. One that panics, or calls
+// runtime.Goexit, ends its connection with StatusInternalError, and slog.Default() gets the stack.
+type Trace struct {
+	// Opened is called once, before anything has been read, on the goroutine of Accept, Dial or NewConn, which has not
+	// returned yet.
+	Opened func(*Conn, OpenedInfo)
+	// MessageReceived is called by the reader for each message that has arrived whole, before it is delivered or dropped,
+	// and for a streamed one once its last byte has come.
+	MessageReceived func(*Conn, MessageInfo)
+	// MessageDropped is called by the reader for each message that is discarded, as Stats.MessagesDropped counts them. The
+	// sizes of a streamed one are those of what has come.
+	MessageDropped func(*Conn, MessageInfo)
+	// MessageSent is called on the sender's goroutine for each message that was accepted, before the call that sent it
+	// returns. The peer may have answered by then.
+	MessageSent func(*Conn, MessageInfo)
+	// QueueFull is called on the sender's goroutine when a call is about to wait because the queue is full
+	// (Config.SendQueue), or TrySend has been refused for that.
+	QueueFull func(*Conn)
+	// PingReceived and PongReceived are called by the reader. The payload is valid during the call.
+	PingReceived func(c *Conn, payload []byte)
+	PongReceived func(c *Conn, payload []byte)
+	// RoundTrip is called by the reader when a pong answers a Ping, or one of the keepalive's, with the time between them.
+	RoundTrip func(*Conn, time.Duration)
+	// StallBegun is called by the reader when a message has to wait since Messages is full, and StallEnded when that
+	// message has been delivered or given up, with how long it waited.
+	StallBegun func(*Conn)
+	StallEnded func(*Conn, time.Duration)
+	// Ended is called once, last of all, on a goroutine of its own. The CloseEvent is complete. Closed is closed when
+	// Ended has returned.
+	Ended func(*Conn, CloseEvent)
+}
+
+// OpenedInfo is how a connection began.
+type OpenedInfo struct {
+	Request  *http.Request  // what a server has accepted; nil on other connections. It is valid during the call
+	Response *http.Response // what a client's handshake was answered with, as Conn.Response; nil on other connections
+}
+
+// MessageInfo describes a message.
+type MessageInfo struct {
+	Type     MessageType
+	Size     int // in bytes, uncompressed
+	WireSize int // in bytes, as it was sent or came: compressed, if it was; without frame headers
+}
+
+// MultiTrace returns a Trace that calls the functions of all traces, in their order, those that are not nil. A nil Trace
+// counts as one without functions. When a function panics, those after it are not called.
+func MultiTrace(traces ...*Trace) *Trace {
+	all := new(Trace)
+	for _, t := range traces {
+		if t == nil {
+			continue
+		}
+		all.Opened = both(all.Opened, t.Opened)
+		all.MessageReceived = both(all.MessageReceived, t.MessageReceived)
+		all.MessageDropped = both(all.MessageDropped, t.MessageDropped)
+		all.MessageSent = both(all.MessageSent, t.MessageSent)
+		all.QueueFull = bothAlone(all.QueueFull, t.QueueFull)
+		all.PingReceived = both(all.PingReceived, t.PingReceived)
+		all.PongReceived = both(all.PongReceived, t.PongReceived)
+		all.RoundTrip = both(all.RoundTrip, t.RoundTrip)
+		all.StallBegun = bothAlone(all.StallBegun, t.StallBegun)
+		all.StallEnded = both(all.StallEnded, t.StallEnded)
+		all.Ended = both(all.Ended, t.Ended)
+	}
+	return all
+}
+
+// both returns a function that calls two, of which either may be nil.
+func both[T any](first, second func(*Conn, T)) func(*Conn, T) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(c *Conn, what T) {
+		first(c, what)
+		second(c, what)
+	}
+}
+
+// bothAlone is both for functions that are told nothing but the connection.
+func bothAlone(first, second func(*Conn)) func(*Conn) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(c *Conn) {
+		first(c)
+		second(c)
+	}
+}
+
+// timesPings reports whether the keepalive's round trips are to be measured. t may be nil.
+func (t *Trace) timesPings() bool { return t != nil && t.RoundTrip != nil }
+
+// errGoexit is what became of a hook that called runtime.Goexit.
+var errGoexit = errors.New("it called runtime.Goexit")
+
+// hookLeft is deferred around the call of a hook. If that has not returned, the connection ends.
+func (c *Conn) hookLeft(hook string, returned *bool) {
+	if *returned {
+		return
+	}
+	// recover has to be called here, not further down.
+	c.hookFailed(hook, recover())
+}
+
+// hookLeftReader is hookLeft where the connection cannot go on without the present goroutine: it is the reader, or has yet to
+// start one.
+func (c *Conn) hookLeftReader(hook string, returned *bool) {
+	if *returned {
+		return
+	}
+	p := recover()
+	c.hookFailed(hook, p)
+	if p == nil {
+		// The goroutine ends. Another one finds the transport closed, and carries out the end.
+		c.abort(errClosedHere) // the cause is known
+		c.startReader()
+	}
+}
+
+// hookFailed ends the connection of a hook that has panicked with p, which is nil if it has called runtime.Goexit.
+func (c *Conn) hookFailed(hook string, p any) {
+	cause := errGoexit
+	if p != nil {
+		cause = fmt.Errorf("panic: %v", p)
+	}
+	slog.Default().Error("wsd: a hook failed", "hook", hook, "cause", cause, "stack", string(debug.Stack()))
+	c.ending.queueClose(StatusInternalError, "a hook failed", &causeError{"the Trace's " + hook + " did not return", cause})
+}
+
+// traceOpened tells how the connection began, and prepares what a Trace needs.
+func (c *Conn) traceOpened(info OpenedInfo) {
+	t := c.settings.trace
+	if t == nil {
+		return
+	}
+	if t.QueueFull != nil {
+		c.queue.notifyFull(c.traceQueueFull)
+	}
+	if t.Opened != nil {
+		returned := false
+		defer c.hookLeftReader("Opened", &returned)
+		t.Opened(c, info)
+		returned = true
+	}
+}
+
+// traceReceived tells of what has arrived, and is not called without a Trace.
+func (c *Conn) traceReceived(event Event) {
+	t := c.settings.trace
+	returned := false
+	switch event.Opcode {
+	case OpText, OpBinary:
+		if t.MessageReceived != nil && (event.Part == WholeMessage || event.Part == LastPart) {
+			defer c.hookLeftReader("MessageReceived", &returned)
+			t.MessageReceived(c, c.received(event))
+		}
+	case OpPing:
+		if t.PingReceived != nil {
+			defer c.hookLeftReader("PingReceived", &returned)
+			t.PingReceived(c, event.Data)
+		}
+	case OpPong:
+		if t.PongReceived != nil {
+			defer c.hookLeftReader("PongReceived", &returned)
+			t.PongReceived(c, event.Data)
+		}
+	}
+	returned = true
+}
+
+// received describes the message that an event has completed.
+func (c *Conn) received(event Event) MessageInfo {
+	size, wireSize := c.reader.parser.lastMessage(event)
+	return MessageInfo{MessageType(event.Opcode), size, wireSize}
+}
+
+// traceDropped tells of the message that has just arrived and is not delivered.
+func (c *Conn) traceDropped(m Message) {
+	t := c.settings.trace
+	if t == nil || t.MessageDropped == nil {
+		return
+	}
+	info := c.received(Event{Opcode: Opcode(m.Type), Data: m.Data})
+	if m.Streamed() {
+		info.Size, info.WireSize = int(c.reader.parser.size()), int(c.reader.parser.wireSize())
+	}
+	returned := false
+	defer c.hookLeftReader("MessageDropped", &returned)
+	t.MessageDropped(c, info)
+	returned = true
+}
+
+// traceRoundTrip tells of a pong that has answered a ping.
+func (c *Conn) traceRoundTrip(roundTrip time.Duration) {
+	t := c.settings.trace
+	if t == nil || t.RoundTrip == nil {
+		return
+	}
+	returned := false
+	defer c.hookLeftReader("RoundTrip", &returned)
+	t.RoundTrip(c, roundTrip)
+	returned = true
+}
+
+// traceStallBegun tells that the reader begins to wait for the consumer, and returns when.
+func (c *Conn) traceStallBegun() (begun time.Time) {
+	t := c.settings.trace
+	if t == nil || t.StallBegun == nil && t.StallEnded == nil {
+		return time.Time{}
+	}
+	begun = time.Now()
+	if t.StallBegun != nil {
+		returned := false
+		defer c.hookLeftReader("StallBegun", &returned)
+		t.StallBegun(c)
+		returned = true
+	}
+	return begun
+}
+
+// traceStallEnded tells that the reader no longer waits for the consumer.
+func (c *Conn) traceStallEnded(begun time.Time) {
+	t := c.settings.trace
+	if t == nil || t.StallEnded == nil {
+		return
+	}
+	returned := false
+	defer c.hookLeftReader("StallEnded", &returned)
+	t.StallEnded(c, time.Since(begun))
+	returned = true
+}
+
+// traceSend tells what came of a call that sends a message.
+func (c *Conn) traceSend(o *outgoing, err error) {
+	switch t := c.settings.trace; {
+	case t == nil:
+	case err == nil:
+		c.traceSent(MessageInfo{MessageType(o.opcode &^ rsv1Bit), o.size, len(o.payload)})
+	case err == ErrQueueFull:
+		c.traceQueueFull()
+	}
+}
+
+// traceSent tells of a message that was sent.
+func (c *Conn) traceSent(info MessageInfo) {
+	t := c.settings.trace
+	if t == nil || t.MessageSent == nil {
+		return
+	}
+	returned := false
+	defer c.hookLeft("MessageSent", &returned)
+	t.MessageSent(c, info)
+	returned = true
+}
+
+// traceQueueFull tells that a sender finds the queue full.
+func (c *Conn) traceQueueFull() {
+	t := c.settings.trace
+	if t == nil || t.QueueFull == nil {
+		return
+	}
+	returned := false
+	defer c.hookLeft("QueueFull", &returned)
+	t.QueueFull(c)
+	returned = true
+}
+
+// traceEnded tells of the end.
+func (c *Conn) traceEnded() {
+	t := c.settings.trace
+	if t == nil || t.Ended == nil {
+		return
+	}
+	returned := false
+	defer c.hookLeft("Ended", &returned)
+	t.Ended(c, c.ending.closeEvent())
+	returned = true
+}
