@@ -66,7 +66,7 @@ func (w *teller) Write(p []byte) (int, error) {
 }
 
 func TestAMessageOfAnySizeIsNotHeld(t *testing.T) {
-	const size = 32 << 20
+	const size = 12 << 20
 	onEach(t, func(t *testing.T, client, server *websocket.Conn) {
 		go func() {
 			w, err := client.NextWriter(websocket.TextMessage)
@@ -80,7 +80,7 @@ func TestAMessageOfAnySizeIsNotHeld(t *testing.T) {
 		require.NoError(t, err)
 		var most uint64
 		requirePattern(t, io.TeeReader(r, written(func(total int) {
-			if total%(4<<20) < 10000 {
+			if total%(2<<20) < 10000 {
 				most = max(most, held())
 			}
 		})), size)
