@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/quic-go/quic-go v0.65.0
 	github.com/seed62836080/wsd v0.0.0
+	github.com/seed62836080/wsd/conformance v0.0.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -20,3 +21,5 @@ require (
 )
 
 replace github.com/seed62836080/wsd => ../
+
+replace github.com/seed62836080/wsd/conformance => ../conformance
