@@ -257,12 +257,13 @@ func (m *member) requireInOrder(t *testing.T, acked []string) {
 	for _, text := range acked {
 		known[text] = true
 	}
-	last := map[int]int{}
+	had, last := make(map[string]int, len(got)), map[int]int{} // where each text came, and each publisher's last number
 	for i, text := range got {
-		if first := slices.Index(got, text); first != i {
+		if first, twice := had[text]; twice {
 			m.mu.Lock()
 			require.Fail(t, "twice", "%s has got %q as %v and as %v, %d messages later", m.id, text, m.ats[first], m.ats[i], i-first)
 		}
+		had[text] = i
 		require.True(t, m.topic.tried[text], "%s has got %q, which nobody published", m.id, text)
 		var publisher, number int
 		_, err := fmt.Sscan(text, &publisher, &number)
