@@ -303,11 +303,25 @@ func (w *world) awaitPresence(topic *topicModel, nodes ...int) time.Duration {
 
 // cut cuts a node off from the others, or joins it with them again.
 func (w *world) cut(node int, cut bool) {
+	for _, p := range w.routesOf(node) {
+		p.setCut(cut)
+	}
+}
+
+// slow has all that goes from and to a node take longer.
+func (w *world) slow(node int, delay time.Duration) {
+	for _, p := range w.routesOf(node) {
+		p.setDelay(delay)
+	}
+}
+
+func (w *world) routesOf(node int) (routes []*proxy) {
 	for i, p := range w.proxies {
 		if from, to := i/len(w.nodes), i%len(w.nodes); (from == node) != (to == node) {
-			p.setCut(cut)
+			routes = append(routes, p)
 		}
 	}
+	return routes
 }
 
 // during lets traffic go on for a while.
@@ -339,6 +353,11 @@ var faults = []struct {
 		time.Sleep(w.dead + w.dead/2)
 		w.during(topic) // the other two go on, if need be with other leaders
 		w.cut(0, false)
+	}},
+	{"slow node", func(w *world, topic *topicModel) {
+		w.slow(1, 50*time.Millisecond)
+		w.during(topic)
+		w.slow(1, 0)
 	}},
 	{"rolling restart", func(w *world, topic *topicModel) {
 		for _, n := range w.nodes {
