@@ -255,7 +255,7 @@ func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, 
 					subscribers+slow+fileMargin, set.files))
 			}
 			err = withServer(lib.name, r, func(server *process) error {
-				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), lib.speaks, set.warmup, set.duration, server.cpu}
 				if subscribers > 1000 {
 					// So that what is under way at once is a small part of what is counted.
 					l.warmup, l.duration = 3*l.warmup, 3*l.duration
@@ -431,7 +431,7 @@ func workloads(files uint64) []workload {
 		{
 			name: "hub", title: "Topics", columns: broadcastColumns, chart: cpuKey,
 			about: "One topic, to all subscribers, 128 bytes where nothing else is said: wsd's package hub, a loop of " +
-				"TrySendPrepared over its connections, melody, and for the other libraries the loop of their chat examples.",
+				"TrySendPrepared over its connections, melody, centrifuge with subscribers that speak its protocol, and for the other libraries the loop of their chat examples.",
 			cases: []benchCase{
 				hubCase(true, few64Case, 500, 0, 64, 128),
 				hubCase(false, few64SlowCase, 500, 5, 64, 128),
