@@ -104,7 +104,7 @@ func (o *AcceptOptions) tellRefused(r *http.Request, refused *HandshakeError) {
 func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *HandshakeError) {
 	agreed, refused := o.judge(r)
 	if refused != nil {
-		refuse(w, r, refused)
+		o.refuse(w, r, refused)
 		return nil, refused
 	}
 	if connect := extended.Of(r); connect != nil {
@@ -114,7 +114,7 @@ func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *
 	told, failed := o.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, notHandedOver(w, r, told, err)
+		return nil, o.notHandedOver(w, r, told, err)
 	}
 	c := newConn(conn, ServerRole, &o.Config, agreed)
 	buffered := takeBuffered(rw)
@@ -134,7 +134,7 @@ func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *
 }
 
 // notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
-func notHandedOver(w http.ResponseWriter, r *http.Request, told *middleware.Announcement, err error) *HandshakeError {
+func (o *AcceptOptions) notHandedOver(w http.ResponseWriter, r *http.Request, told *middleware.Announcement, err error) *HandshakeError {
 	if told != nil && told.Sent() {
 		// Middleware refuses what net/http below it does not. It is too late for another answer.
 		told.Close()
@@ -146,7 +146,7 @@ func notHandedOver(w http.ResponseWriter, r *http.Request, told *middleware.Anno
 	refused := refusal(http.StatusInternalServerError, "", fmt.Sprintf(
 		"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
 	refused.Err = err
-	refuse(w, r, refused)
+	o.refuse(w, r, refused)
 	return refused
 }
 
@@ -222,6 +222,13 @@ func checkRequest(r *http.Request) *HandshakeError {
 		return refusal(http.StatusBadRequest, "Content-Length", "expected no body, got one")
 	}
 	return checkRequestHeader(r.Header)
+}
+
+// refuse answers a handshake that is not accepted, unless whoever asked for the connection does (pull.go).
+func (o *AcceptOptions) refuse(w http.ResponseWriter, r *http.Request, refused *HandshakeError) {
+	if !o.pulled {
+		refuse(w, r, refused)
+	}
 }
 
 // refuse answers a handshake that is not accepted.

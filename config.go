@@ -63,6 +63,8 @@ type Config struct {
 	Compression *Compression
 	// Trace is told what happens on the connection; nil tells nobody.
 	Trace *Trace
+
+	pulled bool // see pull.go
 }
 
 // SlowConsumerPolicy says what a connection does while its Messages channel is full.
@@ -108,6 +110,7 @@ type settings struct {
 	sendQueue     int // bytes
 	maxFrame      int // bytes
 	trace         *Trace
+	pulled        bool // see pull.go
 }
 
 // known are the settings of which connections were made last.
@@ -131,6 +134,7 @@ func settle(role Role, cfg *Config) *settings {
 		sendQueue:     int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt)),
 		maxFrame:      int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt)),
 		trace:         cfg.Trace,
+		pulled:        cfg.pulled,
 	}
 	known.mu.Lock()
 	defer known.mu.Unlock()

@@ -34,10 +34,11 @@
 // Errors need not be read. It is closed at the end, without a value if the end was clean and nothing was
 // dropped. A closed channel is always ready: a loop that continues after that sets its variable for the channel to nil.
 //
-// Every connection ends. [Conn.Close] performs the closing handshake within Config.CloseTimeout, [Conn.CloseNow] cuts
-// the connection off, a keepalive finds peers that are gone, and Config.WriteTimeout those that take nothing of what is
-// sent to them, even if they only pause because their own consumer does. At the end, in this order, the cause is stored,
-// Messages is closed, Errors is closed, and [Conn.Closed] is closed. From then on [Conn.CloseEvent] is complete and
+// Every connection ends. [Conn.Close] sends what is queued and performs the closing handshake, in times that
+// Config.CloseTimeout bounds, [Conn.CloseNow] cuts the connection off, a keepalive finds peers that are gone, and
+// Config.WriteTimeout those that take nothing of what is sent to them, even if they only pause because their own consumer
+// does. At the end, in this order, the cause is stored, Messages is closed, Errors is closed, and [Conn.Closed] is closed.
+// From then on [Conn.CloseEvent] is complete and
 // nothing is left behind. A connection dropped without being closed lives on until its peer ends it or is gone.
 //
 // When a peer closes, the answers to messages that have just arrived still leave, if they are sent within some 16 ms, more

@@ -593,3 +593,23 @@ func TestLongMessageDoesNotMakeShortOnesLong(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "a hundred messages of nine bytes")
 }
+
+// TestAWriterWritesWhileTheConnectionIsCutOff is for the race detector: what a Writer looks at without a lock must not be
+// written to when the queue is emptied.
+func TestAWriterWritesWhileTheConnectionIsCutOff(t *testing.T) {
+	for range 50 {
+		client, _ := wsdtest.Pipe()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			w := client.Writer(context.Background(), wsd.BinaryMessage, nil)
+			for {
+				if _, err := w.Write(make([]byte, 100)); err != nil {
+					return
+				}
+			}
+		}()
+		client.CloseNow()
+		<-written
+	}
+}

@@ -78,7 +78,8 @@ func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {
 		case handshake.Response == nil:
-			return handshake.Err == nil // the problem was found before anything was sent
+			// The problem was found before anything was sent.
+			return handshake.Err == nil || errors.Is(handshake.Err, errors.ErrUnsupported)
 		case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests:
 			return false
 		default:
@@ -110,9 +111,9 @@ func Permanent(err error) bool {
 //	}
 //
 // The connection belongs to its iteration. When the body is done with it, by continue, break, return or panic, Redial
-// closes it with StatusNormalClosure, within Config.CloseTimeout. When ctx is done, Redial closes it with StatusGoingAway,
-// so that a body that ranges over Messages comes to its end, and the sequence ends without a further error. Each range
-// over it starts afresh.
+// closes it with StatusNormalClosure, as Config.CloseTimeout describes. When ctx is done, Redial closes it with
+// StatusGoingAway, so that a body that ranges over Messages comes to its end, and the sequence ends without a further
+// error. Each range over it starts afresh.
 func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Conn, error] {
 	if opts == nil {
 		opts = new(RedialOptions)
@@ -197,7 +198,7 @@ func (o *RedialOptions) permanent(err error) bool {
 
 // lend gives a connection to the body of the loop for one iteration, and reports whether the loop continues.
 func lend(ctx context.Context, conn *Conn, yield func(*Conn, error) bool) bool {
-	stop := context.AfterFunc(ctx, func() { conn.StartClose(StatusGoingAway, "") })
+	stop := context.AfterFunc(ctx, func() { conn.ending.queueClose(StatusGoingAway, "", nil) })
 	defer func() {
 		stop()
 		conn.StartClose(StatusNormalClosure, "")

@@ -22,8 +22,16 @@ func Relay(ctx context.Context, a, b *Conn) error {
 	}
 	over := make(chan carried, 2)
 	var carriers sync.WaitGroup
-	carriers.Go(func() { over <- carry(a, b) })
-	carriers.Go(func() { over <- carry(b, a) })
+	for _, way := range [][2]*Conn{{a, b}, {b, a}} {
+		carriers.Go(func() {
+			from, to := way[0], way[1]
+			over <- carry(from, to)
+			// What still comes has nowhere to go. Its sender is not to be held up while something is on its way to it.
+			for m := range from.Messages() {
+				m.Release()
+			}
+		})
+	}
 	first := relayUntil(ctx, over, a, b)
 	if first == nil {
 		_ = a.StartClose(StatusGoingAway, "")

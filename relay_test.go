@@ -277,6 +277,33 @@ func TestRelayPassesStreamsOn(t *testing.T) {
 	}
 }
 
+// While what came from an end that is gone waits for the other to read, that one can go on sending.
+func TestRelayReadsOnFromTheOneThatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRelay(t, wsd.Config{PingInterval: -1, WriteTimeout: -1, MessageBuffer: -1})
+		require.NoError(t, r.server.Send(t.Context(), wsd.Text("the client is busy with this")))
+		var sending sync.WaitGroup
+		for _, size := range []int{200 << 10, 4 << 20} {
+			sending.Go(func() { _ = r.server.Send(t.Context(), wsd.Binary(make([]byte, size))) })
+			synctest.Wait()
+		}
+		r.server.CloseNow()
+		sending.Wait()
+		for range 100 {
+			require.NoError(t, r.client.Send(t.Context(), wsd.Binary(make([]byte, 50<<10))))
+		}
+		require.Equal(t, wsd.StateOpen, r.client.State())
+		n := 0
+		for m, err := range r.client.Each(t.Context()) {
+			require.NoError(t, err)
+			n = max(n, len(m.Data))
+		}
+		require.Equal(t, 200<<10, n, "what had come whole")
+		require.Equal(t, wsd.StatusBadGateway, r.client.CloseEvent().Code)
+		<-r.over
+	})
+}
+
 // A context that ends the relay does not cut a large message that is being written to a peer that reads.
 func TestRelayDoesNotCutMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,7 +5,9 @@ package wsd_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -275,5 +277,51 @@ func TestFlushDoesNotWaitForTheRestOfAMessage(t *testing.T) {
 		require.NoError(t, w.Close())
 		require.NoError(t, c.Flush(t.Context()))
 		require.Equal(t, frame{0x80, []byte{}}, p.receive())
+	})
+}
+
+// holding is a transport whose Write looks at what it writes for a while even after Close.
+type holding struct {
+	writing, closed chan struct{}
+	holds           atomic.Bool
+}
+
+func (h *holding) Read([]byte) (int, error) {
+	<-h.closed
+	return 0, net.ErrClosed
+}
+
+func (h *holding) Write([]byte) (int, error) {
+	h.holds.Store(true)
+	defer h.holds.Store(false)
+	close(h.writing)
+	<-h.closed
+	time.Sleep(time.Second)
+	return 0, net.ErrClosed
+}
+
+func (h *holding) Close() error {
+	close(h.closed)
+	return nil
+}
+
+// The slice of a large message belongs to its sender again when Send returns, and not before the transport lets go of it.
+func TestCancelledSendWaitsForTheTransportToLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &holding{writing: make(chan struct{}), closed: make(chan struct{})}
+		c := wsd.NewConn(struct{ io.ReadWriteCloser }{h}, wsd.ServerRole, wsd.Config{PingInterval: -1})
+		ctx, cancel := context.WithCancel(t.Context())
+		sent := make(chan error, 1)
+		go func() {
+			err := c.Send(ctx, wsd.Binary(make([]byte, 100<<10)))
+			if h.holds.Load() {
+				err = errors.New("it is still being written")
+			}
+			sent <- err
+		}()
+		<-h.writing
+		cancel()
+		require.ErrorIs(t, <-sent, context.Canceled)
+		<-c.Closed()
 	})
 }

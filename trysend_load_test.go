@@ -6,8 +6,10 @@ package wsd_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 // busySenders are what other goroutines may be doing. Each goes on until the connection has ended.
@@ -176,14 +179,39 @@ func TestTryingUnderEveryLoad(t *testing.T) {
 	}
 }
 
+// eachSocket are the byte streams that are not in memory.
+var eachSocket = map[string]func(t *testing.T) (client, server io.ReadWriteCloser){
+	"tcp":  func(t *testing.T) (client, server io.ReadWriteCloser) { return tcpPair(t) },
+	"unix": func(t *testing.T) (client, server io.ReadWriteCloser) { return wiretest.Pair(t, "unix") },
+	"TLS": func(t *testing.T) (client, server io.ReadWriteCloser) {
+		a, b := tcpPair(t)
+		clientTLS, serverTLS := soakTLS()
+		return tls.Client(a, clientTLS), tls.Server(b, serverTLS)
+	},
+}
+
 func TestTryingUnderLoadOverSockets(t *testing.T) {
-	for loadName, busy := range busySenders {
-		for way, try := range waysToTry {
-			t.Run(way+", "+loadName, func(t *testing.T) {
-				a, b := tcpPair(t)
-				client, server := wsd.NewConn(a, wsd.ClientRole, wsd.Config{}), wsd.NewConn(b, wsd.ServerRole, wsd.Config{})
-				underAttack(t, server, client, busy, try, waysToEnd["Close"])
-			})
+	ways, at := []string{"TrySend", "TrySendPrepared"}, 0
+	for socket, pair := range eachSocket {
+		for loadName, busy := range busySenders {
+			for compression, agreed := range compressions {
+				for _, role := range []wsd.Role{wsd.ServerRole, wsd.ClientRole} {
+					at++
+					way := ways[at%len(ways)]
+					if (testing.Short() || wsd.RaceEnabled) && at%3 > 0 {
+						continue
+					}
+					t.Run(fmt.Sprintf("%s, %s, %s, %s, %v", socket, way, loadName, compression, role), func(t *testing.T) {
+						a, b := pair(t)
+						cfg := wsd.Config{Compression: agreed}
+						near, far := wsd.NewConn(a, wsd.ClientRole, cfg), wsd.NewConn(b, wsd.ServerRole, cfg)
+						if role == wsd.ServerRole {
+							near, far = far, near
+						}
+						underAttack(t, near, far, busy, waysToTry[way], waysToEnd["Close"])
+					})
+				}
+			}
 		}
 	}
 }

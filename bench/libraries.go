@@ -102,6 +102,14 @@ func libraryNamed(name string) (library, error) {
 	return library{}, fmt.Errorf("bench: expected a library of %s, got %q", strings.Join(names, ", "), name)
 }
 
+// wholeOnly is the cannot of a library that reads and writes whole messages only.
+func wholeOnly(r role) string {
+	if r.Stream {
+		return "no messages in pieces"
+	}
+	return ""
+}
+
 // canAll is the cannot of a library that is measured in every role.
 func canAll(role) string { return "" }
 

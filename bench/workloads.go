@@ -148,7 +148,11 @@ func settling(name string) time.Duration {
 
 // echoCase measures an echo over plain TCP.
 func echoCase(quick bool, name string, conns, inflight, size int) benchCase {
-	r := role{Work: serveEcho, Pinned: pinned(name)}
+	return echoOf(quick, name, role{Work: serveEcho, Pinned: pinned(name)}, conns, inflight, size)
+}
+
+// echoOf measures an echo over plain TCP by servers in a role.
+func echoOf(quick bool, name string, r role, conns, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
 			if uint64(conns)+fileMargin > set.files {
@@ -397,6 +401,15 @@ func workloads(files uint64) []workload {
 				echoCase(true, large64KCase, 4, 1, 64<<10),
 				echoCase(true, large1MCase, 4, 1, 1<<20),
 				echoCase(true, large16MCase, 4, 1, 16<<20),
+			},
+		},
+		{
+			name: "streams", title: "Messages in pieces", columns: largeColumns, chart: bytesKey,
+			about: "Binary messages of one frame, echoed in pieces while they arrive and never held whole: wsd's Body and Send " +
+				"with StreamAbove of 64 KiB, gorilla's NextReader and NextWriter, coder's Reader and Writer.",
+			cases: []benchCase{
+				echoOf(true, large1MCase, role{Work: serveEcho, Stream: true}, 4, 1, 1<<20),
+				echoOf(true, large16MCase, role{Work: serveEcho, Stream: true}, 4, 1, 16<<20),
 			},
 		},
 		{

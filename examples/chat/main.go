@@ -34,7 +34,8 @@ var page []byte
 
 const (
 	headerTimeout = 5 * time.Second
-	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that all but peers that read slowly can end
+	// on their own.
 	shutdownTimeout = 10 * time.Second
 	// patience is how old the oldest line may be that waits for a member: then it has to go.
 	patience = 5 * time.Second

@@ -74,6 +74,9 @@ func (t *Transport) Init(rwc io.ReadWriteCloser) {
 	}
 }
 
+// Under returns what t is the transport over.
+func (t *Transport) Under() io.ReadWriteCloser { return t.rwc }
+
 // ExpectLong says whether what comes next is probably the beginning of a message too long for one read. A read into a
 // borrowed buffer then takes only as much as it needs for that, as the rest would have to be copied from there.
 func (t *Transport) ExpectLong(long bool) { t.expectsLong = long }
@@ -173,6 +176,9 @@ func (t *Transport) writeAll(b []byte) error {
 // Progress returns when, on the clock of package clock, a Write last wrote something; before the first, when the transport
 // began.
 func (t *Transport) Progress() time.Duration { return time.Duration(t.progress.Load()) }
+
+// NoteProgress is for a transport that takes what is written ahead of passing it on: it did some of that now.
+func (t *Transport) NoteProgress() { t.progress.Store(int64(clock.Now())) }
 
 // Rouse makes a Read that waits return an error matching os.ErrDeadlineExceeded, and every one after it, until it is
 // called with false. It does nothing if the transport has no deadlines.
