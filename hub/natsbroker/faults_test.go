@@ -84,6 +84,7 @@ func (w *world) awaitWhole() {
 			var s natsbroker.Stats
 			return w.get(n, "/stats", nil, &s) == nil && s.Nodes == len(w.nodes)-1
 		})
+		w.await("the node is ready", func() bool { return w.get(n, "/ready", nil, nil) == nil })
 		w.await("history can be written", func() bool { return w.publish(n, "kept.start", fmt.Sprint(i)) == nil })
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/seed62836080/wsd/hub"
+	"github.com/seed62836080/wsd/internal/done"
 )
 
 // Broker is a hub.Broker. All its methods are safe for concurrent use.
@@ -147,6 +148,38 @@ func (b *Broker) Stats() Stats {
 		sum.Routes = b.server.routes()
 	}
 	return sum
+}
+
+// Ready waits until an embedded server has joined its cluster, and its copies of history are up to date: in a rolling restart,
+// the next node is to be stopped when this one is ready. For servers that exist it waits until there is a connection. The error
+// is ctx's, with what is not there yet.
+func (b *Broker) Ready(ctx context.Context) error {
+	for {
+		lacks := b.lacks()
+		if lacks == "" {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s", done.Canceled("ready", ctx), lacks)
+		}
+	}
+}
+
+// lacks returns what is not there yet, "" if nothing is missing.
+func (b *Broker) lacks() string {
+	if b.server != nil {
+		return b.server.lacks()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range b.links {
+		if !l.nc.IsConnected() {
+			return errNoServer.Error()
+		}
+	}
+	return ""
 }
 
 // Close takes this process away from the others, and stops the embedded server. Hubs are to be closed before.

@@ -3,6 +3,7 @@
 package natsbroker
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -115,6 +116,16 @@ func TestNodesNeedTheSecret(t *testing.T) {
 	require.Zero(t, first.Stats().Routes)
 	member := start(t, Options{Listen: "127.0.0.1:0", Secret: "s", Routes: []string{first.Addr()}})
 	require.Eventually(t, func() bool { return member.Stats().Routes == 1 && first.Stats().Routes == 1 }, 10*time.Second, 5*time.Millisecond)
+}
+
+func TestReady(t *testing.T) {
+	require.NoError(t, start(t, Options{}).Ready(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	alone := start(t, Options{Listen: "127.0.0.1:0", Routes: []string{"127.0.0.1:1", "127.0.0.1:2"}, Timeout: time.Second})
+	err := alone.Ready(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "no other node")
 }
 
 func TestNoHistory(t *testing.T) {

@@ -149,6 +149,17 @@ func (e *embedded) awaitRoutes() {
 // routes returns how many other servers it is connected with.
 func (e *embedded) routes() int { return e.server.NumRemotes() }
 
+// lacks returns what is not there yet, "" if nothing is missing.
+func (e *embedded) lacks() string {
+	if e.routes() < min(e.options.others(), 1) {
+		return "no other node has been found"
+	}
+	if health := e.server.Healthz(&server.HealthzOptions{}); health.Status != "ok" {
+		return health.Error
+	}
+	return ""
+}
+
 // addr returns where the server waits for others.
 func (e *embedded) addr() string {
 	if a := e.server.ClusterAddr(); a != nil {
