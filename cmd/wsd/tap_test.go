@@ -44,7 +44,7 @@ func TestTapShowsEveryFrame(t *testing.T) {
 		sendText(t, conn, long)
 		assert.Equal(t, long, receive(t, conn))
 	}
-	w := conn.Writer(bounded(t), wsd.BinaryMessage, nil)
+	w := conn.Writer(bounded(t), wsd.BinaryMessage, &wsd.WriterOptions{Compress: wsd.CompressNever})
 	for range 2 {
 		_, err := w.Write([]byte{0, 1, 2, 0xff})
 		require.NoError(t, err)

@@ -150,7 +150,7 @@ func (e *Event) line(colours bool) string {
 		arrow = tty.Paint(colours, tty.Cyan, "←")
 	}
 	length := fmt.Sprint(e.Length)
-	if e.RSV&4 != 0 && e.Inflated > 0 {
+	if e.Inflated > 0 {
 		length += "/" + fmt.Sprint(e.Inflated)
 	}
 	text := fmt.Sprintf("%s%s %-6s %7s ", begin, arrow, shortName(e.opcode()), length)

@@ -133,7 +133,7 @@ func summarize(n int, e *Event) summary {
 		s.Text = tty.Safe(e.Remote + "  " + first + "  " + status)
 	case "frame":
 		s.Op, s.Length, s.Flags, s.Text = shortName(e.opcode()), fmt.Sprint(e.Length), e.flags(), e.preview(160)
-		if e.RSV&4 != 0 && e.Inflated > 0 {
+		if e.Inflated > 0 {
 			s.Length += " / " + fmt.Sprint(e.Inflated)
 		}
 	}
