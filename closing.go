@@ -626,7 +626,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 // StartClose is Close without the wait. It does not block, and has no effect on a connection that is closing. Its error is
 // nil or a *CloseArgumentError.
 func (c *Conn) StartClose(code StatusCode, reason string) error {
-	invalid := checkCloseCode(code, reason)
+	invalid := c.checkClose(code, reason)
 	if invalid != nil {
 		code, reason = StatusInternalError, ""
 	}

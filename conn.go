@@ -64,6 +64,13 @@ func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 
 // newConn returns a connection with the settings that the handshake agreed on. Nothing runs until it is started.
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
+	c := newPlainConn(rwc, role, cfg, agreed)
+	c.deflater = newDeflater(role, agreed.compression)
+	return c
+}
+
+// newPlainConn is newConn without what compresses: a program that needs none is not linked with it.
+func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	shared := settle(role, cfg)
 	c := &Conn{settings: shared, messages: make(chan Message, shared.messageBuffer), group: new(errgroup.Group)}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
@@ -76,7 +83,6 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
-	c.deflater = newDeflater(role, agreed.compression)
 	c.ending.within = shared.closeTimeout
 	return c
 }
@@ -96,6 +102,19 @@ func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 	if !c.beginParked(len(buffered) > 0) {
 		c.group.Go(func() error { return c.readLoop(buffered) })
 	}
+}
+
+// startPulled begins the life of a connection that is pulled (pull.go). buffered is what came after the handshake.
+func (c *Conn) startPulled(buffered []byte) {
+	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
+	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
+	if len(buffered) == 0 {
+		return
+	}
+	if c.agreed == nil {
+		c.agreed = new(agreement)
+	}
+	c.agreed.early = buffered
 }
 
 // Messages returns the channel on which received messages are delivered, whole and in order. It is closed after the last

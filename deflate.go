@@ -130,6 +130,7 @@ func notInflated(err error) error {
 // without, any number may use it at a time, as it does not change.
 type deflater struct {
 	pool        *sync.Pool
+	make        func(level int) *compressor
 	level       int // as newCompressor takes it
 	threshold   int
 	maxDistance int             // that was agreed on, in bytes
@@ -150,7 +151,8 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 	if role == ClientRole {
 		alone, bits = agreed.ClientNoContextTakeover, agreed.ClientMaxWindowBits
 	}
-	d := &deflater{level: min(max(agreed.Level, flate.BestSpeed), flate.BestCompression), threshold: agreed.Threshold}
+	d := &deflater{make: newCompressor, level: min(max(agreed.Level, flate.BestSpeed), flate.BestCompression)}
+	d.threshold = agreed.Threshold
 	if d.threshold == 0 {
 		d.threshold = defaultThreshold
 	}
@@ -233,17 +235,17 @@ func (d *deflater) forget() { d.following = 0 }
 func (d *deflater) takeCompressor(size int) *compressor {
 	c := d.idleCompressor()
 	if c == nil {
-		c = newCompressor(d.level)
+		c = d.make(d.level)
 	}
 	switch {
 	case d.history == nil:
 		c.mark = 0
-		c.flate.ResetDict(c, nil)
+		c.flate.restart(nil)
 	case c.mark != d.following || d.following == 0:
 		d.following = marks.Add(1)
 		c.mark = d.following
 		c.dict = d.history.AppendLast(c.dict[:0], dictionary(size))
-		c.flate.ResetDict(c, c.dict)
+		c.flate.restart(c.dict)
 	}
 	return c
 }
@@ -285,11 +287,25 @@ const (
 
 // compressor is the state for compressing a message, some 0.8 MB. Connections share compressors.
 type compressor struct {
-	flate *flate.Writer
+	flate flateWriter
 	mark  uint64 // that the deflater whose messages went through last follows, 0 for none
 	dict  []byte // the dictionary in use: flate keeps a reference to it
 	out   []byte
 }
+
+// flateWriter is what is used of a *flate.Writer, and all that is linked into a program that has no deflater.
+type flateWriter interface {
+	Write(data []byte) (int, error)
+	Flush() error
+	restart(dict []byte)
+}
+
+type flateInto struct {
+	*flate.Writer
+	c *compressor
+}
+
+func (w flateInto) restart(dict []byte) { w.ResetDict(w.c, dict) }
 
 // Write appends flate's output to out, which is on loan from bufpool.
 func (c *compressor) Write(b []byte) (int, error) {
@@ -306,14 +322,16 @@ var (
 // newCompressor returns a compressor for a level, or for a window's size in bytes as a negative number.
 func newCompressor(level int) *compressor {
 	c := new(compressor)
+	var w *flate.Writer
 	var err error
 	if level < 0 {
-		c.flate, err = flate.NewWriterWindow(c, -level)
+		w, err = flate.NewWriterWindow(c, -level)
 	} else {
-		c.flate, err = flate.NewWriter(c, level)
+		w, err = flate.NewWriter(c, level)
 	}
 	if err != nil {
 		panic("wsd: " + err.Error()) // newDeflater makes all levels valid
 	}
+	c.flate = flateInto{w, c}
 	return c
 }

@@ -3,15 +3,19 @@
 package wsd_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"expvar"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -583,6 +587,80 @@ func ExampleConn_Writer() {
 	msg, err := peer.Receive(context.Background())
 	fmt.Println(string(msg.Data), err)
 	// Output: a report of many pages <nil>
+}
+
+// An upload goes to disk while it arrives, with a digest, whatever its size: a message above StreamAbove is never held whole.
+func ExampleMessage_Body() {
+	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{StreamAbove: 64 << 10, MaxMessageSize: 1 << 30})
+	defer conn.CloseNow()
+	go func() {
+		w := conn.Writer(context.Background(), wsd.BinaryMessage, nil)
+		io.Copy(w, io.LimitReader(rand.NewChaCha8([32]byte{}), 10<<20))
+		w.Close()
+	}()
+
+	save := func(msg wsd.Message) (digest []byte, size int64, err error) {
+		body := msg.Body()
+		defer body.Close() // of what is not read, the rest is discarded
+		file, err := os.CreateTemp("", "upload-")
+		if err != nil {
+			return nil, 0, err
+		}
+		defer os.Remove(file.Name()) // an upload that breaks off leaves nothing behind
+		defer file.Close()
+		sum := sha256.New()
+		if size, err = io.Copy(io.MultiWriter(file, sum), body); err != nil {
+			return nil, size, err
+		}
+		return sum.Sum(nil), size, file.Close() // here it would get its name
+	}
+	msg, err := peer.Receive(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	digest, size, err := save(msg)
+	fmt.Printf("%t %d %x %v\n", msg.Streamed(), size, digest[:4], err)
+	// Output: true 10485760 38bcb86d <nil>
+}
+
+// A tunnel: what a client says to one end comes out at a TCP server behind the other.
+func ExampleNetConn() {
+	greeter, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer greeter.Close()
+	go func() {
+		tcp, err := greeter.Accept()
+		if err != nil {
+			return
+		}
+		defer tcp.Close()
+		name, _ := bufio.NewReader(tcp).ReadString('\n')
+		fmt.Fprintf(tcp, "hello, %s", name)
+	}()
+
+	conn, peer := wsdtest.Pipe()
+	go func() { // the far end of the tunnel
+		stream := wsd.NetConn(peer, wsd.BinaryMessage)
+		defer stream.Close()
+		tcp, err := net.Dial("tcp", greeter.Addr().String())
+		if err != nil {
+			return
+		}
+		defer tcp.Close()
+		go io.Copy(tcp, stream)
+		io.Copy(stream, tcp)
+	}()
+
+	stream := wsd.NetConn(conn, wsd.BinaryMessage)
+	defer stream.Close()
+	fmt.Fprintln(stream, "wsd")
+	greeting, err := io.ReadAll(stream) // to the end, which the server begins
+	fmt.Printf("%q %v\n", greeting, err)
+	// Output: "hello, wsd\n" <nil>
 }
 
 // Close performs the closing handshake, in bounded time. Afterwards CloseEvent has the code and reason, on both sides.

@@ -195,6 +195,25 @@ func TestAcceptRefusesExtendedConnectWithItsStatus(t *testing.T) {
 	}
 }
 
+func TestMalformedExtendedConnectsReachNoHandler(t *testing.T) { // RFC 8441, section 4; RFC 9113, section 8.1.1
+	client, _ := serveHTTP2(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%+v", r)
+	}), wsd.ConfigureHTTP2)
+	for _, missing := range []string{":method", ":path"} {
+		var fields []http2test.Field
+		for _, f := range http2test.WebSocket("example.com", "/") {
+			if f.Name != missing {
+				fields = append(fields, f)
+			}
+		}
+		stream, err := client.Open(fields, false)
+		require.NoError(t, err)
+		clean, code := stream.End()
+		require.False(t, clean, missing)
+		require.Equal(t, uint32(1), code, "PROTOCOL_ERROR")
+	}
+}
+
 func TestAcceptIgnoresAKeyOverHTTP2(t *testing.T) { // RFC 8441, section 5
 	client, _ := serveHTTP2(t, &wsd.Server{Handler: echoAll}, wsd.ConfigureHTTP2)
 	conn, _ := connectHTTP2(t, client, http2test.Field{Name: "sec-websocket-key", Value: "nonsense"})
@@ -387,6 +406,19 @@ func TestAPeerThatResetsOrEndsItsStream(t *testing.T) {
 		require.Equal(t, wsd.StatusAbnormalClosure, conn.CloseEvent().Code, name)
 		require.False(t, conn.CloseEvent().Clean)
 	}
+}
+
+func TestAViolationOverHTTP2IsAnsweredAndEndsTheStreamCleanly(t *testing.T) {
+	client, _ := serveHTTP2(t, &wsd.Server{Handler: echoAll}, wsd.ConfigureHTTP2)
+	stream, err := client.Open(http2test.WebSocket("example.com", "/"), false)
+	require.NoError(t, err)
+	_, err = stream.Write([]byte{0xFF, 0x80, 0, 0, 0, 0}) // RSV1 to RSV3
+	require.NoError(t, err)
+	clean, _ := stream.End() // without this side's
+	require.True(t, clean)
+	answer, err := io.ReadAll(stream)
+	require.NoError(t, err)
+	require.Equal(t, []byte{0x03, 0xEA}, answer[2:4], "1002")
 }
 
 func TestAHandlerThatPanicsOverHTTP2LeavesNoConnectionBehind(t *testing.T) {

@@ -39,6 +39,9 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	if err := c.checkCall("ping", ctx); err != nil {
 		return 0, err
 	}
+	if err := c.checkPing(); err != nil {
+		return 0, err
+	}
 	if len(payload) > maxControlPayload {
 		return 0, fmt.Errorf("%w: ping of %d bytes, at most %d fit", ErrMessageTooBig, len(payload), maxControlPayload)
 	}

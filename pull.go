@@ -1,3 +1,5 @@
+//go:build !js
+
 // pull.go is a connection that is read by its callers, in the reading call: it has no reader goroutine, answers nothing on
 // its own, and its senders write themselves.
 
@@ -19,19 +21,6 @@ const endedWithin = 5 * time.Second
 func init() {
 	pulled.Ask = func(config any) { config.(*Config).pulled = true }
 	pulled.Of = func(conn any) pulled.Conn { return newPuller(conn.(*Conn)) }
-}
-
-// startPulled begins the life of a connection that is pulled. buffered is what came after the handshake.
-func (c *Conn) startPulled(buffered []byte) {
-	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
-	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
-	if len(buffered) == 0 {
-		return
-	}
-	if c.agreed == nil {
-		c.agreed = new(agreement)
-	}
-	c.agreed.early = buffered
 }
 
 // puller implements pulled.Conn.

@@ -78,7 +78,8 @@ func Permanent(err error) bool {
 	if handshake := (*HandshakeError)(nil); errors.As(err, &handshake) {
 		switch status := handshake.StatusCode; {
 		case handshake.Response == nil:
-			return handshake.Err == nil // the problem was found before anything was sent
+			// The problem was found before anything was sent.
+			return handshake.Err == nil || errors.Is(handshake.Err, errors.ErrUnsupported)
 		case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests:
 			return false
 		default:
@@ -197,7 +198,7 @@ func (o *RedialOptions) permanent(err error) bool {
 
 // lend gives a connection to the body of the loop for one iteration, and reports whether the loop continues.
 func lend(ctx context.Context, conn *Conn, yield func(*Conn, error) bool) bool {
-	stop := context.AfterFunc(ctx, func() { conn.StartClose(StatusGoingAway, "") })
+	stop := context.AfterFunc(ctx, func() { conn.ending.queueClose(StatusGoingAway, "", nil) })
 	defer func() {
 		stop()
 		conn.StartClose(StatusNormalClosure, "")

@@ -21,13 +21,12 @@ type WriterOptions struct {
 	Compress CompressMode
 }
 
-// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all its bytes, in fragments
-// of up to 32 KiB or Config.MaxFrameSize, and Close the last, empty one (RFC 6455, section 5.4). Both block while the queue is
-// full; Flush waits for what was queued so far.
+// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all, in
+// fragments of up to 32 KiB or Config.MaxFrameSize, and Close the last, empty one. Both block while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
-// closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a
-// text invalid UTF-8 sends nothing; a Close inside a character closes the connection too. Only one goroutine may use it.
+// closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a text invalid
+// UTF-8 sends nothing; a Close inside a character closes the connection too. Only one goroutine may use it.
 func (c *Conn) Writer(ctx context.Context, t MessageType, opts *WriterOptions) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
 	w.compress = c.deflater != nil && (opts == nil || opts.Compress != CompressNever)

@@ -148,7 +148,11 @@ func settling(name string) time.Duration {
 
 // echoCase measures an echo over plain TCP.
 func echoCase(quick bool, name string, conns, inflight, size int) benchCase {
-	r := role{Work: serveEcho, Pinned: pinned(name)}
+	return echoOf(quick, name, role{Work: serveEcho, Pinned: pinned(name)}, conns, inflight, size)
+}
+
+// echoOf measures an echo over plain TCP by servers in a role.
+func echoOf(quick bool, name string, r role, conns, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
 			if uint64(conns)+fileMargin > set.files {
@@ -251,7 +255,7 @@ func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, 
 					subscribers+slow+fileMargin, set.files))
 			}
 			err = withServer(lib.name, r, func(server *process) error {
-				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), lib.speaks, set.warmup, set.duration, server.cpu}
 				if subscribers > 1000 {
 					// So that what is under way at once is a small part of what is counted.
 					l.warmup, l.duration = 3*l.warmup, 3*l.duration
@@ -400,6 +404,15 @@ func workloads(files uint64) []workload {
 			},
 		},
 		{
+			name: "streams", title: "Messages in pieces", columns: largeColumns, chart: bytesKey,
+			about: "Binary messages of one frame, echoed in pieces while they arrive and never held whole: wsd's Body and Send " +
+				"with StreamAbove of 64 KiB, gorilla's NextReader and NextWriter, coder's Reader and Writer.",
+			cases: []benchCase{
+				echoOf(true, large1MCase, role{Work: serveEcho, Stream: true}, 4, 1, 1<<20),
+				echoOf(true, large16MCase, role{Work: serveEcho, Stream: true}, 4, 1, 16<<20),
+			},
+		},
+		{
 			name: "broadcast", title: "Broadcast", columns: broadcastColumns, chart: cpuKey,
 			about: "Messages of 128 bytes from one publisher to all subscribers. In flight: how many messages are " +
 				"published and not yet read by every subscriber that isn't slow. A slow one reads 20 KB/s; deliveries to " +
@@ -418,7 +431,7 @@ func workloads(files uint64) []workload {
 		{
 			name: "hub", title: "Topics", columns: broadcastColumns, chart: cpuKey,
 			about: "One topic, to all subscribers, 128 bytes where nothing else is said: wsd's package hub, a loop of " +
-				"TrySendPrepared over its connections, melody, and for the other libraries the loop of their chat examples.",
+				"TrySendPrepared over its connections, melody, centrifuge with subscribers that speak its protocol, and for the other libraries the loop of their chat examples.",
 			cases: []benchCase{
 				hubCase(true, few64Case, 500, 0, 64, 128),
 				hubCase(false, few64SlowCase, 500, 5, 64, 128),

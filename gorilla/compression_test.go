@@ -1,3 +1,5 @@
+//go:build !js
+
 // compression_test.go checks when messages are compressed: by what the wire carries.
 
 package websocket_test

@@ -1,3 +1,5 @@
+//go:build !js
+
 // conn.go is a connection as its users see it: what it is over, and its end.
 
 package websocket

@@ -1,3 +1,5 @@
+//go:build !js
+
 // control.go handles and sends control messages: pings, pongs and close messages.
 
 package websocket

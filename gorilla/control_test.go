@@ -1,3 +1,5 @@
+//go:build !js
+
 // control_test.go checks who handles and who sends control messages, and when.
 
 package websocket_test

@@ -1,3 +1,5 @@
+//go:build !js
+
 // dial.go is the client's side of the handshake.
 
 package websocket

@@ -1,3 +1,5 @@
+//go:build !js
+
 // dial_test.go checks what a Dialer sends, through what, and the errors of handshakes that fail.
 
 package websocket_test

@@ -1,3 +1,5 @@
+//go:build !js
+
 // Package websocket has the names of github.com/gorilla/websocket, version 1.5.3, over the connections of package wsd. A
 // program that uses gorilla moves here by changing one import:
 //

@@ -1,3 +1,5 @@
+//go:build !js
+
 // errors.go holds the errors that programs compare with or look into, and the close messages that some of them stand for.
 
 package websocket

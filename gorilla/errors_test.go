@@ -1,3 +1,5 @@
+//go:build !js
+
 // errors_test.go checks the texts of errors and what matches them.
 
 package websocket_test

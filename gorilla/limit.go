@@ -1,3 +1,5 @@
+//go:build !js
+
 // limit.go is a deadline as a context, for calls that rarely wait: it has a timer only while somebody does.
 
 package websocket

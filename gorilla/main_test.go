@@ -1,3 +1,5 @@
+//go:build !js
+
 // main_test.go has what the tests share: both ends of a connection, over memory, sockets and TLS, and a peer played byte by
 // byte.
 

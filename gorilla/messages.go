@@ -1,3 +1,5 @@
+//go:build !js
+
 // messages.go is what is read and written in other forms than bytes: values as JSON, and all messages as one stream.
 
 package websocket

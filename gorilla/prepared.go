@@ -1,3 +1,5 @@
+//go:build !js
+
 // prepared.go is a message that is written to many connections, and made ready for that once.
 
 package websocket

@@ -1,3 +1,5 @@
+//go:build !js
+
 // read.go is reading, which is done by whoever calls: messages are returned, control messages handled on the way.
 
 package websocket

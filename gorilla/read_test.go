@@ -1,3 +1,5 @@
+//go:build !js
+
 // read_test.go checks what reading calls return, and what they do on the way.
 
 package websocket_test

@@ -1,3 +1,5 @@
+//go:build !js
+
 // stream_test.go checks messages that are read in pieces: of any size, with control messages in between.
 
 package websocket_test

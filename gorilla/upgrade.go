@@ -1,3 +1,5 @@
+//go:build !js
+
 // upgrade.go is the server's side of the handshake.
 
 package websocket

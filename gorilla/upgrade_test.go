@@ -1,3 +1,5 @@
+//go:build !js
+
 // upgrade_test.go checks which requests are upgraded, and how the others are answered.
 
 package websocket_test

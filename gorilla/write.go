@@ -1,3 +1,5 @@
+//go:build !js
+
 // write.go is writing: whole messages, and messages made piece by piece.
 
 package websocket

@@ -1,3 +1,5 @@
+//go:build !js
+
 // write_test.go checks that messages are written whole, by their deadlines, and what ends the writing.
 
 package websocket_test

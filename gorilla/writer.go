@@ -1,3 +1,5 @@
+//go:build !js
+
 // writer.go is a message that is written piece by piece: gathered while it is short, sent in fragments once it is long.
 
 package websocket

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/seed62836080/wsd v0.0.0
+	github.com/seed62836080/wsd/conformance v0.0.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/net v0.62.0
 )
@@ -16,3 +17,5 @@ require (
 )
 
 replace github.com/seed62836080/wsd => ../
+
+replace github.com/seed62836080/wsd/conformance => ../conformance

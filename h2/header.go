@@ -5,29 +5,21 @@ package h2
 
 import (
 	"context"
-	"crypto/sha1"
 	"crypto/tls"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/seed62836080/wsd/internal/extended"
 )
 
 // fieldOverhead is what a field counts besides its bytes (RFC 9113, section 6.5.2).
 const fieldOverhead = 32
-
-// onlyHTTP1 are the fields that the handshake has over HTTP/1.1 only, or that HTTP/2 forbids.
-var onlyHTTP1 = []string{
-	"host", "upgrade", "connection", "proxy-connection", "keep-alive", "transfer-encoding", "te", "content-length", "trailer",
-	"sec-websocket-key",
-}
 
 // past is a deadline that ends what waits.
 var past = time.Unix(1, 0)
@@ -72,7 +64,7 @@ func requestFields(req *http.Request) []hpack.HeaderField {
 	agent := false
 	for name, values := range req.Header {
 		lower := strings.ToLower(name)
-		if slices.Contains(onlyHTTP1, lower) {
+		if !extended.Translates(lower) {
 			continue
 		}
 		agent = agent || lower == "user-agent"
@@ -125,36 +117,18 @@ func (c *conn) response(req *http.Request, s *stream, answer *http2.MetaHeadersF
 		name := http.CanonicalHeaderKey(f.Name)
 		header[name] = append(header[name], f.Value)
 	}
-	if status/100 == 2 {
-		status = http.StatusSwitchingProtocols
-		header["Upgrade"], header["Connection"] = []string{"websocket"}, []string{"Upgrade"}
-		header["Sec-Websocket-Accept"] = []string{acceptOf(req.Header)}
-	}
-	var body io.ReadCloser = s
-	if status != http.StatusSwitchingProtocols {
-		body = &boundedBody{s, context.AfterFunc(req.Context(), func() { _ = s.SetDeadline(past) })}
-	}
 	resp := &http.Response{
-		Status: strconv.Itoa(status) + " " + http.StatusText(status), StatusCode: status,
-		Proto: "HTTP/2.0", ProtoMajor: 2, Header: header, Body: body, ContentLength: -1, Request: req,
+		StatusCode: status, Proto: "HTTP/2.0", ProtoMajor: 2, Header: header, Body: s, ContentLength: -1,
 	}
+	if status/100 != 2 {
+		resp.Body = &boundedBody{s, context.AfterFunc(req.Context(), func() { _ = s.SetDeadline(past) })}
+	}
+	extended.Translate(resp, req)
 	if secure, ok := c.raw.(interface{ ConnectionState() tls.ConnectionState }); ok {
 		state := secure.ConnectionState()
 		resp.TLS = &state
 	}
 	return resp
-}
-
-// acceptOf returns the answer to the key that Dial has made (RFC 6455, section 4.2.2), whose place :protocol takes.
-func acceptOf(request http.Header) string {
-	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-	for name, values := range request {
-		if strings.EqualFold(name, "Sec-WebSocket-Key") && len(values) > 0 {
-			sum := sha1.Sum([]byte(values[0] + guid))
-			return base64.StdEncoding.EncodeToString(sum[:])
-		}
-	}
-	return ""
 }
 
 // boundedBody is what a server says that refuses, as long as the request's context permits it to be read.

@@ -16,10 +16,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/extended"
 	"github.com/seed62836080/wsd/internal/roundtrip"
 )
 
@@ -78,7 +78,7 @@ type dial struct {
 // WebSocket that was accepted. The response's ProtoMajor tells what was spoken.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	base := t.base()
-	if !strings.EqualFold(req.Header.Get("Upgrade"), "websocket") {
+	if !extended.IsHandshake(req) {
 		return base.RoundTrip(req)
 	}
 	if req.URL.Scheme != "https" && !t.UnencryptedHTTP2 {

@@ -29,6 +29,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -175,7 +176,7 @@ func (p *Pool) usable(ctx context.Context, l *link) (bool, error) {
 	check, cancel := limit(ctx, p.opts.CheckTimeout)
 	defer cancel()
 	switch _, err := l.conn.Ping(check, nil); {
-	case err == nil:
+	case err == nil, errors.Is(err, errors.ErrUnsupported): // a browser looks after its connections itself
 		return l.reusable(), nil // a late answer may have arrived ahead of the pong
 	case ctx.Err() != nil:
 		return false, done.Canceled("acquire", ctx)

@@ -4,7 +4,6 @@ package main_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -218,5 +217,5 @@ func TestBenchWritesATableAndAPage(t *testing.T) {
 	x := startTerminal(t, nil, "bench", url, "-for", "2s")
 	x.screen.wait(t, `\r +\d\.\d s  [\d,]+/s  p50 [\d.]+ (µs|ms)  p99 [\d.]+ (µs|ms)  max [\d.]+ .s  10 connections  0 failed`)
 	assert.Equal(t, 0, x.interrupt(t), "the results so far")
-	x.screen.wait(t, fmt.Sprintf(`connections +10 of 10`))
+	x.screen.wait(t, `connections +10 of 10`)
 }

@@ -5,6 +5,8 @@
 //	wsd tunnel LISTEN URL  TCP through a WebSocket
 //	wsd bench URL          load a server, measure rate and latency
 //	wsd check URL          test a server, byte by byte
+//	wsd tap LISTEN URL     show every frame between a client and a server
+//	wsd replay FILE URL    play a recording of that again
 //
 // Run it as "go run ./cmd/wsd" in a clone, or install it with "go -C cmd/wsd install .". docs/command.md has the manual.
 package main
@@ -19,7 +21,9 @@ import (
 	"github.com/seed62836080/wsd/cmd/wsd/internal/check"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/cli"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/dial"
+	"github.com/seed62836080/wsd/cmd/wsd/internal/replay"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/serve"
+	"github.com/seed62836080/wsd/cmd/wsd/internal/tap"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/tunnel"
 )
 
@@ -28,7 +32,7 @@ func app() *cli.App {
 	return &cli.App{
 		Name:     "wsd",
 		Summary:  "wsd talks, serves, measures and looks into WebSockets.",
-		Commands: []*cli.Command{dial.Command(), serve.Command(), tunnel.Command(), bench.Command(), check.Command()},
+		Commands: []*cli.Command{dial.Command(), serve.Command(), tunnel.Command(), bench.Command(), check.Command(), tap.Command(), replay.Command()},
 	}
 }
 

@@ -168,6 +168,7 @@ func TestALineReachesTheOthersAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChat()
 		server := wsdtest.Serve(c.routes())
+		defer func() { require.NoError(t, c.rooms.Close()) }()
 		defer server.Close()
 		var conns []*wsd.Conn
 		defer func() {

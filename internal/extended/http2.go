@@ -192,6 +192,10 @@ func (s *stream) SetDeadline(t time.Time) (err error) {
 	return errors.Join(s.control.SetReadDeadline(t), s.control.SetWriteDeadline(t))
 }
 
+// CloseWrite has reading end, upon which the connection closes the stream: END_STREAM goes out when the handler returns, and
+// unlike with TCP, bytes that were not read take nothing away from what was written (RFC 9113, section 8.1).
+func (s *stream) CloseWrite() error { return s.body.Close() }
+
 // Close ends reading. The end of what was written goes out when the handler returns, which it may from then on.
 func (s *stream) Close() error {
 	s.mu.Lock()

@@ -177,6 +177,9 @@ func (t *Transport) writeAll(b []byte) error {
 // began.
 func (t *Transport) Progress() time.Duration { return time.Duration(t.progress.Load()) }
 
+// NoteProgress is for a transport that takes what is written ahead of passing it on: it did some of that now.
+func (t *Transport) NoteProgress() { t.progress.Store(int64(clock.Now())) }
+
 // Rouse makes a Read that waits return an error matching os.ErrDeadlineExceeded, and every one after it, until it is
 // called with false. It does nothing if the transport has no deadlines.
 func (t *Transport) Rouse(on bool) {

@@ -44,7 +44,7 @@ func (s *session) publish() error {
 	}
 	var buffer []byte
 	for n := 0; !s.over.Load(); n++ {
-		stamp := clock()
+		var stamp int64
 		if period > 0 {
 			stamp = s.began + int64(n)*period // when it is due
 			if wait := stamp - clock(); wait > 0 {
