@@ -19,6 +19,7 @@ import (
 
 // programs are all examples, each with command lines that it must refuse.
 var programs = map[string][][]string{
+	"browser": {{"extra"}},
 	"chat":    {{"extra"}},
 	"client":  {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
 	"echo":    {{"-compress", "extra"}},
@@ -88,7 +89,7 @@ func TestCommandLines(t *testing.T) {
 func TestPagesShareOneLook(t *testing.T) {
 	pages, err := filepath.Glob("*/page.html")
 	require.NoError(t, err)
-	require.Len(t, pages, 3)
+	require.Len(t, pages, 4)
 	var looks []string
 	for _, name := range pages {
 		page, err := os.ReadFile(name)

@@ -129,7 +129,7 @@ func TestCloseNow(t *testing.T) {
 func TestCloseTimeout(t *testing.T) {
 	conn := dial(t, "/deaf", &wsd.DialOptions{Config: wsd.Config{CloseTimeout: 50 * time.Millisecond, SendQueue: -1}})
 	data := noise(1 << 20) // which cannot be compressed
-	for range 64 { // more than sockets hold
+	for range 64 {         // more than sockets hold
 		send(t, conn, wsd.Binary(data))
 	}
 	require.ErrorIs(t, conn.Close(wsd.StatusNormalClosure, ""), wsd.ErrCloseTimeout)
