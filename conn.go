@@ -48,6 +48,7 @@ type agreement struct {
 
 	response      *http.Response // a client's
 	local, remote net.Addr       // a client's, if its transport does not know them
+	early         []byte         // what came after the handshake, until a puller takes it
 }
 
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
@@ -81,7 +82,7 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreeme
 	c.reader.parser.init(role, &forParser)
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.bodies = newBodies(cfg)
-	c.queue.init(shared, c.transport.CanTry())
+	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
 	c.ending.within = shared.closeTimeout
 	return c
 }
@@ -90,6 +91,10 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreeme
 // writer are goroutines of one group, which carries the cause of the end: the reader returns it. Either ends while there is
 // nothing for it to do, and is started again when there is: park.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte, opened OpenedInfo) {
+	if c.settings.pulled {
+		c.startPulled(buffered)
+		return
+	}
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	c.traceOpened(opened)
@@ -97,6 +102,19 @@ func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 	if !c.beginParked(len(buffered) > 0) {
 		c.group.Go(func() error { return c.readLoop(buffered) })
 	}
+}
+
+// startPulled begins the life of a connection that is pulled (pull.go). buffered is what came after the handshake.
+func (c *Conn) startPulled(buffered []byte) {
+	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
+	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
+	if len(buffered) == 0 {
+		return
+	}
+	if c.agreed == nil {
+		c.agreed = new(agreement)
+	}
+	c.agreed.early = buffered
 }
 
 // Messages returns the channel on which received messages are delivered, whole and in order. It is closed after the last

@@ -39,7 +39,7 @@ func documents(t *testing.T) map[string]string {
 }
 
 // TestDocumentedGoCompiles type-checks the Go blocks of the documents, each as the body of a function whose parameters
-// are what such a piece of code uses.
+// are what such a piece of code uses. A block of a nested module names that behind go: the core cannot import it.
 func TestDocumentedGoCompiles(t *testing.T) {
 	const frame = `package p
 import (
@@ -47,7 +47,9 @@ import (
 	"errors"
 	"expvar"
 	"fmt"
+	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -57,6 +59,8 @@ import (
 	"github.com/seed62836080/wsd/pool"
 )
 var _ netip.Addr
+var _ io.Reader
+var _ net.Conn
 var _ hub.Options
 var _ pool.Options
 var _ = errors.Is
@@ -64,7 +68,7 @@ var _ expvar.Var
 var _ fmt.Stringer
 var _ log.Logger
 var _ http.Handler
-func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), talk func(_ *wsd.Conn, session, room string), login func(context.Context) (string, error), p *pool.Pool, ws *wsd.Server) error {
+func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd.Message), talk func(_ *wsd.Conn, session, room string), login func(context.Context) (string, error), p *pool.Pool, ws *wsd.Server, file io.ReadWriter, url, address string) error {
 	{
 //line %s:%d
 %s
@@ -74,7 +78,7 @@ func f(ctx context.Context, conn *wsd.Conn, ticker *time.Ticker, handle func(wsd
 `
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 	found := 0
-	imports := exportData(t, "context", "errors", "expvar", "fmt", "log", "net/http", "net/netip", "time",
+	imports := exportData(t, "context", "errors", "expvar", "fmt", "io", "log", "net", "net/http", "net/netip", "time",
 		"github.com/seed62836080/wsd", "github.com/seed62836080/wsd/hub", "github.com/seed62836080/wsd/pool")
 	for path, text := range documents(t) {
 		for _, block := range blocks.FindAllStringSubmatchIndex(text, -1) {

@@ -71,11 +71,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve accepts the request's connection, with the Server's options if opts is nil, and returns. The connection lives on:
-// handler is called with it in a goroutine of its own. If the connection is open when handler returns, it is closed with
+// handler is called with it in a goroutine of its own. Over HTTP/2 that needs ConfigureHTTP2. If the connection is open when handler returns, it is closed with
 // StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
 //
-// handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
-// would keep. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
+// handler can be a closure over what was taken from the request, but not over the request, whose memory it keeps. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
 // request has then been answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
@@ -114,6 +113,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	s.track(conn)
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
 	go s.run(conn, handler, leave)
+	stay(r, conn)
 	return nil
 }
 

@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,11 +18,38 @@ import (
 type broadcastLoad struct {
 	subscribers int // the slow ones are more
 	slow        int
+	deaf        bool // the slow ones read nothing
 	inflight    int
 	script      *script
+	speaks      *protocol // what subscribers speak, nil for messages as they are
 	warmup      time.Duration
 	duration    time.Duration
 	cpu         func() time.Duration
+}
+
+// protocol is one that a library has above WebSocket.
+type protocol struct {
+	greeting func() ([]byte, error)               // the payload with which a subscriber begins, which is answered by one message
+	piece    func(message []byte) (uint64, error) // how many bytes of payload a published message takes
+}
+
+// greet has subscribers begin.
+func (p *protocol) greet(fds []int) error {
+	payload, err := p.greeting()
+	if err != nil {
+		return err
+	}
+	frame, answer := appendFrame(nil, 0x80|opBinary, payload), make([]byte, 4<<10)
+	for _, fd := range fds {
+		if _, err := unix.Write(fd, frame); err != nil {
+			return fmt.Errorf("bench: a greeting: %w", err)
+		}
+		// The answer is short, and nothing else comes before something is published.
+		if n, err := unix.Read(fd, answer); err != nil || n < 2 || answer[0] != 0x80|opBinary || int(answer[1]) != n-2 {
+			return fmt.Errorf("bench: expected an answer to the greeting, got %q, %v", answer[:max(n, 0)], err)
+		}
+	}
+	return nil
 }
 
 // A slow reader takes so many bytes, so seldom, and its kernel keeps little for it: 20 KB/s, far less than is published.
@@ -51,6 +79,15 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 		return sample{}, err
 	}
 	defer closeAll(slow)
+	var piece uint64
+	if l.speaks != nil {
+		if piece, err = l.speaks.piece(l.script.want[0]); err != nil {
+			return sample{}, err
+		}
+		if err := l.speaks.greet(append(slices.Clone(fds), slow...)); err != nil {
+			return sample{}, err
+		}
+	}
 	for _, fd := range slow {
 		if err := unix.SetNonblock(fd, true); err != nil {
 			return sample{}, fmt.Errorf("bench: a socket's mode: %w", err)
@@ -70,7 +107,7 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 	publisher := newPeer(l.script, l.inflight)
 	peers := make([]*peer, l.subscribers)
 	for i, fd := range fds {
-		peers[i] = &peer{script: l.script, line: publisher.line}
+		peers[i] = &peer{script: l.script, line: publisher.line, piece: piece}
 		if err := poll.add(fd, i); err != nil {
 			return sample{}, err
 		}
@@ -109,7 +146,7 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 			return sample{}, err
 		}
 		now := clock()
-		if now >= slowAt {
+		if now >= slowAt && !l.deaf {
 			slowAt = now + int64(slowInterval)
 			for _, fd := range slow {
 				// Whatever comes of it is right: some servers send slow readers away.

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 
@@ -33,6 +34,22 @@ var coderLibrary = library{
 	},
 }
 
+// echoCoderInPieces echoes a message while it arrives.
+func echoCoderInPieces(ctx context.Context, conn *websocket.Conn) error {
+	kind, reader, err := conn.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	writer, err := conn.Writer(ctx, kind)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(writer, reader); err != nil {
+		return err
+	}
+	return writer.Close()
+}
+
 func serveCoder(listener net.Listener, r role) error {
 	options := &websocket.AcceptOptions{}
 	switch {
@@ -57,6 +74,11 @@ func serveCoder(listener net.Listener, r role) error {
 			return // the HTTP error has been answered
 		}
 		defer conn.CloseNow()
+		for r.Stream {
+			if echoCoderInPieces(ctx, conn) != nil {
+				return
+			}
+		}
 		for {
 			kind, message, err := conn.Read(ctx)
 			if err != nil {

@@ -36,6 +36,9 @@ var gobwasLibrary = library{
 		return &gobwasClient{conn, newGobwasLink(conn, conn, ws.StateClientSide)}, nil
 	},
 	cannot: func(r role) string {
+		if r.Stream {
+			return "not measured in pieces"
+		}
 		if r.Takeover {
 			return "no context takeover"
 		}

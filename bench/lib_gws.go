@@ -31,7 +31,7 @@ var gwsLibrary = library{
 		client.conn = conn
 		return client, nil
 	},
-	cannot: canAll,
+	cannot: wholeOnly,
 }
 
 // gwsSilence keeps from the log that load clients close their connections with a reset.

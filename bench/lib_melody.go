@@ -16,7 +16,7 @@ var melodyLibrary = library{
 	module: "github.com/olahol/melody",
 	only:   serveHub,
 	serve:  serveMelody,
-	cannot: canAll,
+	cannot: wholeOnly,
 }
 
 func serveMelody(listener net.Listener, _ role) error {

@@ -41,6 +41,9 @@ func serveWSD(listener net.Listener, r role) error {
 		}
 	}
 	options.ReceiveRate.Messages = r.Pace
+	if r.Stream {
+		options.StreamAbove = 64 << 10 // and Send passes on what comes
+	}
 	serve := func(handler func(*wsd.Conn)) *wsd.Server {
 		return &wsd.Server{Handler: handler, AcceptOptions: options}
 	}
@@ -57,6 +60,9 @@ func serveWSD(listener net.Listener, r role) error {
 	if r.Work == serveHub {
 		serveTopics(mux, serve)
 		return http.Serve(listener, mux)
+	}
+	for _, way := range loopPaths {
+		mux.Handle(way.path, serve(way.echo))
 	}
 	var all wsdHub
 	mux.Handle("/sub", serve(func(conn *wsd.Conn) {

@@ -29,6 +29,9 @@ type library struct {
 	// dial opens a client's connection for the echo of binary messages; nil where the library isn't measured as one.
 	dial func(ctx context.Context, url string) (echoClient, error)
 
+	// speaks is what subscribers of a broadcast speak, nil for messages as they are.
+	speaks *protocol
+
 	// only is the work that the candidate is measured in, "" for all: elsewhere it has no row.
 	only string
 
@@ -70,11 +73,12 @@ func echoBlocking(work *echoWork, read func() ([]byte, error), write func([]byte
 }
 
 // libraries are the candidates, in the order of the tables.
-var libraries = []library{wsdLibrary, loopLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, rawLibrary}
+var libraries = []library{wsdLibrary, loopLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, centrifugeLibrary, rawLibrary}
 
 // plays reports whether the candidate has a row where a role is measured.
 func (l library) plays(r role) bool {
-	return (l.only == "" || l.only == r.Work) && (r.Pace == 0 || l.name == wsdName) // others have no such bound
+	wsdOnly := r.Pace != 0 || r.Loop != "" // others have no such bound, and no such ways
+	return (l.only == "" || l.only == r.Work) && (!wsdOnly || l.name == wsdName)
 }
 
 // Names that the goals tell apart from the rivals.
@@ -96,6 +100,14 @@ func libraryNamed(name string) (library, error) {
 		names = append(names, l.name)
 	}
 	return library{}, fmt.Errorf("bench: expected a library of %s, got %q", strings.Join(names, ", "), name)
+}
+
+// wholeOnly is the cannot of a library that reads and writes whole messages only.
+func wholeOnly(r role) string {
+	if r.Stream {
+		return "no messages in pieces"
+	}
+	return ""
 }
 
 // canAll is the cannot of a library that is measured in every role.

@@ -46,6 +46,8 @@ type peer struct {
 	expect  int    // the script's message that the next answer belongs to
 	check   bool   // this answer's payload is compared
 	gather  []byte // a deflated answer's payload, where it is compared
+	piece   uint64 // how long an answer is where several may come in one message of another protocol; 0 where each is a message
+	pieces  uint64 // payload bytes of that protocol that have not been counted
 	history []byte // with takeover: what the answers said before, inflated
 	inflate io.ReadCloser
 
@@ -126,7 +128,22 @@ func (p *peer) feed(b []byte, now int64, h *histogram) (answers int, err error) 
 		if p.first&0x08 != 0 || p.first&0x80 == 0 {
 			continue // a control frame, or a fragment that others follow
 		}
-		if err := p.finish(now, h); err != nil {
+		counted, err := p.finishMessage(now, h)
+		answers += counted
+		if err != nil {
+			return answers, err
+		}
+	}
+	return answers, nil
+}
+
+// finishMessage counts what was in a whole message: one answer, or those of another protocol.
+func (p *peer) finishMessage(now int64, h *histogram) (answers int, err error) {
+	if p.piece == 0 {
+		return 1, p.finish(now, h)
+	}
+	for p.pieces += p.message; p.pieces >= p.piece; p.pieces -= p.piece {
+		if err := p.count(now, h); err != nil {
 			return answers, err
 		}
 		answers++
@@ -197,6 +214,7 @@ func (p *peer) beginFrame(first byte, masked bool, length uint64) error {
 			// Each answer continues the last one's history, so it is all from the start or nothing.
 			p.check = p.answers < sampleEvery
 		}
+		p.check = p.check && p.piece == 0
 		p.gather = p.gather[:0]
 	}
 	return nil
@@ -232,6 +250,11 @@ func (p *peer) finish(now int64, h *histogram) error {
 			return fmt.Errorf("bench: answer %d, inflated, differs from what was sent", p.answers)
 		}
 	}
+	return p.count(now, h)
+}
+
+// count counts an answer.
+func (p *peer) count(now int64, h *histogram) error {
 	if p.answers >= p.line.n {
 		return fmt.Errorf("bench: %d messages were sent, answer %d came", p.line.n, p.answers+1)
 	}

@@ -148,7 +148,11 @@ func settling(name string) time.Duration {
 
 // echoCase measures an echo over plain TCP.
 func echoCase(quick bool, name string, conns, inflight, size int) benchCase {
-	r := role{Work: serveEcho, Pinned: pinned(name)}
+	return echoOf(quick, name, role{Work: serveEcho, Pinned: pinned(name)}, conns, inflight, size)
+}
+
+// echoOf measures an echo over plain TCP by servers in a role.
+func echoOf(quick bool, name string, r role, conns, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
 			if uint64(conns)+fileMargin > set.files {
@@ -242,6 +246,7 @@ func hubCase(quick bool, name string, subscribers, slow, inflight, size int) ben
 	return deliveryCase(quick, name, role{Work: serveHub}, subscribers, slow, inflight, size)
 }
 
+// deliveryCase is either. The slow ones read nothing at all of large messages.
 func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
@@ -250,7 +255,7 @@ func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, 
 					subscribers+slow+fileMargin, set.files))
 			}
 			err = withServer(lib.name, r, func(server *process) error {
-				l := broadcastLoad{subscribers, slow, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), lib.speaks, set.warmup, set.duration, server.cpu}
 				if subscribers > 1000 {
 					// So that what is under way at once is a small part of what is counted.
 					l.warmup, l.duration = 3*l.warmup, 3*l.duration
@@ -383,6 +388,12 @@ func workloads(files uint64) []workload {
 			},
 		},
 		{
+			name: "loops", title: "Ways to write an echo", columns: timeColumns, chart: cpuKey,
+			about: "The loops that a program can be written with: over Messages with Release and without, over Each, and " +
+				"with TrySend in place of Send.",
+			cases: loopCases(),
+		},
+		{
 			name: "large", title: "Large messages", columns: largeColumns, chart: bytesKey,
 			about: "Binary messages of one frame. A message is echoed once all of it has arrived (the raw loop does not " +
 				"wait for that).",
@@ -390,6 +401,15 @@ func workloads(files uint64) []workload {
 				echoCase(true, large64KCase, 4, 1, 64<<10),
 				echoCase(true, large1MCase, 4, 1, 1<<20),
 				echoCase(true, large16MCase, 4, 1, 16<<20),
+			},
+		},
+		{
+			name: "streams", title: "Messages in pieces", columns: largeColumns, chart: bytesKey,
+			about: "Binary messages of one frame, echoed in pieces while they arrive and never held whole: wsd's Body and Send " +
+				"with StreamAbove of 64 KiB, gorilla's NextReader and NextWriter, coder's Reader and Writer.",
+			cases: []benchCase{
+				echoOf(true, large1MCase, role{Work: serveEcho, Stream: true}, 4, 1, 1<<20),
+				echoOf(true, large16MCase, role{Work: serveEcho, Stream: true}, 4, 1, 16<<20),
 			},
 		},
 		{
@@ -404,12 +424,14 @@ func workloads(files uint64) []workload {
 				broadcastCase(false, "5,000 subscribers, 1 in flight", 5000, 0, 1),
 				broadcastCase(false, many64Case, 5000, 0, 64),
 				broadcastCase(false, many64SlowCase, 5000, 50, 64),
+				deliveryCase(false, "500 subscribers, 26 more that do not read, 2 in flight, 1 MiB", role{Work: serveBroadcast}, 500, 26, 2, 1<<20),
+				deliveryCase(false, "1,000 subscribers, 53 more that do not read, 2 in flight, 1 MiB", role{Work: serveBroadcast}, 1000, 53, 2, 1<<20),
 			},
 		},
 		{
 			name: "hub", title: "Topics", columns: broadcastColumns, chart: cpuKey,
 			about: "One topic, to all subscribers, 128 bytes where nothing else is said: wsd's package hub, a loop of " +
-				"TrySendPrepared over its connections, melody, and for the other libraries the loop of their chat examples.",
+				"TrySendPrepared over its connections, melody, centrifuge with subscribers that speak its protocol, and for the other libraries the loop of their chat examples.",
 			cases: []benchCase{
 				hubCase(true, few64Case, 500, 0, 64, 128),
 				hubCase(false, few64SlowCase, 500, 5, 64, 128),

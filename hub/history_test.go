@@ -287,6 +287,7 @@ func TestBrokerThatWasAway(t *testing.T) {
 type staged struct {
 	*hub.Memory
 	deliver func(hub.Publication)
+	resumed func()
 	held    []hub.Publication // what comes while hold is set
 	hold    bool
 	behind  func() // called once, when a History has been read and has not been returned yet
@@ -298,7 +299,7 @@ type stagedLink struct {
 }
 
 func (s *staged) Attach(n hub.Node) (hub.Link, error) {
-	s.deliver = n.Deliver
+	s.deliver, s.resumed = n.Deliver, n.Resumed
 	n.Deliver = func(p hub.Publication) {
 		if s.hold {
 			s.held = append(s.held, p)
@@ -346,6 +347,26 @@ func TestFromHistoryToLive(t *testing.T) {
 		publish(t, h, "kept", "d")
 		p.hears(t, "3 c", "4 d")
 		q.hears(t, "4 d")
+	})
+}
+
+// A broker that comes back while a subscription reads from history has that read twice.
+func TestResumedWhileSubscribing(t *testing.T) {
+	b := &staged{Memory: hub.NewMemory()}
+	bubble(t, &hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}, func(t *testing.T, h *hub.Hub) {
+		publish(t, h, "kept", "a", "b", "c")
+		page, err := h.History(t.Context(), "kept", hub.Position{}, 1)
+		require.NoError(t, err)
+		b.behind = func() {
+			b.resumed()
+			synctest.Wait()
+		}
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.SubscribeFrom("kept", page.Publications[0].At))
+		p.hears(t, "2 b", "3 c")
+		p.hearsNothing(t)
+		publish(t, h, "kept", "d")
+		p.hears(t, "4 d")
 	})
 }
 

@@ -8,6 +8,7 @@ cd "$(dirname "$0")"
 readonly programs=(
 	chromium:chromium firefox-esr:firefox-esr nginx:nginx haproxy:haproxy tinyproxy:tinyproxy node:nodejs npm:npm
 	libwebsockets-test-server:libwebsockets-test-server libwebsockets-test-client:libwebsockets-test-server
+	mosquitto:mosquitto websockify:websockify
 )
 readonly modules=(websockets aiohttp tornado)
 

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -177,6 +179,7 @@ func TestDialSaysInOneLineWhatIsWrong(t *testing.T) {
 			if err != nil {
 				return
 			}
+			_, _ = conn.Read(make([]byte, 4096)) // with bytes unread, the end would be a reset
 			conn.Close()
 		}
 	}()
@@ -307,4 +310,51 @@ func TestDialFailsWhereSomethingIsMissing(t *testing.T) {
 	r = run(t, "caf\xe9\n", "dial", deaf)
 	assert.Equal(t, 1, r.status)
 	assert.Contains(t, r.stderr, "standard input, line 1: expected text in UTF-8 (-binary sends any bytes)")
+}
+
+func TestDialStreamsLargeMessagesToAFile(t *testing.T) {
+	t.Parallel()
+	const size = 300 << 20
+	url := server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+		w := conn.Writer(conn.Context(), wsd.BinaryMessage, nil)
+		piece := make([]byte, 1<<20)
+		for i := range size / len(piece) {
+			piece[0] = byte(i)
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+		_ = w.Close()
+		_ = conn.Send(conn.Context(), wsd.Text("and a short one"))
+		for range conn.Messages() {
+		}
+	})
+	file := filepath.Join(t.TempDir(), "out")
+	p := start(t, "dial", "-stream", file, url)
+	p.stderr.wait(t, `binary message, 300.0 MiB\n(?s:.*)text message, 15 bytes`)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	require.NoError(t, err)
+	peak, err := strconv.Atoi(regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindStringSubmatch(string(status))[1])
+	require.NoError(t, err)
+	assert.Less(t, peak, 80<<10, "KiB")
+	assert.Equal(t, 0, p.interrupt(t))
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Len(t, content, size+15)
+	assert.Equal(t, byte(200), content[200<<20])
+	assert.Equal(t, "and a short one", string(content[size:]))
+	assert.Empty(t, p.stdout.String())
+}
+
+func TestDialShowsPings(t *testing.T) {
+	t.Parallel()
+	url := server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+		_, _ = conn.Ping(conn.Context(), []byte("knock\x1b"))
+		for range conn.Messages() {
+		}
+	})
+	p := start(t, "dial", "-show-pings", "-ping-interval", "20ms", url)
+	p.stderr.wait(t, `ping from the server "knock\\x1b"\n`)
+	p.stderr.wait(t, `round trip \d`)
+	assert.Equal(t, 0, p.interrupt(t))
 }

@@ -3,7 +3,10 @@
 //	wsd dial URL           talk to a server
 //	wsd serve              echo, broadcast, run programs, bridge to TCP
 //	wsd tunnel LISTEN URL  TCP through a WebSocket
+//	wsd bench URL          load a server, measure rate and latency
 //	wsd check URL          test a server, byte by byte
+//	wsd tap LISTEN URL     show every frame between a client and a server
+//	wsd replay FILE URL    play a recording of that again
 //
 // Run it as "go run ./cmd/wsd" in a clone, or install it with "go -C cmd/wsd install .". docs/command.md has the manual.
 package main
@@ -14,10 +17,13 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/seed62836080/wsd/cmd/wsd/internal/bench"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/check"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/cli"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/dial"
+	"github.com/seed62836080/wsd/cmd/wsd/internal/replay"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/serve"
+	"github.com/seed62836080/wsd/cmd/wsd/internal/tap"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/tunnel"
 )
 
@@ -26,7 +32,7 @@ func app() *cli.App {
 	return &cli.App{
 		Name:     "wsd",
 		Summary:  "wsd talks, serves, measures and looks into WebSockets.",
-		Commands: []*cli.Command{dial.Command(), serve.Command(), tunnel.Command(), check.Command()},
+		Commands: []*cli.Command{dial.Command(), serve.Command(), tunnel.Command(), bench.Command(), check.Command(), tap.Command(), replay.Command()},
 	}
 }
 

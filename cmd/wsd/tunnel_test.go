@@ -5,6 +5,8 @@ package main_test
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -169,4 +171,13 @@ func TestTunnelCarriesSSH(t *testing.T) {
 	require.NoError(t, err, "%s", &stderr)
 	assert.True(t, bytes.HasPrefix(out, []byte("through\n")))
 	assert.Len(t, out, len("through\n")+2_000_000)
+}
+
+// certificateOf returns the certificate that a server shows, in PEM.
+func certificateOf(t *testing.T, url string) []byte {
+	t.Helper()
+	conn, err := tls.Dial("tcp", strings.Trim(strings.TrimPrefix(url, "wss://"), "/"), &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	defer conn.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: conn.ConnectionState().PeerCertificates[0].Raw})
 }

@@ -1,5 +1,5 @@
 // Chat is a server with rooms: what is said in a room goes to everyone in it. It is the example for handlers that need
-// the request, to know who is asking, and for sending messages to many clients of which some are slow.
+// the request, to know who is asking, and for rooms as topics of package hub, which waits for nobody who is slow.
 //
 //	go run ./examples/chat [-addr 127.0.0.1:8080]
 //
@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,12 +21,12 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/hub"
 )
 
 //go:embed page.html
@@ -33,9 +34,10 @@ var page []byte
 
 const (
 	headerTimeout = 5 * time.Second
-	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that all but peers that read slowly can end
+	// on their own.
 	shutdownTimeout = 10 * time.Second
-	// patience is how old the oldest line may be that a member has not read when its queue is full: then it has to go.
+	// patience is how old the oldest line may be that waits for a member: then it has to go.
 	patience = 5 * time.Second
 
 	// The longest that names, of people and of rooms, and what is said may be, in characters. The page has the same limits,
@@ -47,7 +49,6 @@ const (
 // options fit messages that people type. Without context takeover a line is compressed once for a whole room.
 var options = wsd.AcceptOptions{Config: wsd.Config{
 	MaxMessageSize: maxText * utf8.UTFMax,
-	SendQueue:      256 << 10, // some seconds of a busy room, for a member whose network stalls
 	Compression:    &wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true},
 }}
 
@@ -79,15 +80,8 @@ that twice to talk to yourself. Ctrl-C ends it.
 
 // run serves until ctx is done, and then shuts down.
 func run(ctx context.Context, stdout io.Writer, addr string) error {
-	c := &chat{rooms: make(map[string]map[*wsd.Conn]struct{})}
-	c.server.AcceptOptions = options
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /rooms/{room}", c.enter)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page)
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}
+	c := newChat()
+	server := &http.Server{Handler: c.routes(), ReadHeaderTimeout: headerTimeout}
 
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -109,15 +103,34 @@ func run(ctx context.Context, stdout io.Writer, addr string) error {
 	defer cancel()
 	// http.Server calls this when its own shutdown begins, and does not wait for it: that is what the call below is for.
 	server.RegisterOnShutdown(func() { _ = c.server.Shutdown(limit) })
-	return errors.Join(server.Shutdown(limit), c.server.Shutdown(limit))
+	return errors.Join(server.Shutdown(limit), c.server.Shutdown(limit), c.rooms.Close())
 }
 
 // chat holds the rooms and who is in them.
 type chat struct {
 	server wsd.Server // knows all connections, so that they end with the program
+	rooms  *hub.Hub
+}
 
-	mu    sync.Mutex
-	rooms map[string]map[*wsd.Conn]struct{} // no room is empty
+func newChat() *chat {
+	// Up to 1 MiB waits for a member whose network stalls, which is some seconds of a busy room.
+	c := &chat{rooms: hub.New(&hub.Options{Slow: hub.Close, Patience: patience})}
+	c.server.AcceptOptions = options
+	return c
+}
+
+// topicOf is the topic of a room, whose name may have dots and blanks.
+func topicOf(room string) string { return "room." + base64.RawURLEncoding.EncodeToString([]byte(room)) }
+
+// routes are the rooms and the page.
+func (c *chat) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /rooms/{room}", c.enter)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page)
+	})
+	return mux
 }
 
 // line is what members are sent.
@@ -145,8 +158,17 @@ func (c *chat) enter(w http.ResponseWriter, r *http.Request) {
 
 // talk is a member's time in a room.
 func (c *chat) talk(conn *wsd.Conn, room, name string) {
-	c.join(conn, room)
-	c.tell(room, line{Text: name + " comes in"})
+	topic := topicOf(room)
+	member, err := c.rooms.Join(conn, name)
+	if err == nil {
+		err = member.Subscribe(topic)
+	}
+	if err != nil {
+		slog.Info("not let in", "name", name, "error", err)
+		_ = conn.Close(wsd.StatusTryAgainLater, "the room is closed")
+		return
+	}
+	c.tell(topic, line{Text: name + " comes in"})
 	for msg := range conn.Messages() {
 		if msg.Type != wsd.TextMessage {
 			_ = conn.Close(wsd.StatusUnsupportedData, "expected text")
@@ -156,53 +178,22 @@ func (c *chat) talk(conn *wsd.Conn, room, name string) {
 			_ = conn.Close(wsd.StatusMessageTooBig, fmt.Sprintf("expected at most %d characters, got %d", maxText, n))
 			break
 		}
-		c.tell(room, line{From: name, Text: string(msg.Data)})
+		c.tell(topic, line{From: name, Text: string(msg.Data)})
 	}
-	c.leave(conn, room)
-	c.tell(room, line{Text: name + " leaves"})
+	member.Leave() // it would by itself, but the others are to be told behind that
+	c.tell(topic, line{Text: name + " leaves"})
 
 	<-conn.Closed() // from here on CloseEvent is complete
 	slog.Info("left", "name", name, "room", room, "event", conn.CloseEvent())
 }
 
-func (c *chat) join(conn *wsd.Conn, room string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.rooms[room] == nil {
-		c.rooms[room] = make(map[*wsd.Conn]struct{})
-	}
-	c.rooms[room][conn] = struct{}{}
-}
-
-func (c *chat) leave(conn *wsd.Conn, room string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if delete(c.rooms[room], conn); len(c.rooms[room]) == 0 {
-		delete(c.rooms, room)
-	}
-}
-
-// tell sends a line to everyone in a room.
-func (c *chat) tell(room string, l line) {
+// tell sends a line to everyone in a room. It waits for nobody.
+func (c *chat) tell(topic string, l line) {
 	msg, err := wsd.JSON(l)
-	if err != nil {
-		slog.Error("not sent", "room", room, "error", err)
-		return
+	if err == nil {
+		err = c.rooms.Publish(context.Background(), topic, msg)
 	}
-	prepared, err := wsd.Prepare(msg)
-	if err != nil {
-		slog.Error("not sent", "room", room, "error", err)
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for conn := range c.rooms[room] {
-		// Nobody waits for a member that does not read: it misses lines while its queue is full.
-		if !errors.Is(conn.TrySendPrepared(prepared), wsd.ErrQueueFull) {
-			continue
-		}
-		if time.Since(conn.Stats().OldestQueued) > patience {
-			go conn.CloseNow() // a close frame would wait behind everything that the member has not read
-		}
+	if err != nil && !errors.Is(err, hub.ErrClosed) {
+		slog.Error("not sent", "topic", topic, "error", err)
 	}
 }

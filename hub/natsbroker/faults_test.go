@@ -172,6 +172,7 @@ type member struct {
 	mu   sync.Mutex // guards all below
 	at   hub.Position
 	got  []string
+	ats  []hub.Position // of those
 	gaps []string
 }
 
@@ -218,7 +219,7 @@ func (m *member) take(f framedText) {
 		m.gaps = append(m.gaps, f.Text)
 		return
 	}
-	m.got, m.at = append(m.got, f.Text), f.At
+	m.got, m.ats, m.at = append(m.got, f.Text), append(m.ats, f.At), f.At
 }
 
 func (m *member) seen() (got, gaps []string) {
@@ -256,11 +257,14 @@ func (m *member) requireInOrder(t *testing.T, acked []string) {
 	for _, text := range acked {
 		known[text] = true
 	}
-	had, last := make(map[string]bool, len(got)), map[int]int{}
-	for _, text := range got {
-		require.False(t, had[text], "%s has got %q twice", m.id, text)
+	had, last := make(map[string]int, len(got)), map[int]int{} // where each text came, and each publisher's last number
+	for i, text := range got {
+		if first, twice := had[text]; twice {
+			m.mu.Lock()
+			require.Fail(t, "twice", "%s has got %q as %v and as %v, %d messages later", m.id, text, m.ats[first], m.ats[i], i-first)
+		}
+		had[text] = i
 		require.True(t, m.topic.tried[text], "%s has got %q, which nobody published", m.id, text)
-		had[text] = true
 		var publisher, number int
 		_, err := fmt.Sscan(text, &publisher, &number)
 		require.NoError(t, err)
@@ -299,11 +303,25 @@ func (w *world) awaitPresence(topic *topicModel, nodes ...int) time.Duration {
 
 // cut cuts a node off from the others, or joins it with them again.
 func (w *world) cut(node int, cut bool) {
+	for _, p := range w.routesOf(node) {
+		p.setCut(cut)
+	}
+}
+
+// slow has all that goes from and to a node take longer.
+func (w *world) slow(node int, delay time.Duration) {
+	for _, p := range w.routesOf(node) {
+		p.setDelay(delay)
+	}
+}
+
+func (w *world) routesOf(node int) (routes []*proxy) {
 	for i, p := range w.proxies {
 		if from, to := i/len(w.nodes), i%len(w.nodes); (from == node) != (to == node) {
-			p.setCut(cut)
+			routes = append(routes, p)
 		}
 	}
+	return routes
 }
 
 // during lets traffic go on for a while.
@@ -335,6 +353,11 @@ var faults = []struct {
 		time.Sleep(w.dead + w.dead/2)
 		w.during(topic) // the other two go on, if need be with other leaders
 		w.cut(0, false)
+	}},
+	{"slow node", func(w *world, topic *topicModel) {
+		w.slow(1, 50*time.Millisecond)
+		w.during(topic)
+		w.slow(1, 0)
 	}},
 	{"rolling restart", func(w *world, topic *topicModel) {
 		for _, n := range w.nodes {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -19,6 +20,7 @@ type proxy struct {
 	mu    sync.Mutex // guards all below
 	flows sync.Cond  // signaled when cut ends; its lock is mu
 	cut   bool
+	delay time.Duration // of each piece that is passed on
 	conns []net.Conn
 }
 
@@ -74,13 +76,21 @@ func (p *proxy) pass(to, from net.Conn) {
 	}
 }
 
-// await waits while the proxy is cut.
+// await waits while the proxy is cut, and as long as it is slow.
 func (p *proxy) await() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for p.cut {
 		p.flows.Wait()
 	}
+	delay := p.delay
+	p.mu.Unlock()
+	time.Sleep(delay)
+}
+
+func (p *proxy) setDelay(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = delay
 }
 
 func (p *proxy) setCut(cut bool) {

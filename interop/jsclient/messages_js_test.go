@@ -83,7 +83,7 @@ func TestWriter(t *testing.T) {
 	conn := dial(t, "/echo", nil)
 	for _, kind := range []wsd.MessageType{wsd.TextMessage, wsd.BinaryMessage} {
 		whole := []byte(strings.Repeat("0123456789", 70_000))
-		w := conn.Writer(t.Context(), kind)
+		w := conn.Writer(t.Context(), kind, nil)
 		for piece := range bytes.Lines(bytes.ReplaceAll(whole, []byte("9"), []byte("\n"))) {
 			_, err := w.Write(piece)
 			require.NoError(t, err)

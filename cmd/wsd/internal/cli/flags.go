@@ -18,6 +18,7 @@ type Flags struct {
 	list   []*Flag
 	group  string
 	groups []string
+	rare   bool
 }
 
 // Flag is one of them.
@@ -28,6 +29,7 @@ type Flag struct {
 	Default string // if that is to be told
 	group   string
 	common  bool     // in -h, too
+	rare    bool     // never in -h
 	choices []string // the values there are, for completion
 	file    bool     // its value is a file's name
 }
@@ -39,7 +41,7 @@ func newFlags() *Flags {
 }
 
 // Common has a flag shown by -h; the others are in help VERB.
-func (f *Flag) Common() *Flag { f.common = true; return f }
+func (f *Flag) Common() *Flag { f.common = !f.rare; return f }
 
 // File says that the value is a file's name.
 func (f *Flag) File() *Flag { f.file = true; return f }
@@ -50,9 +52,12 @@ func (f *Flags) Group(title string) {
 	f.groups = append(f.groups, title)
 }
 
+// Rare has none of the flags that follow shown by -h: they are not what the verb is about.
+func (f *Flags) Rare() { f.rare = true }
+
 func (f *Flags) add(name, value, usage string, v flag.Value) *Flag {
 	f.set.Var(v, name, usage)
-	added := &Flag{Name: name, Value: value, Usage: usage, group: f.group}
+	added := &Flag{Name: name, Value: value, Usage: usage, group: f.group, rare: f.rare}
 	f.list = append(f.list, added)
 	return added
 }

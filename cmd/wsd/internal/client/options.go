@@ -112,6 +112,15 @@ func URL(typed string) (string, error) {
 	return whole, nil
 }
 
+// Shown returns a URL as it may be shown: without a password.
+func Shown(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}
+
 // TLS returns the settings that the flags ask for.
 func (o *Options) TLS() (*tls.Config, error) {
 	config := &tls.Config{InsecureSkipVerify: o.insecure}

@@ -31,6 +31,8 @@ type options struct {
 	times     bool
 	quiet     bool
 	verbose   bool
+	showPings bool
+	stream    string
 	reconnect bool
 	preamble  []string
 }
@@ -84,11 +86,13 @@ func (o *options) declare(f *cli.Flags) {
 	f.Bool(&o.pretty, "jsonpp", "show JSON with indentation").Common()
 	f.Bool(&o.nul, "0", "messages end with a zero byte, not a line end")
 	f.Bool(&o.json, "json", "write a JSON object for each message, and for the end").Common()
+	f.String(&o.stream, "stream", "FILE", "write messages to a file, of any size and with little memory, one behind the other").File()
 	f.Bool(&o.times, "time", "show when each message came")
 	f.Bool(&o.quiet, "q", "do not tell how the connection was closed, unless it failed")
 	f.Bool(&o.verbose, "v", "show the handshake of both sides").Common()
 	o.Declare(f)
 	o.DeclareConfig(f)
+	f.Bool(&o.showPings, "show-pings", "show pings and pongs, with their round trips")
 	f.Bool(&o.reconnect, "reconnect", "connect again whenever the connection ends").Common()
 	f.Strings(&o.preamble, "preamble", "TEXT", "send a text first on every connection, repeatable")
 }
@@ -115,6 +119,20 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	}
 	d := &dialer{options: o, target: target, dial: dial, stderr: env.Stderr}
 	d.out = newPrinter(o, env)
+	if o.showPings {
+		d.pings = make(chan string, 16)
+		dial.Trace = traceOf(d.pings)
+	}
+	if o.stream != "" {
+		if d.file, err = os.Create(o.stream); err != nil {
+			return cli.Usagef("-stream: %v", err)
+		}
+		defer d.file.Close()
+		dial.StreamAbove = streamAbove
+		if o.MaxSize == 0 {
+			dial.MaxMessageSize = -1
+		}
+	}
 	switch {
 	case len(o.texts) > 0:
 		d.input = texts(o)

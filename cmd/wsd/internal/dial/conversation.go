@@ -81,8 +81,10 @@ func (c *conversation) run(ctx context.Context) {
 				c.ended()
 				return
 			}
-			c.show(m)
+			c.show(ctx, m)
 		case text := <-c.notes:
+			c.note("%s", text)
+		case text := <-c.pings:
 			c.note("%s", text)
 		case <-c.timer.C:
 			c.waited()
@@ -126,7 +128,7 @@ func (c *conversation) send() {
 			if c.binary {
 				t = wsd.BinaryMessage
 			}
-			w := c.conn.Writer(c.conn.Context(), t)
+			w := c.conn.Writer(c.conn.Context(), t, nil)
 			_, err = io.Copy(w, i.whole)
 			err = errors.Join(err, w.Close())
 		} else {
@@ -157,13 +159,17 @@ func (c *conversation) acknowledge(err error) {
 }
 
 // show prints what came.
-func (c *conversation) show(m wsd.Message) {
+func (c *conversation) show(ctx context.Context, m wsd.Message) {
 	if c.output != nil || c.count > 0 && c.received >= c.count {
 		return
 	}
 	c.received++
 	if c.finished {
 		c.timer.Reset(c.wait)
+	}
+	if c.file != nil {
+		c.save(ctx, m)
+		return
 	}
 	if c.output = c.out.message(m); c.output != nil {
 		c.close(wsd.StatusNormalClosure, "")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/seed62836080/wsd"
@@ -24,6 +25,8 @@ type dialer struct {
 	stderr      io.Writer
 	screen      *screen // if it is interactive
 	interactive bool
+	file        *os.File    // of -stream
+	pings       chan string // what -show-pings shows
 
 	pending  *item // was to be sent when the last connection ended
 	received int   // messages on all connections

@@ -18,22 +18,22 @@ import (
 	"github.com/seed62836080/wsd/cmd/wsd/internal/cli"
 )
 
-// security is how to speak TLS, if at all.
-type security struct {
-	config      *tls.Config // nil: do not
-	fingerprint string      // what the certificate is recognized by
+// Security is how to speak TLS, if at all.
+type Security struct {
+	Config      *tls.Config // nil: do not
+	Fingerprint string      // what the certificate is recognized by
 }
 
 // tls returns what the flags ask for. A certificate made now is for the address, and for this machine's own names.
-func (o *options) tls(address string) (security, error) {
+func (o *options) tls(address string) (Security, error) {
 	if o.certFile == "" && !o.selfSigned {
-		return security{}, nil
+		return Security{}, nil
 	}
 	return Certificate(o.certFile, o.keyFile, address)
 }
 
 // Certificate returns the certificate of a file, or one made now for an address if there is no file.
-func Certificate(certFile, keyFile, address string) (security, error) {
+func Certificate(certFile, keyFile, address string) (Security, error) {
 	var pair tls.Certificate
 	var err error
 	what := "made now, SHA-256 "
@@ -42,14 +42,14 @@ func Certificate(certFile, keyFile, address string) (security, error) {
 			keyFile = certFile
 		}
 		if pair, err = tls.LoadX509KeyPair(certFile, keyFile); err != nil {
-			return security{}, cli.Usagef("-cert %s, -key %s: %v", certFile, keyFile, err)
+			return Security{}, cli.Usagef("-cert %s, -key %s: %v", certFile, keyFile, err)
 		}
 		what = "of " + certFile + ", SHA-256 "
 	} else if pair, err = makeCertificate(address); err != nil {
-		return security{}, err
+		return Security{}, err
 	}
 	sum := sha256.Sum256(pair.Certificate[0])
-	return security{&tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}, what + hex.EncodeToString(sum[:])}, nil
+	return Security{&tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}, what + hex.EncodeToString(sum[:])}, nil
 }
 
 func makeCertificate(address string) (tls.Certificate, error) {

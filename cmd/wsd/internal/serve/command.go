@@ -180,10 +180,10 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 		return err
 	}
 	scheme := "ws"
-	if security.config != nil {
+	if security.Config != nil {
 		scheme = "wss"
-		fmt.Fprintf(env.Stderr, "certificate %s\n", security.fingerprint)
-		listener = tls.NewListener(listener, security.config)
+		fmt.Fprintf(env.Stderr, "certificate %s\n", security.Fingerprint)
+		listener = tls.NewListener(listener, security.Config)
 	}
 	where := fmt.Sprintf("%s://%s/", scheme, listener.Addr())
 	if network == "unix" {

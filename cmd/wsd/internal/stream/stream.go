@@ -2,7 +2,6 @@
 package stream
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -12,9 +11,6 @@ import (
 
 	"github.com/seed62836080/wsd"
 )
-
-// chunk is how much is sent in one message, in bytes: less than a Send that is not copied, which would wait for the network.
-const chunk = 30 << 10
 
 // Couple passes bytes both ways until one side ends, and closes both. What one side has sent arrives at the other first.
 // The error is nil if the end was an end, and not a failure.
@@ -31,55 +27,41 @@ func Couple(conn *wsd.Conn, raw io.ReadWriteCloser) error {
 
 // Receive writes what comes on conn to w, until the end of one of them.
 func Receive(conn *wsd.Conn, w io.Writer) error {
-	for {
-		m, err := conn.Receive(context.Background())
-		if err != nil {
-			var closed *wsd.CloseError
-			if errors.As(err, &closed) && (closed.Code == wsd.StatusNormalClosure || closed.Code == wsd.StatusGoingAway || closed.Code == wsd.StatusNoStatus) {
-				return nil
-			}
-			return err
-		}
-		_, err = w.Write(m.Data)
-		m.Release()
-		if err != nil {
-			_ = conn.StartClose(wsd.StatusNormalClosure, "")
-			for range conn.Messages() {
-			}
-			return nil // it has gone away, which is an end
-		}
+	stream := wsd.NetConn(conn, wsd.BinaryMessage)
+	from := &source{Reader: stream}
+	_, err := io.Copy(w, from)
+	if err != nil && from.err == nil { // w has gone away, which is an end
+		_ = stream.Close()
+		_, _ = io.Copy(io.Discard, stream)
+		return nil
 	}
+	var closed *wsd.CloseError
+	if errors.As(err, &closed) && (closed.Code == wsd.StatusNoStatus || closed.Local) {
+		return nil
+	}
+	return err
+}
+
+// source notes whether it was the reading that failed.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	s.err = err
+	return n, err
 }
 
 // Send sends what can be read from r, and closes conn behind it.
 func Send(conn *wsd.Conn, r io.Reader) error {
-	err := send(conn, r)
-	code := wsd.StatusNormalClosure
-	if err != nil {
-		code = wsd.StatusInternalError
+	stream := wsd.NetConn(conn, wsd.BinaryMessage)
+	_, err := io.Copy(struct{ io.Writer }{stream}, r)
+	_ = stream.Close()
+	switch {
+	case errors.Is(err, wsd.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrClosed):
+		return nil // Receive says why
 	}
-	_ = conn.StartClose(code, "")
 	return err
-}
-
-func send(conn *wsd.Conn, r io.Reader) error {
-	buffer := make([]byte, chunk)
-	for {
-		n, err := r.Read(buffer)
-		if n > 0 {
-			if err := conn.Send(context.Background(), wsd.Binary(buffer[:n])); err != nil {
-				if errors.Is(err, wsd.ErrClosed) {
-					return nil // receive says why
-				}
-				return err
-			}
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed):
-			return nil
-		default:
-			return err
-		}
-	}
 }

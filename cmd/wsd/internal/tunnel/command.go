@@ -83,7 +83,7 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if network == "unix" {
 		where = "unix:" + address
 	}
-	fmt.Fprintf(env.Stderr, "listening on %s, tunnel to %s\n", where, target)
+	fmt.Fprintf(env.Stderr, "listening on %s, tunnel to %s\n", where, client.Shown(target))
 	err = t.serve(ctx, listener)
 	return errors.Join(err, o.SaveCookies())
 }

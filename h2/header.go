@@ -1,0 +1,143 @@
+// header.go translates between the handshake of HTTP/1.1, which Dial makes and judges, and extended CONNECT (RFC 8441,
+// section 5).
+
+package h2
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/seed62836080/wsd/internal/extended"
+)
+
+// fieldOverhead is what a field counts besides its bytes (RFC 9113, section 6.5.2).
+const fieldOverhead = 32
+
+// past is a deadline that ends what waits.
+var past = time.Unix(1, 0)
+
+// roundTrip performs one handshake on a stream of its own.
+func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
+	fields := requestFields(req)
+	s, err := c.open(func(id, limit uint32) error { return c.writeHeader(id, limit, fields) })
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.answered:
+	case <-req.Context().Done():
+		_ = s.SetDeadline(past)
+		_ = s.Close()
+		return nil, context.Cause(req.Context())
+	}
+	c.mu.Lock()
+	answer, err := s.answer, s.err
+	c.mu.Unlock()
+	if answer == nil {
+		c.ended()
+		return nil, err
+	}
+	return c.response(req, s, answer), nil
+}
+
+// requestFields returns the header of a handshake.
+func requestFields(req *http.Request) []hpack.HeaderField {
+	authority := req.Host
+	if authority == "" {
+		authority = req.URL.Host
+	}
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: http.MethodConnect},
+		{Name: ":protocol", Value: "websocket"},
+		{Name: ":scheme", Value: req.URL.Scheme},
+		{Name: ":authority", Value: authority},
+		{Name: ":path", Value: req.URL.RequestURI()},
+	}
+	agent := false
+	for name, values := range req.Header {
+		lower := strings.ToLower(name)
+		if !extended.Translates(lower) {
+			continue
+		}
+		agent = agent || lower == "user-agent"
+		for _, value := range values {
+			if value == "" && lower == "user-agent" {
+				continue // which is how net/http is asked to send none
+			}
+			secret := lower == "authorization" || lower == "cookie"
+			fields = append(fields, hpack.HeaderField{Name: lower, Value: value, Sensitive: secret})
+		}
+	}
+	if !agent {
+		fields = append(fields, hpack.HeaderField{Name: "user-agent", Value: "Go-http-client/2.0"})
+	}
+	return fields
+}
+
+// writeHeader writes the HEADERS of a request, and what does not fit as CONTINUATION.
+func (c *conn) writeHeader(id, limit uint32, fields []hpack.HeaderField) error {
+	size := 0
+	for _, f := range fields {
+		size += len(f.Name) + len(f.Value) + fieldOverhead
+	}
+	if int64(size) > int64(limit) {
+		return fmt.Errorf("%w: the server takes %d bytes, the request has %d", ErrHeaderTooLarge, limit, size)
+	}
+	c.out.block.Reset()
+	for _, f := range fields {
+		if err := c.out.encoder.WriteField(f); err != nil {
+			return err
+		}
+	}
+	block := c.out.block.Bytes()
+	first := block[:min(len(block), maxFrame)]
+	rest := block[len(first):]
+	err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndHeaders: len(rest) == 0})
+	for err == nil && len(rest) > 0 {
+		piece := rest[:min(len(rest), maxFrame)]
+		rest = rest[len(piece):]
+		err = c.framer.WriteContinuation(id, len(rest) == 0, piece)
+	}
+	return err
+}
+
+// response makes of an answer what Dial would have got over HTTP/1.1.
+func (c *conn) response(req *http.Request, s *stream, answer *http2.MetaHeadersFrame) *http.Response {
+	status, _ := strconv.Atoi(answer.PseudoValue("status")) // three digits
+	header := make(http.Header)
+	for _, f := range answer.RegularFields() {
+		name := http.CanonicalHeaderKey(f.Name)
+		header[name] = append(header[name], f.Value)
+	}
+	resp := &http.Response{
+		StatusCode: status, Proto: "HTTP/2.0", ProtoMajor: 2, Header: header, Body: s, ContentLength: -1,
+	}
+	if status/100 != 2 {
+		resp.Body = &boundedBody{s, context.AfterFunc(req.Context(), func() { _ = s.SetDeadline(past) })}
+	}
+	extended.Translate(resp, req)
+	if secure, ok := c.raw.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		state := secure.ConnectionState()
+		resp.TLS = &state
+	}
+	return resp
+}
+
+// boundedBody is what a server says that refuses, as long as the request's context permits it to be read.
+type boundedBody struct {
+	*stream
+	forget func() bool
+}
+
+func (b *boundedBody) Close() error {
+	b.forget()
+	return b.stream.Close()
+}
