@@ -44,7 +44,7 @@ type DialOptions struct {
 //
 // ctx bounds only the handshake. The error is a *HandshakeError, which has the answer too if there was one, or
 // ErrNilContext. It matches context.DeadlineExceeded if HandshakeTimeout ended the handshake. The package comment says
-// which redirects are followed, and what goes along.
+// which redirects are followed. Under GOOS=js a browser dials (docs/browser.md).
 func Dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Response, error) {
 	if ctx == nil {
 		return nil, nil, ErrNilContext

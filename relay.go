@@ -33,14 +33,17 @@ func Relay(ctx context.Context, a, b *Conn) error {
 		})
 	}
 	first := relayUntil(ctx, over, a, b)
-	if first == nil {
+	other := a
+	if first == a {
+		other = b
+	}
+	switch {
+	case first == nil:
 		_ = a.StartClose(StatusGoingAway, "")
 		_ = b.StartClose(StatusGoingAway, "")
-	} else {
-		other := a
-		if first == a {
-			other = b
-		}
+	case errors.As(first.CloseEvent().Err, new(*cutError)):
+		first = other // whose end has cut a streamed message, and so ended the one that was to get it
+	default:
 		_ = other.StartClose(first.passedOn())
 	}
 	<-a.Closed()
@@ -89,11 +92,7 @@ func carry(from, to *Conn) carried {
 			return carried{from, from}
 		}
 		// Not with a context: a large message would be cut by its end, and the connection with it.
-		err = to.Send(context.Background(), m)
-		if _, cut := err.(*cutError); cut {
-			return carried{from, from} // a streamed message ended with its connection
-		}
-		if err != nil {
+		if to.Send(context.Background(), m) != nil {
 			return carried{from, to}
 		}
 		m.Release()

@@ -188,7 +188,7 @@ func TestRedraw(t *testing.T) {
 				// Numbers that the tables need not round.
 				each := float64(1 + i + 3*j)
 				r.outcomes[w.name+"/"+c.name+"/"+l.name] = &outcome{readings: []reading{{
-					rateKey: 1000 * each, cpuKey: each / 4, p50Key: each, bytesKey: each * (1 << 20), memoryKey: each * (1 << 10),
+					rateKey: 1000 * each, cpuKey: each / 4, p50Key: 1000 * each, bytesKey: each * (1 << 20), memoryKey: each * (1 << 10),
 				}}}
 			}
 			r.outcomes[w.name+"/"+c.name+"/raw"] = &outcome{note: "cannot: no messages"}

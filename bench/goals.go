@@ -23,7 +23,7 @@ func (r *report) best(workload, name, key string, higher bool) (float64, string,
 		best = math.Inf(-1)
 	}
 	for _, l := range r.libraries {
-		if l.name == wsdName || l.name == loopName || l.name == rawName {
+		if l.name == wsdName || l.name == loopName || l.name == doorName || l.name == rawName {
 			continue
 		}
 		value, ok := r.outcome(workload, name, l.name).median(key)

@@ -73,7 +73,10 @@ func echoBlocking(work *echoWork, read func() ([]byte, error), write func([]byte
 }
 
 // libraries are the candidates, in the order of the tables.
-var libraries = []library{wsdLibrary, loopLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, centrifugeLibrary, rawLibrary}
+var libraries = []library{
+	wsdLibrary, loopLibrary, doorLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, centrifugeLibrary,
+	rawLibrary,
+}
 
 // plays reports whether the candidate has a row where a role is measured.
 func (l library) plays(r role) bool {
@@ -87,6 +90,8 @@ const (
 	rawName = "raw"
 	// loopName is wsd without package hub: the goal of what that may cost.
 	loopName = "wsd loop"
+	// doorName is wsd through gorilla's names: the goal is gorilla, and it is no rival.
+	doorName = "wsd gorilla"
 )
 
 func libraryNamed(name string) (library, error) {

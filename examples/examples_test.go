@@ -19,6 +19,7 @@ import (
 
 // programs are all examples, each with command lines that it must refuse.
 var programs = map[string][][]string{
+	"browser": {{"extra"}},
 	"chat":    {{"extra"}},
 	"client":  {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
 	"echo":    {{"-compress", "extra"}},

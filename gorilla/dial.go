@@ -32,7 +32,7 @@ type Dialer struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// TLSClientConfig is the configuration of TLS. Default: that of package tls.
 	TLSClientConfig *tls.Config
-	// HandshakeTimeout bounds the handshake, from dialing on. Zero means no bound.
+	// HandshakeTimeout bounds the handshake, from dialing on. Zero means no bound, and a negative one has passed.
 	HandshakeTimeout time.Duration
 	// ReadBufferSize and WriteBufferSize are not used: connections borrow memory while they need some.
 	ReadBufferSize, WriteBufferSize int
@@ -88,8 +88,11 @@ func (d *Dialer) options(target *url.URL, h http.Header) (*wsd.DialOptions, erro
 		Config: options(d.EnableCompression), HTTPClient: d.client(target), Header: make(http.Header, len(h)),
 		Subprotocols: d.Subprotocols, HandshakeTimeout: d.HandshakeTimeout,
 	}
-	if opts.HandshakeTimeout == 0 {
+	switch {
+	case d.HandshakeTimeout == 0:
 		opts.HandshakeTimeout = -1
+	case d.HandshakeTimeout < 0:
+		opts.HandshakeTimeout = 1 // it has passed
 	}
 	for name, values := range h {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)

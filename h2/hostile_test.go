@@ -128,93 +128,95 @@ func is(target error) func(*testing.T, error) {
 	}
 }
 
-func TestHostileServersFailTheHandshake(t *testing.T) {
-	tests := []struct {
-		what   string
-		script func(*peer)
-		check  func(*testing.T, error)
-	}{
-		{"a server that never sends SETTINGS", func(p *peer) { p.drain() }, is(h2.ErrSettingsTimeout)},
-		{"a server that never answers", func(p *peer) { p.take(); p.drain() }, is(context.DeadlineExceeded)},
-		{"rapid reset", func(p *peer) {
-			for id := p.take(); id != 0; {
-				_ = p.WriteRSTStream(id, http2.ErrCodeRefusedStream)
-				id = p.take()
-			}
-		}, streamError(http2.ErrCodeRefusedStream, false)},
-		{"a reset", func(p *peer) { _ = p.WriteRSTStream(p.take(), http2.ErrCodeInternal); p.drain() },
-			streamError(http2.ErrCodeInternal, false)},
-		{"a flood of CONTINUATION", func(p *peer) {
-			id := p.take()
-			go p.drain()
-			if p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header(":status", "200")}) != nil {
+// hostileHandshakes are servers that no connection comes about with.
+var hostileHandshakes = []struct {
+	what   string
+	script func(*peer)
+	check  func(*testing.T, error)
+}{
+	{"a server that never sends SETTINGS", func(p *peer) { p.drain() }, is(h2.ErrSettingsTimeout)},
+	{"a server that never answers", func(p *peer) { p.take(); p.drain() }, is(context.DeadlineExceeded)},
+	{"rapid reset", func(p *peer) {
+		for id := p.take(); id != 0; {
+			_ = p.WriteRSTStream(id, http2.ErrCodeRefusedStream)
+			id = p.take()
+		}
+	}, streamError(http2.ErrCodeRefusedStream, false)},
+	{"a reset", func(p *peer) { _ = p.WriteRSTStream(p.take(), http2.ErrCodeInternal); p.drain() },
+		streamError(http2.ErrCodeInternal, false)},
+	{"a flood of CONTINUATION", func(p *peer) {
+		id := p.take()
+		go p.drain()
+		if p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header(":status", "200")}) != nil {
+			return
+		}
+		for field := p.header("x", strings.Repeat("a", 8000)); p.WriteContinuation(id, false, field) == nil; {
+		}
+	}, connectionError(http2.ErrCodeEnhanceYourCalm)},
+	{"a header too large", func(p *peer) {
+		id := p.take()
+		go p.drain()
+		block := p.header(":status", "200")
+		for range 80 {
+			block = append(block, p.header("x", strings.Repeat("a", 15000))...)
+		}
+		_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block[:16000]})
+		for block = block[16000:]; len(block) > 16000; block = block[16000:] {
+			if p.WriteContinuation(id, false, block[:16000]) != nil {
 				return
 			}
-			for field := p.header("x", strings.Repeat("a", 8000)); p.WriteContinuation(id, false, field) == nil; {
-			}
-		}, connectionError(http2.ErrCodeEnhanceYourCalm)},
-		{"a header too large", func(p *peer) {
-			id := p.take()
-			go p.drain()
-			block := p.header(":status", "200")
-			for range 80 {
-				block = append(block, p.header("x", strings.Repeat("a", 15000))...)
-			}
-			_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block[:16000]})
-			for block = block[16000:]; len(block) > 16000; block = block[16000:] {
-				if p.WriteContinuation(id, false, block[:16000]) != nil {
-					return
-				}
-			}
-			_ = p.WriteContinuation(id, true, block)
-			time.Sleep(time.Second)
-		}, is(h2.ErrHeaderTooLarge)},
-		{"a request larger than the server takes",
-			func(p *peer) { p.take(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 100}) }, is(h2.ErrHeaderTooLarge)},
-		{"GOAWAY ahead of an answer, for ever", func(p *peer) { p.take(); _ = p.WriteGoAway(0, http2.ErrCodeNo, []byte("later")); p.drain() },
-			is(h2.ErrGoAway)},
-		{"DATA ahead of an answer", func(p *peer) { _ = p.WriteData(p.take(), false, []byte("x")); p.drain() },
-			streamError(http2.ErrCodeProtocol, true)},
-		{"a stream that does not exist", func(p *peer) { p.take(); _ = p.WriteData(99, false, []byte("x")); p.drain() },
-			connectionError(http2.ErrCodeProtocol)},
-		{"PUSH_PROMISE", func(p *peer) {
-			id := p.take()
-			_ = p.WritePushPromise(http2.PushPromiseParam{StreamID: id, PromiseID: 2, BlockFragment: p.header(":path", "/"), EndHeaders: true})
-			p.drain()
-		}, connectionError(http2.ErrCodeProtocol)},
-		{"extended CONNECT withdrawn", func(p *peer) {
-			p.take()
-			_ = p.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 0})
-			p.drain()
-		}, connectionError(http2.ErrCodeProtocol)},
-		{"a frame too large", func(p *peer) {
-			p.take()
-			go p.drain()
-			_, _ = p.Conn.Write([]byte{0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1})
-			time.Sleep(time.Second)
-		}, connectionError(http2.ErrCodeFrameSize)},
-		{"no status", func(p *peer) {
-			id := p.take()
-			_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header("x", "y"), EndHeaders: true})
-			p.drain()
-		}, streamError(http2.ErrCodeProtocol, true)},
-		{"interim answers for ever", func(p *peer) {
-			id := p.take()
-			go p.drain()
-			for p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header(":status", "103"), EndHeaders: true}) == nil {
-			}
-		}, streamError(http2.ErrCodeProtocol, true)},
-		{"window of the connection too large", func(p *peer) {
-			p.take()
-			_ = p.WriteWindowUpdate(0, 1<<31-1)
-			p.drain()
-		}, connectionError(http2.ErrCodeFlowControl)},
-		{"window of a stream too large", func(p *peer) {
-			_ = p.WriteWindowUpdate(p.take(), 1<<31-1)
-			p.drain()
-		}, streamError(http2.ErrCodeFlowControl, true)},
-	}
-	for _, test := range tests {
+		}
+		_ = p.WriteContinuation(id, true, block)
+		time.Sleep(time.Second)
+	}, is(h2.ErrHeaderTooLarge)},
+	{"a request larger than the server takes",
+		func(p *peer) { p.take(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 100}) }, is(h2.ErrHeaderTooLarge)},
+	{"GOAWAY ahead of an answer, for ever", func(p *peer) { p.take(); _ = p.WriteGoAway(0, http2.ErrCodeNo, []byte("later")); p.drain() },
+		is(h2.ErrGoAway)},
+	{"DATA ahead of an answer", func(p *peer) { _ = p.WriteData(p.take(), false, []byte("x")); p.drain() },
+		streamError(http2.ErrCodeProtocol, true)},
+	{"a stream that does not exist", func(p *peer) { p.take(); _ = p.WriteData(99, false, []byte("x")); p.drain() },
+		connectionError(http2.ErrCodeProtocol)},
+	{"PUSH_PROMISE", func(p *peer) {
+		id := p.take()
+		_ = p.WritePushPromise(http2.PushPromiseParam{StreamID: id, PromiseID: 2, BlockFragment: p.header(":path", "/"), EndHeaders: true})
+		p.drain()
+	}, connectionError(http2.ErrCodeProtocol)},
+	{"extended CONNECT withdrawn", func(p *peer) {
+		p.take()
+		_ = p.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 0})
+		p.drain()
+	}, connectionError(http2.ErrCodeProtocol)},
+	{"a frame too large", func(p *peer) {
+		p.take()
+		go p.drain()
+		_, _ = p.Conn.Write([]byte{0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1})
+		time.Sleep(time.Second)
+	}, connectionError(http2.ErrCodeFrameSize)},
+	{"no status", func(p *peer) {
+		id := p.take()
+		_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header("x", "y"), EndHeaders: true})
+		p.drain()
+	}, streamError(http2.ErrCodeProtocol, true)},
+	{"interim answers for ever", func(p *peer) {
+		id := p.take()
+		go p.drain()
+		for p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.header(":status", "103"), EndHeaders: true}) == nil {
+		}
+	}, streamError(http2.ErrCodeProtocol, true)},
+	{"window of the connection too large", func(p *peer) {
+		p.take()
+		_ = p.WriteWindowUpdate(0, 1<<31-1)
+		p.drain()
+	}, connectionError(http2.ErrCodeFlowControl)},
+	{"window of a stream too large", func(p *peer) {
+		_ = p.WriteWindowUpdate(p.take(), 1<<31-1)
+		p.drain()
+	}, streamError(http2.ErrCodeFlowControl, true)},
+}
+
+func TestHostileServersFailTheHandshake(t *testing.T) {
+	for _, test := range hostileHandshakes {
 		t.Run(test.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, _, err := wsd.Dial(t.Context(), "ws://server.example/", inMemory(t, test.script))

@@ -20,10 +20,10 @@ import (
 )
 
 // jsPatience bounds a run of all tests in a browser.
-const jsPatience = 45 * time.Second
+const jsPatience = 2 * time.Minute
 
 // jsArguments are those of the test binary.
-var jsArguments = []string{"-test.v", "-test.timeout=40s"}
+var jsArguments = []string{"-test.v", "-test.timeout=100s"}
 
 func run(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
@@ -89,12 +89,6 @@ func (s *jsServer) pageURL(t *testing.T, name, more string) string {
 
 func inChromium(t *testing.T, s *jsServer, name, more string) string {
 	ctx := browser(t)
-	complaints := complaintsOf(t, ctx)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(complaints)
-		}
-	})
 	tab{t, ctx}.do(chromedp.Navigate(s.pageURL(t, name, more)))
 	return s.await(t)
 }

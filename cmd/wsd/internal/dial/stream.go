@@ -18,7 +18,8 @@ const streamAbove = 64 << 10
 
 // save writes a message to the file of -stream.
 func (c *conversation) save(ctx context.Context, m wsd.Message) {
-	stop := context.AfterFunc(ctx, c.conn.CloseNow) // no close frame could come behind a message that nobody reads
+	// The loop that does so otherwise waits here; what has not come within CloseTimeout is cut off.
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.StartClose(wsd.StatusNormalClosure, "") })
 	defer stop()
 	body := m.Body()
 	defer body.Close()

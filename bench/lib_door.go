@@ -1,0 +1,120 @@
+//go:build linux
+
+package main
+
+// This file is package gorilla of wsd, used just as lib_gorilla.go uses gorilla/websocket.
+
+import (
+	"compress/flate"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	websocket "github.com/seed62836080/wsd/gorilla"
+)
+
+var doorLibrary = library{
+	name:   doorName,
+	module: "github.com/seed62836080/wsd",
+	serve:  serveDoor,
+	dial: func(ctx context.Context, url string) (echoClient, error) {
+		conn, _, err := websocket.DefaultDialer.DialContext(ctx, url, nil)
+		if err != nil {
+			return nil, fmt.Errorf("bench: %w", err)
+		}
+		conn.SetReadLimit(maxMessage)
+		return doorClient{conn}, nil
+	},
+	cannot: func(r role) string {
+		if r.Takeover {
+			return "no context takeover"
+		}
+		return ""
+	},
+}
+
+func serveDoor(listener net.Listener, r role) error {
+	upgrader := websocket.Upgrader{
+		WriteBufferPool:   &sync.Pool{},
+		EnableCompression: r.Deflate,
+	}
+	upgrade := func(w http.ResponseWriter, req *http.Request) (*websocket.Conn, error) {
+		conn, err := upgrader.Upgrade(w, req, nil)
+		if err != nil {
+			return nil, err
+		}
+		conn.SetReadLimit(maxMessage)
+		return conn, conn.SetCompressionLevel(flate.BestSpeed)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		conn, err := upgrade(w, req)
+		if err != nil {
+			return // the HTTP error has been answered
+		}
+		defer conn.Close()
+		for {
+			kind, message, err := conn.ReadMessage()
+			if err != nil {
+				return
+			}
+			if err := conn.WriteMessage(kind, message); err != nil {
+				return
+			}
+		}
+	})
+
+	var all hub[*websocket.PreparedMessage]
+	mux.HandleFunc("/sub", func(w http.ResponseWriter, req *http.Request) {
+		conn, err := upgrade(w, req)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		s := all.join()
+		defer all.leave(s)
+		go func() {
+			defer conn.Close()
+			s.pump(func(message *websocket.PreparedMessage) error { return conn.WritePreparedMessage(message) })
+		}()
+		for {
+			if _, _, err := conn.NextReader(); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/pub", func(w http.ResponseWriter, req *http.Request) {
+		conn, err := upgrade(w, req)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for {
+			kind, data, err := conn.ReadMessage()
+			if err != nil {
+				return
+			}
+			message, err := websocket.NewPreparedMessage(kind, data)
+			if err != nil {
+				return
+			}
+			all.broadcast(message)
+		}
+	})
+	return http.Serve(listener, mux)
+}
+
+type doorClient struct{ conn *websocket.Conn }
+
+func (c doorClient) close() { c.conn.Close() }
+
+func (c doorClient) echo(work *echoWork) error {
+	return echoBlocking(work, func() ([]byte, error) {
+		_, message, err := c.conn.ReadMessage()
+		return message, err
+	}, func(message []byte) error {
+		return c.conn.WriteMessage(websocket.BinaryMessage, message)
+	})
+}
