@@ -57,6 +57,9 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, responseHeade
 	if _, given := field(responseHeader, "Sec-Websocket-Extensions"); given {
 		return u.refuse(w, r, http.StatusInternalServerError, "the application cannot choose extensions: see EnableCompression")
 	}
+	if r.ProtoMajor >= 2 {
+		return u.refuse(w, r, http.StatusBadRequest, "expected HTTP/1.1, got "+r.Proto) // there is no net.Conn to hand out
+	}
 	opts := wsd.AcceptOptions{
 		Config: options(u.EnableCompression), Header: ownFields(responseHeader), CheckOrigin: u.originAllowed,
 		Subprotocols: u.subprotocols(r, responseHeader), HandshakeTimeout: u.HandshakeTimeout,

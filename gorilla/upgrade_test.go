@@ -180,6 +180,15 @@ func TestTheOldUpgradeLeavesTheAnswerToItsCaller(t *testing.T) {
 }
 
 // recorder is a ResponseWriter that hands no connection over.
+func TestThereIsNoHTTP2(t *testing.T) {
+	w, r := httptest.NewRecorder(), request(t, "CONNECT", "http://example.com", nil)
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+	u := websocket.Upgrader{}
+	_, err := u.Upgrade(w, r, nil)
+	require.IsType(t, websocket.HandshakeError{}, err)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+}
+
 func TestAWriterThatHandsNothingOver(t *testing.T) {
 	w := httptest.NewRecorder()
 	u := websocket.Upgrader{}
