@@ -61,6 +61,10 @@ type Config struct {
 	ReceiveRate ReceiveRate
 	// Compression asks for permessage-deflate (RFC 7692); nil leaves it off.
 	Compression *Compression
+	// Inbox gets the received messages, instead of Messages, of which MessageBuffer then is this connection's share. Receive
+	// and what is built on it return an error matching ErrInbox. Under a Server without a Handler, a connection then stays
+	// until it ends.
+	Inbox *Inbox
 	// Trace is told what happens on the connection; nil tells nobody.
 	Trace *Trace
 }
@@ -108,6 +112,7 @@ type settings struct {
 	sendQueue     int // bytes
 	maxFrame      int // bytes
 	trace         *Trace
+	inbox         *Inbox
 }
 
 // known are the settings of which connections were made last.
@@ -131,6 +136,7 @@ func settle(role Role, cfg *Config) *settings {
 		sendQueue:     int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt)),
 		maxFrame:      int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt)),
 		trace:         cfg.Trace,
+		inbox:         cfg.Inbox,
 	}
 	known.mu.Lock()
 	defer known.mu.Unlock()

@@ -92,7 +92,13 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
 // nothing more is about to be sent.
 func (c *Conn) prompt() bool {
-	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
+	if !c.answers.due() || c.reader.batchLeft.Load() {
+		return false
+	}
+	if c.settings.inbox != nil {
+		return c.settings.inbox.idle()
+	}
+	return len(c.messages) == 0
 }
 
 // finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
