@@ -32,12 +32,14 @@ type Inbox struct {
 	c       chan Delivery // never closed
 	sent    atomic.Uint64 // what has gone into c, counted just behind
 	waiting atomic.Int64  // boxes that are in line
+	helped  atomic.Bool   // a sender has found the channel half empty lately
 	held    atomic.Int64  // bytes that stalled connections have read and not parsed
 
 	mu          sync.Mutex // guards all below; taken inside the queue's of a connection, if both are
 	first, last *box       // those in line, in the order of their turns
 	live        int        // connections that have not ended
 	pumping     bool       // a goroutine moves what waits into c
+	resting     bool       // it waits for a moment, and others may do so
 	polling     bool       // a timer does, as no connection is left
 	pause       time.Duration
 	alone       chan struct{} // closed when no connection is left; nil unless the goroutine waits for that
@@ -51,6 +53,12 @@ const (
 	// of an Inbox that has no connections any more.
 	pollFirst = time.Millisecond
 	pollMost  = time.Second
+	// turn is how many messages of a connection are delivered before it is another's turn: its answers then leave together.
+	turn = 8
+	// restFor is how long the goroutine of an Inbox leaves its work to senders, and helpedLeast the capacity of a channel from
+	// which on it does.
+	restFor     = 100 * time.Microsecond
+	helpedLeast = 8
 	// atOnce is how many deliveries are moved before the lock is given to others.
 	atOnce = 64
 )
@@ -60,6 +68,7 @@ type box struct {
 	conn   *Conn
 	next   *box // in line
 	inLine bool
+	had    int  // deliveries of its present turn
 	ended  bool // the Delivery with Ended is to follow
 
 	messages []Message // what waits, from the index taken on
@@ -240,6 +249,15 @@ func (in *Inbox) append(b *box) {
 	in.last = b
 }
 
+// dropFirst takes the first box out of the line.
+func (in *Inbox) dropFirst() {
+	b := in.first
+	b.had = 0
+	if in.first, b.next = b.next, nil; in.first == nil {
+		in.last = nil
+	}
+}
+
 // letGo lets go of a box in which nothing is left.
 func (in *Inbox) letGo(b *box) {
 	if b.len() == 0 && !b.inLine && !b.stalled && b.rest == nil && b.patience == nil {
@@ -255,14 +273,14 @@ func (in *Inbox) advance() {
 		in.big.add(len(d.Message.Data), number)
 	}
 	b.take()
-	if in.first, b.next = b.next, nil; in.first == nil {
-		in.last = nil
-	}
-	if b.len() > 0 || b.ended {
-		in.append(b)
-	} else {
+	switch b.had++; {
+	case b.len() == 0 && !b.ended:
+		in.dropFirst()
 		b.inLine = false
 		in.waiting.Add(-1)
+	case b.had == turn:
+		in.dropFirst()
+		in.append(b)
 	}
 	if b.stalled && b.len() <= b.conn.settings.messageBuffer/2 && (b.big <= bigMost/2 || b.len() <= 1) {
 		b.stalled = false
@@ -291,12 +309,12 @@ func (in *Inbox) moveSome(most int) {
 
 // move moves what waits into the channel, and sees to it that somebody moves the rest.
 func (in *Inbox) move() {
-	if in.pumping {
+	if in.pumping && !in.resting {
 		return
 	}
 	in.moveSome(atOnce)
 	switch {
-	case in.first == nil:
+	case in.first == nil, in.pumping:
 	case in.live > 0:
 		in.pumping = true
 		go in.pump()
@@ -306,10 +324,43 @@ func (in *Inbox) move() {
 	}
 }
 
+// help is called by senders. Whoever receives and sends answers then fills the channel itself, half of it at a time: to wake
+// the goroutine for each delivery would take longer than all else.
+func (in *Inbox) help() {
+	if in.waiting.Load() == 0 || 2*len(in.c) > cap(in.c) || cap(in.c) < helpedLeast {
+		return
+	}
+	in.helped.Store(true)
+	if !in.mu.TryLock() {
+		return
+	}
+	defer in.mu.Unlock()
+	if in.resting {
+		in.moveSome(cap(in.c))
+	}
+}
+
+// rest waits for a moment in which others may help, if they have lately. The goroutine does not hold a delivery meanwhile.
+func (in *Inbox) rest() {
+	if !in.helped.Swap(false) {
+		return
+	}
+	in.setResting(true)
+	time.Sleep(restFor)
+	in.setResting(false)
+}
+
+func (in *Inbox) setResting(resting bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.resting = resting
+}
+
 // pump is the goroutine that moves what waits into the channel. It ends when nothing waits, or no connection is left: nobody
 // may receive any more.
 func (in *Inbox) pump() {
 	for {
+		in.rest()
 		d, big, alone := in.nextForPump()
 		switch {
 		case alone == nil:
@@ -415,16 +466,19 @@ func (c *Conn) deliverToInbox(m Message) (delivered bool, err error) {
 	return true, nil
 }
 
-// keepRest keeps what has been read and not parsed of a connection that stalls.
-func (c *Conn) keepRest(b []byte) {
+// keepRest keeps what has been read and not parsed of a connection that stalls. own says that b is not on loan.
+func (c *Conn) keepRest(b []byte, own bool) {
 	if len(b) == 0 {
 		return
+	}
+	if !own {
+		b = bytes.Clone(b)
 	}
 	in := c.settings.inbox
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.boxOf(c).rest = bytes.Clone(b)
-	in.held.Add(int64(len(b)))
+	in.boxOf(c).rest = b
+	in.held.Add(int64(cap(b)))
 }
 
 // stall ends the reader until there is room in its share again, and reports false if there is by now.
@@ -507,7 +561,7 @@ func (in *Inbox) takeRest(c *Conn) (rest []byte, begun time.Time, expired bool) 
 	defer in.mu.Unlock()
 	b := in.boxOf(c)
 	rest, begun, expired = b.rest, b.begun, b.expired
-	in.held.Add(-int64(len(rest)))
+	in.held.Add(-int64(cap(rest)))
 	if b.patience != nil {
 		b.patience.Stop()
 	}

@@ -64,7 +64,7 @@ type readError struct{ error }
 // readMessages delivers what arrives. It returns nil when the peer's close frame has arrived, and errParked when nothing
 // has arrived for a while.
 func (c *Conn) readMessages(buffered []byte) error {
-	if closed, err := c.parse(buffered); closed || err != nil {
+	if closed, err := c.parse(buffered, true); closed || err != nil {
 		return err
 	}
 	found := len(buffered) > 0
@@ -100,20 +100,20 @@ func (c *Conn) readMessages(buffered []byte) error {
 				_, err = c.handle(event)
 			}
 			if err == nil && event.Part != WholeMessage {
-				_, err = c.parse(nil) // a violation may be behind the part
+				_, err = c.parse(nil, false) // a violation may be behind the part
 			}
 			if err != nil {
 				return err
 			}
-		} else if closed, err := c.parse(b); closed || err != nil {
+		} else if closed, err := c.parse(b, false); closed || err != nil {
 			return err
 		}
 		wait = c.shouldWait()
 	}
 }
 
-// parse delivers everything in b, and reports whether a close frame was in it.
-func (c *Conn) parse(b []byte) (closed bool, err error) {
+// parse delivers everything in b, and reports whether a close frame was in it. own says that b is not on loan.
+func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 	for again := b == nil; len(b) > 0 || again; {
 		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
@@ -129,7 +129,7 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 		}
 		if closed, err = c.handle(event); closed || err != nil {
 			if err == errStalled {
-				c.keepRest(b)
+				c.keepRest(b, own)
 			}
 			return closed, err
 		}

@@ -92,6 +92,9 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
 // nothing more is about to be sent.
 func (c *Conn) prompt() bool {
+	if c.settings.inbox != nil {
+		c.settings.inbox.help()
+	}
 	if !c.answers.due() || c.reader.batchLeft.Load() {
 		return false
 	}
