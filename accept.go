@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/extended"
 	"github.com/seed62836080/wsd/internal/middleware"
 	"github.com/seed62836080/wsd/internal/netio"
 	"github.com/seed62836080/wsd/internal/quote"
@@ -51,9 +52,15 @@ const defaultHandshakeTimeout = 10 * time.Second
 
 var defaultAcceptOptions AcceptOptions
 
-// IsUpgrade reports whether r asks for a WebSocket, so that one handler can serve a page and a socket at the same path.
-// Accept may still refuse it.
-func IsUpgrade(r *http.Request) bool { return asksForWebSocket(r.Header) }
+// IsUpgrade reports whether r asks for a WebSocket, by Upgrade or over HTTP/2 and HTTP/3 by extended CONNECT, so that one
+// handler can serve a page and a socket at the same path. Accept may still refuse it.
+func IsUpgrade(r *http.Request) bool {
+	if r.ProtoMajor >= 2 {
+		connect := extended.Of(r)
+		return connect != nil && equalFold(connect.Protocol, "websocket")
+	}
+	return asksForWebSocket(r.Header)
+}
 
 // Subprotocols returns the subprotocols that a request asks for, preferred ones first, without what is no token. Use it if
 // AcceptOptions.Subprotocols is not enough to choose one.
@@ -69,11 +76,11 @@ func Subprotocols(r *http.Request) []string {
 
 // Accept performs the server's side of the opening handshake (RFC 6455, section 4.2) and takes the connection over from
 // net/http, through any ResponseWriter that lets http.ResponseController reach it. Middleware that wraps net/http's own
-// sees WriteHeader with 101. w and r.Body must not be used afterwards. The handler may return; the connection lives on.
-// A nil opts means the defaults.
+// sees WriteHeader with 101, or 200 for extended CONNECT. w and r.Body must not be used afterwards. The handler may return,
+// over HTTP/2 with ConfigureHTTP2, or else once Closed is closed. A nil opts means the defaults.
 //
-// A request that is refused is answered before anything is taken over. The error is then a *HandshakeError with the
-// StatusCode of that answer, which the package comment lists, or 0 if the connection failed while it was being taken over.
+// A request that is refused is answered first. The error is then a *HandshakeError with the StatusCode of that answer,
+// or 0 if the connection failed meanwhile.
 func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Conn, error) {
 	if opts == nil {
 		opts = &defaultAcceptOptions
@@ -97,14 +104,17 @@ func (o *AcceptOptions) tellRefused(r *http.Request, refused *HandshakeError) {
 func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *HandshakeError) {
 	agreed, refused := o.judge(r)
 	if refused != nil {
-		refuse(w, refused)
+		o.refuse(w, r, refused)
 		return nil, refused
+	}
+	if connect := extended.Of(r); connect != nil {
+		return o.acceptStream(w, r, connect, &agreed)
 	}
 	key := r.Header[mapKey][0]
 	told, failed := o.announce(w, key, &agreed)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, notHandedOver(w, told, err)
+		return nil, o.notHandedOver(w, r, told, err)
 	}
 	c := newConn(conn, ServerRole, &o.Config, agreed)
 	buffered := takeBuffered(rw)
@@ -124,7 +134,7 @@ func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *
 }
 
 // notHandedOver ends a handshake whose ResponseWriter does not hand its connection over.
-func notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err error) *HandshakeError {
+func (o *AcceptOptions) notHandedOver(w http.ResponseWriter, r *http.Request, told *middleware.Announcement, err error) *HandshakeError {
 	if told != nil && told.Sent() {
 		// Middleware refuses what net/http below it does not. It is too late for another answer.
 		told.Close()
@@ -136,7 +146,7 @@ func notHandedOver(w http.ResponseWriter, told *middleware.Announcement, err err
 	refused := refusal(http.StatusInternalServerError, "", fmt.Sprintf(
 		"expected a ResponseWriter that hands its connection over, by a method Hijack or by one Unwrap to one that has it, got %T", w))
 	refused.Err = err
-	refuse(w, refused)
+	o.refuse(w, r, refused)
 	return refused
 }
 
@@ -196,9 +206,7 @@ func (o *AcceptOptions) check() *HandshakeError {
 func checkRequest(r *http.Request) *HandshakeError {
 	switch {
 	case r.ProtoMajor >= 2:
-		// Upgrade does not exist there (RFC 9113, section 8.2.2), and this server has WebSockets over HTTP/1.1 only: it
-		// refuses the major version (RFC 9110, section 15.6.6).
-		return refusal(http.StatusHTTPVersionNotSupported, "", "expected HTTP/1.1, got "+quote.Short(r.Proto))
+		return checkExtendedConnect(r)
 	case r.Method != http.MethodGet:
 		return refusal(http.StatusMethodNotAllowed, "", "expected the method GET, got "+quote.Short(r.Method))
 	case !r.ProtoAtLeast(1, 1):
@@ -216,15 +224,29 @@ func checkRequest(r *http.Request) *HandshakeError {
 	return checkRequestHeader(r.Header)
 }
 
+// refuse answers a handshake that is not accepted, unless whoever asked for the connection does (pull.go).
+func (o *AcceptOptions) refuse(w http.ResponseWriter, r *http.Request, refused *HandshakeError) {
+	if !o.pulled {
+		refuse(w, r, refused)
+	}
+}
+
 // refuse answers a handshake that is not accepted.
-func refuse(w http.ResponseWriter, refused *HandshakeError) {
+func refuse(w http.ResponseWriter, r *http.Request, refused *HandshakeError) {
 	h := w.Header()
 	switch refused.StatusCode {
 	case http.StatusBadRequest:
-		// Otherwise net/http would answer only after reading the announced body, which may never come.
-		h.Set("Connection", "close")
+		if r.ProtoMajor < 2 {
+			// Otherwise net/http would answer only after reading the announced body, which may never come.
+			h.Set("Connection", "close")
+		} else if refused.Header == wireVersion {
+			h[mapVersion] = []string{protocolVersion}
+		}
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodGet)
+		if r.ProtoMajor >= 2 {
+			h.Set("Allow", http.MethodConnect)
+		}
 	case http.StatusUpgradeRequired:
 		h.Set("Upgrade", "websocket")
 		h.Set("Connection", "Upgrade")

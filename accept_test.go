@@ -202,7 +202,7 @@ func TestAcceptRefusesHTTP2(t *testing.T) {
 	require.Equal(t, http.StatusHTTPVersionNotSupported, resp.StatusCode) // RFC 9110, section 15.6.6
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	require.Contains(t, string(body), `expected HTTP/1.1, got "HTTP/2.0"`)
+	require.Contains(t, string(body), `or HTTP/1.1, got GET over "HTTP/2.0"`)
 	require.Error(t, <-results)
 }
 

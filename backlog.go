@@ -117,6 +117,7 @@ type batch struct {
 	last       uint64        // the number up to which everything is written once this is
 	since      time.Duration // on clock: when its oldest bytes began to wait; 0 if they did not
 	hasClose   bool          // the close frame is in it
+	midMessage bool          // it has a part of a message that is not the last
 	room       func()        // to be called while it is written, so that more can gather; usually nil
 }
 
@@ -318,7 +319,7 @@ func (l *backlog) takeMessage(b *batch, s *segment, head []byte) (_, body []byte
 		head = append(bufpool.Grow(head, len(body)), body...)
 		head, body = l.takePiece(s, head)
 	}
-	if len(s.message) == 0 {
+	if b.midMessage = len(s.message) > 0; !b.midMessage {
 		l.finishSegment(b, s)
 	}
 	return head, body
@@ -394,5 +395,7 @@ func (l *backlog) clear() {
 		bufpool.Put(first.lent)
 		l.ahead.drop()
 	}
-	*l = backlog{masked: l.masked, longest: l.longest, added: l.added}
+	// masked and longest stay as they are: senders read longest without the lock.
+	l.frames, l.size, l.since, l.lastTaken = nil, 0, 0, 0
+	l.control, l.ahead, l.rest, l.last = nil, nil, nil, nil
 }

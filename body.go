@@ -70,7 +70,7 @@ func (b streamedBody) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := b.pipe.Read(p)
+	n, err := b.pipe.Read(p, nil)
 	return n, bodyError(err)
 }
 
@@ -175,14 +175,14 @@ func (e *cutError) Is(target error) bool {
 func (e *cutError) As(target any) bool { return errors.As(e.cause, target) }
 
 // sendStreamed passes a streamed message on while it arrives.
-func (c *Conn) sendStreamed(ctx context.Context, m Message) error {
+func (c *Conn) sendStreamed(ctx context.Context, m *Message) error {
 	defer m.stream.Close()
 	ctx, abandon := context.WithCancelCause(ctx)
 	defer abandon(nil)
 	// An end of ctx or of this connection is not to wait for the peer that sends the body.
 	defer context.AfterFunc(ctx, m.stream.Close)()
 	defer context.AfterFunc(c.Context(), m.stream.Close)()
-	w := c.Writer(ctx, m.Type)
+	w := c.Writer(ctx, m.Type, &WriterOptions{Compress: m.Compress}).(*messageWriter)
 	_, err := streamedBody{m.stream}.WriteTo(w)
 	switch {
 	case err == nil:
@@ -193,6 +193,9 @@ func (c *Conn) sendStreamed(ctx context.Context, m Message) error {
 		return c.ending.err()
 	}
 	abandon(err) // closes this connection, as the message cannot be completed
+	if w.unwatch != nil {
+		<-c.queue.refusalChannel() // a Close that follows is not to be ahead of that
+	}
 	return err
 }
 

@@ -3,6 +3,7 @@
 package wsd
 
 import (
+	"context"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -28,14 +29,14 @@ func TestNobodyWaitsForAConsumerThatKnowsOfTheEnd(t *testing.T) {
 }
 
 // newEnding returns the end of a connection that has not begun, and the causes with which it was cut short.
-func newEnding() (e *ending, aborted *[]error) {
+func newEnding() (e *ending, aborted chan error) {
 	q, _ := newQueue(Config{}, false)
-	aborted = new([]error)
+	aborted = make(chan error, 4)
 	e = &ending{queue: q, transport: new(netio.Transport), within: time.Second}
 	e.transport.Init(struct{ io.ReadWriteCloser }{})
 	e.abort = func(cause error) {
 		e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
-		*aborted = append(*aborted, cause)
+		aborted <- cause
 	}
 	return e, aborted
 }
@@ -63,5 +64,61 @@ func TestCloseBesideThePeersCloseFrame(t *testing.T) {
 		e.complete(e.enterRefusing())
 		require.Equal(t, CloseEvent{Code: 4002, Reason: "theirs", SentCode: 4002, Clean: true,
 			Err: &CloseError{Code: 4002, Reason: "theirs"}}, e.closeEvent())
+	})
+}
+
+func TestChannelsThatAreMadeAfterTheEnd(t *testing.T) {
+	e, _ := newEnding()
+	e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: ErrPongTimeout})
+	e.complete(ErrPongTimeout)
+	e.announce(ErrPongTimeout)
+	select {
+	case <-e.closedChannel():
+	default:
+		require.Fail(t, "Closed is not closed")
+	}
+	require.ErrorIs(t, context.Cause(e.context()), ErrPongTimeout)
+	clean, _ := newEnding()
+	clean.queueClose(1000, "", nil)
+	clean.closeWritten()
+	clean.peerClosed(1000, "")
+	cause := clean.enterRefusing()
+	clean.complete(cause)
+	clean.announce(cause)
+	select {
+	case err, ok := <-clean.errorChannel():
+		require.False(t, ok, "%v", err)
+	default:
+		require.Fail(t, "Errors is not closed")
+	}
+}
+
+// Behind a failed write the reader has a moment to find the peer's close frame, and no more than that.
+func TestLookBehindAFailedWriteEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, aborted := newEnding()
+		e.within = 0
+		e.writeFailed(io.ErrClosedPipe)
+		time.Sleep(writeFailedGrace - 1)
+		require.Empty(t, aborted)
+		require.Equal(t, io.ErrClosedPipe, <-aborted)
+		require.False(t, e.closeEvent().Local)
+	})
+}
+
+// A timer that runs late says that this process was stopped: the answer may be there, unread.
+func TestCloseTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, aborted := newEnding()
+		e.queueClose(4001, "", nil)
+		defer func() { e.course.timer.Stop() }()
+		e.mu.Lock()
+		e.course.due.In(e.within / 2) // as if it had been to run by then
+		e.mu.Unlock()
+		time.Sleep(e.within * 3 / 2)
+		require.Empty(t, aborted)
+		time.Sleep(e.within)
+		require.Len(t, aborted, 1, "once")
+		require.Equal(t, ErrCloseTimeout, <-aborted)
 	})
 }

@@ -189,7 +189,7 @@ func TestCloseEventOfAMessageThatWasGivenUp(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
 		ends(t, c, p)
 		ctx, cancel := context.WithCancel(t.Context())
-		w := c.Writer(ctx, wsd.TextMessage)
+		w := c.Writer(ctx, wsd.TextMessage, nil)
 		_, err := w.Write([]byte("begun"))
 		require.NoError(t, err)
 		cancel()

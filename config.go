@@ -28,7 +28,7 @@ type Config struct {
 	// message is ahead of it in Messages, before the connection is closed with StatusTryAgainLater. While a Read waits
 	// for the peer, no time counts. Default 1 min.
 	BodyTimeout time.Duration
-	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 16. For a
+	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 12. For a
 	// message of 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such
 	// messages, because data that compresses well costs a peer next to nothing. If no such message is waiting, there is
 	// always room for one.
@@ -67,6 +67,8 @@ type Config struct {
 	Inbox *Inbox
 	// Trace is told what happens on the connection; nil tells nobody.
 	Trace *Trace
+
+	pulled bool // see pull.go
 }
 
 // SlowConsumerPolicy says what a connection does while its Messages channel is full.
@@ -86,7 +88,7 @@ const (
 const (
 	defaultMaxMessageSize = 64<<20 - 1 // bytes, the limit of Common Lisp's websocket-driver
 	defaultMaxFragments   = 128 << 10  // frames; conformance suites send 64Ki frames in a message
-	defaultMessageBuffer  = 16         // messages
+	defaultMessageBuffer  = 12         // messages
 	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
 	defaultMaxFrameSize   = 1 << 20    // bytes, so that control frames never wait behind megabytes
@@ -113,6 +115,7 @@ type settings struct {
 	maxFrame      int // bytes
 	trace         *Trace
 	inbox         *Inbox
+	pulled        bool // see pull.go
 }
 
 // known are the settings of which connections were made last.
@@ -137,6 +140,7 @@ func settle(role Role, cfg *Config) *settings {
 		maxFrame:      int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt)),
 		trace:         cfg.Trace,
 		inbox:         cfg.Inbox,
+		pulled:        cfg.pulled,
 	}
 	known.mu.Lock()
 	defer known.mu.Unlock()

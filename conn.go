@@ -49,6 +49,7 @@ type agreement struct {
 
 	response      *http.Response // a client's
 	local, remote net.Addr       // a client's, if its transport does not know them
+	early         []byte         // what came after the handshake, until a puller takes it
 }
 
 // NewConn returns a connection over a transport on which the opening handshake is already done or not needed. It owns rwc
@@ -78,7 +79,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 	c.reader.parser.init(role, &forParser)
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.bodies = newBodies(cfg)
-	c.queue.init(shared, c.transport.CanTry())
+	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
 	c.deflater = newDeflater(role, agreed.compression)
 	c.ending.within = shared.closeTimeout
 	return c
@@ -88,6 +89,10 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // writer are goroutines of one group, which carries the cause of the end: the reader returns it. Either ends while there is
 // nothing for it to do, and is started again when there is: park.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte, opened OpenedInfo) {
+	if c.settings.pulled {
+		c.startPulled(buffered)
+		return
+	}
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	if c.settings.inbox != nil {

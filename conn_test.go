@@ -96,7 +96,7 @@ func TestConcurrentSenders(t *testing.T) {
 						}
 						data := append(head, bytes.Repeat([]byte{byte(s)}, size)...)
 						if s == 1 && i%10 == 0 {
-							w := c.Writer(t.Context(), wsd.BinaryMessage)
+							w := c.Writer(t.Context(), wsd.BinaryMessage, nil)
 							for piece := range chunks(data, 50) {
 								if _, err := w.Write(piece); err != nil {
 									t.Error(err)
@@ -312,7 +312,7 @@ func TestSendersWaitForAMessageInPieces(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{SendQueue: 100, PingInterval: -1})
 		defer p.close()
 		defer c.CloseNow()
-		w := c.Writer(t.Context(), wsd.TextMessage)
+		w := c.Writer(t.Context(), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("in "))
 		require.NoError(t, err)
 		var senders sync.WaitGroup
@@ -352,7 +352,7 @@ func TestWriter(t *testing.T) {
 		eachTransport(t, wsd.Config{SendQueue: 1000}, func(t *testing.T, client, server *wsd.Conn) {
 			want := strings.Repeat("0123456789", 50000)
 			go func() {
-				w := server.Writer(t.Context(), wsd.TextMessage)
+				w := server.Writer(t.Context(), wsd.TextMessage, nil)
 				if n, err := io.Copy(w, strings.NewReader(want)); err != nil || n != int64(len(want)) {
 					t.Error(n, err)
 				}
@@ -376,7 +376,7 @@ func TestWriter(t *testing.T) {
 			written := make(chan struct{})
 			go func() {
 				defer close(written)
-				_, err := c.Writer(t.Context(), wsd.BinaryMessage).Write(make([]byte, 64<<10)) // two fragments
+				_, err := c.Writer(t.Context(), wsd.BinaryMessage, nil).Write(make([]byte, 64<<10)) // two fragments
 				if err != nil {
 					t.Error(err)
 				}
@@ -396,14 +396,14 @@ func TestWriter(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
 		defer p.close()
 		defer c.CloseNow()
-		require.NoError(t, c.Writer(t.Context(), wsd.BinaryMessage).Close())
+		require.NoError(t, c.Writer(t.Context(), wsd.BinaryMessage, nil).Close())
 		require.Equal(t, frame{0x82, []byte{}}, p.receive())
 	})
 	t.Run("text is checked across pieces", func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
 		defer p.close()
 		defer c.CloseNow()
-		w := c.Writer(t.Context(), wsd.TextMessage)
+		w := c.Writer(t.Context(), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("\xE2\x82"))
 		require.NoError(t, err)
 		_, err = w.Write([]byte("x"))
@@ -420,7 +420,7 @@ func TestWriter(t *testing.T) {
 	})
 	t.Run("text that ends inside a character", func(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
-		w := c.Writer(t.Context(), wsd.TextMessage)
+		w := c.Writer(t.Context(), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("\xE2\x82"))
 		require.NoError(t, err)
 		require.ErrorIs(t, w.Close(), wsd.ErrInvalidMessage)
@@ -434,7 +434,7 @@ func TestWriter(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := servedConn(t, wsd.Config{})
 			ctx, cancel := context.WithCancelCause(t.Context())
-			w := c.Writer(ctx, wsd.TextMessage)
+			w := c.Writer(ctx, wsd.TextMessage, nil)
 			_, err := w.Write([]byte("begun"))
 			require.NoError(t, err)
 			impatient := errors.New("impatient")
@@ -454,7 +454,7 @@ func TestWriter(t *testing.T) {
 		defer p.close()
 		defer c.CloseNow()
 		ctx, cancel := context.WithCancel(t.Context())
-		w := c.Writer(ctx, wsd.TextMessage)
+		w := c.Writer(ctx, wsd.TextMessage, nil)
 		cancel()
 		_, err := w.Write([]byte("x"))
 		require.ErrorIs(t, err, context.Canceled)
@@ -467,7 +467,7 @@ func TestWriter(t *testing.T) {
 		c, p := servedConn(t, wsd.Config{})
 		defer p.close()
 		defer c.CloseNow()
-		_, err := c.Writer(t.Context(), 9).Write([]byte("x"))
+		_, err := c.Writer(t.Context(), 9, nil).Write([]byte("x"))
 		require.ErrorIs(t, err, wsd.ErrInvalidMessage)
 	})
 }
@@ -785,7 +785,7 @@ func TestNilContext(t *testing.T) {
 	var none context.Context
 	_, pingErr := c.Ping(none, nil)
 	_, receiveErr := c.Receive(none)
-	_, writeErr := c.Writer(none, wsd.TextMessage).Write([]byte("x"))
+	_, writeErr := c.Writer(none, wsd.TextMessage, nil).Write([]byte("x"))
 	for _, err := range []error{c.Send(none, wsd.Text("x")), c.Flush(none), pingErr, receiveErr, writeErr} {
 		require.ErrorIs(t, err, wsd.ErrNilContext)
 	}
@@ -803,7 +803,7 @@ func TestErrorsAreNotPrefixedTwice(t *testing.T) {
 	defer p.close()
 	_, pingErr := c.Ping(gone, nil)
 	_, receiveErr := c.Receive(gone)
-	_, writeErr := c.Writer(gone, wsd.TextMessage).Write([]byte("x"))
+	_, writeErr := c.Writer(gone, wsd.TextMessage, nil).Write([]byte("x"))
 	_, _, dialErr := wsd.Dial(gone, "ws://127.0.0.1:1", nil)
 	errs := []error{c.Send(gone, wsd.Text("x")), c.Flush(gone), pingErr, receiveErr, writeErr, dialErr}
 	for _, err := range errs {
@@ -811,7 +811,7 @@ func TestErrorsAreNotPrefixedTwice(t *testing.T) {
 		require.ErrorIs(t, err, net.ErrClosed)
 	}
 	// A message that is not completed has an error within the cause.
-	cut := c.Writer(t.Context(), wsd.TextMessage)
+	cut := c.Writer(t.Context(), wsd.TextMessage, nil)
 	_, err := cut.Write([]byte("\xC3"))
 	require.NoError(t, err)
 	errs = append(errs, cut.Close())

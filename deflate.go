@@ -18,8 +18,7 @@ import (
 // for context takeover and 32 KiB windows in both directions, at the fastest level. With takeover, a connection keeps up
 // to 32 KiB of what it received, and 4 to 32 KiB of what it sent; docs/compression.md has figures.
 //
-// In a Config for NewConn or NewParser, it holds what was negotiated. What a Conn.Writer sends is not
-// compressed.
+// In a Config for NewConn or NewParser, it holds what was negotiated.
 //
 // The size of compressed data tells an observer how alike its parts are: do not compress secrets together with text that
 // others choose (CompressNever).
@@ -169,7 +168,7 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 }
 
 // wants reports whether a message is to be compressed.
-func (d *deflater) wants(m Message) bool {
+func (d *deflater) wants(m *Message) bool {
 	switch m.Compress {
 	case CompressAlways:
 		return true

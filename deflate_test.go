@@ -175,7 +175,7 @@ func TestDeflateWants(t *testing.T) {
 		{-1, 0, CompressNever, false},
 	} {
 		d := newDeflater(ServerRole, &Compression{Threshold: test.threshold})
-		require.Equal(t, test.expected, d.wants(Message{Type: BinaryMessage, Compress: test.mode, Data: make([]byte, test.size)}), "%+v", test)
+		require.Equal(t, test.expected, d.wants(&Message{Type: BinaryMessage, Compress: test.mode, Data: make([]byte, test.size)}), "%+v", test)
 	}
 	require.Nil(t, newDeflater(ServerRole, nil))
 	require.Nil(t, newInflater(ServerRole, nil))

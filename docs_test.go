@@ -39,7 +39,7 @@ func documents(t *testing.T) map[string]string {
 }
 
 // TestDocumentedGoCompiles type-checks the Go blocks of the documents, each as the body of a function whose parameters
-// are what such a piece of code uses.
+// are what such a piece of code uses. A block of a nested module names that behind go: the core cannot import it.
 func TestDocumentedGoCompiles(t *testing.T) {
 	const frame = `package p
 import (

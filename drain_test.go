@@ -333,7 +333,7 @@ func TestDrainCutsAnOpenWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failed := make(chan error, 1)
 		n := newNode(t, func(c *wsd.Conn) {
-			w := c.Writer(context.Background(), wsd.TextMessage)
+			w := c.Writer(context.Background(), wsd.TextMessage, nil)
 			_, err := w.Write([]byte("begun"))
 			for err == nil {
 				time.Sleep(time.Second)

@@ -21,8 +21,8 @@ var (
 	// ErrWriteTimeout is the cause of the end when the peer takes nothing of what is being written for
 	// Config.WriteTimeout.
 	ErrWriteTimeout = errors.New("wsd: the peer took nothing of what was written within WriteTimeout")
-	// ErrCloseTimeout is the cause of the end when the peer does not complete the closing handshake within
-	// Config.CloseTimeout.
+	// ErrCloseTimeout is the cause of the end when the peer does not complete the closing handshake, or does not take what
+	// is ahead of the close frame, in the time that Config.CloseTimeout gives it.
 	ErrCloseTimeout = errors.New("wsd: the peer did not complete the closing handshake within CloseTimeout")
 	// ErrSlowConsumer is the cause of the end when, under CloseSlow, Messages has been full for Config.StallTimeout.
 	// Under DropSlow it is reported on Errors, once, when the first message is dropped.

@@ -56,6 +56,90 @@ func Example() {
 	// 1000 (normal closure)
 }
 
+// The natural loop: each message is the body's for one iteration, and its memory serves the next.
+func ExampleConn_Each() {
+	client, server := wsdtest.Pipe()
+	ctx := context.Background()
+	go func() {
+		for msg, err := range server.Each(ctx) {
+			if err != nil || server.Send(ctx, msg) != nil {
+				return // it ended otherwise than by a closing handshake
+			}
+		}
+	}()
+	client.Send(ctx, wsd.Text("hello"))
+	msg, err := client.Receive(ctx)
+	fmt.Println(msg, err)
+	client.Close(wsd.StatusNormalClosure, "")
+	// Output: hello <nil>
+}
+
+// Values travel as JSON.
+func ExampleConn_SendJSON() {
+	type move struct {
+		X, Y int
+	}
+	client, server := wsdtest.Pipe()
+	ctx := context.Background()
+	fmt.Println(client.SendJSON(ctx, move{3, 4}))
+	var m move
+	fmt.Println(server.ReceiveJSON(ctx, &m), m)
+	client.CloseNow()
+	// Output:
+	// <nil>
+	// <nil> {3 4}
+}
+
+// A sender that may not wait is told when there is no room, and once when there is some.
+func ExampleConn_TrySend() {
+	client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{SendQueue: 1000})
+	update := wsd.Binary(make([]byte, 800))
+	for {
+		if err := server.TrySend(update); err != nil {
+			fmt.Println(err) // the newest update will do, once there is room
+			break
+		}
+	}
+	room := make(chan struct{})
+	server.NotifyRoom(func() { close(room) })
+	go func() {
+		for range client.Messages() {
+		}
+	}()
+	<-room
+	fmt.Println("room again")
+	client.CloseNow()
+	<-server.Closed()
+	// Output:
+	// wsd: the send queue is full
+	// room again
+}
+
+// A login raises what its connection may send.
+func ExampleConn_SetMaxMessageSize() {
+	client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{MaxMessageSize: 1 << 10})
+	ctx := context.Background()
+	client.Send(ctx, wsd.Text("the password"))
+	if msg, _ := server.Receive(ctx); msg.String() == "the password" {
+		server.SetMaxMessageSize(1 << 20)
+		server.Send(ctx, wsd.Text("welcome"))
+	}
+	client.Receive(ctx) // ahead of the answer, the old limit might hold
+	client.Send(ctx, wsd.Binary(make([]byte, 100_000)))
+	msg, err := server.Receive(ctx)
+	fmt.Println(len(msg.Data), err)
+	client.CloseNow()
+	// Output: 100000 <nil>
+}
+
+// A server that chooses by more than its own order of preference looks at what was asked for.
+func ExampleSubprotocols() {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Sec-WebSocket-Protocol", "chat.v2, chat.v1")
+	fmt.Println(wsd.Subprotocols(r))
+	// Output: [chat.v2 chat.v1]
+}
+
 // One select waits for everything that can happen. Messages is drained in any case: when it is closed, everything that
 // arrived has been seen, and Receive or CloseEvent tell why there is no more.
 func Example_select() {
@@ -101,20 +185,7 @@ func Example_select() {
 }
 
 // A proxy couples two connections: the messages of each go to the other, and so does the end.
-func Example_proxy() {
-	pipe := func(to, from *wsd.Conn) {
-		for msg := range from.Messages() {
-			// An error means that to is ending. from must still be drained, and is closed by the other direction.
-			to.Send(to.Context(), msg)
-			msg.Release()
-		}
-		<-from.Closed() // only now is the event complete
-		event := from.CloseEvent()
-		if to.Close(event.Code, event.Reason) != nil {
-			to.CloseNow() // from ended without a close frame: the code for that may not be sent
-		}
-	}
-
+func ExampleRelay() {
 	ended := make(chan wsd.CloseEvent, 1)
 	back := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
 		for msg := range conn.Messages() {
@@ -134,8 +205,7 @@ func Example_proxy() {
 			backward.CloseNow()
 			return
 		}
-		go pipe(backward, forward)
-		go pipe(forward, backward)
+		go wsd.Relay(context.Background(), forward, backward)
 	}))
 	defer front.Close()
 
@@ -502,7 +572,7 @@ func ExampleConn_Writer() {
 	conn, peer := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
 	defer peer.CloseNow()
 	go func() {
-		w := conn.Writer(context.Background(), wsd.TextMessage)
+		w := conn.Writer(context.Background(), wsd.TextMessage, nil)
 		if _, err := io.Copy(w, strings.NewReader("a report of many pages")); err != nil {
 			fmt.Println(err)
 		}

@@ -415,7 +415,7 @@ func TestCVE_2025_10148_MaskReuse(t *testing.T) {
 					return err
 				}
 			}
-			w := conn.Writer(ctx, wsd.TextMessage)
+			w := conn.Writer(ctx, wsd.TextMessage, nil)
 			for range 200 {
 				if _, err := io.WriteString(w, "the same"); err != nil {
 					return err

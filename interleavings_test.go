@@ -137,7 +137,7 @@ func TestFlushAfterAWriterWhoseEndIsWrittenBeforeCloseReturns(t *testing.T) {
 		defer p.close()
 		defer c.CloseNow()
 		// While Close is on its way out, the writer goroutine has all the time it needs.
-		w := c.Writer(watched(t, func(func()) { synctest.Wait() }), wsd.TextMessage)
+		w := c.Writer(watched(t, func(func()) { synctest.Wait() }), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("whole"))
 		require.NoError(t, err)
 		require.NoError(t, w.Close())
@@ -156,7 +156,7 @@ func TestContextThatEndsBesideTheLastFragment(t *testing.T) {
 			defer p.close()
 			defer c.CloseNow()
 			ctx, cancel := context.WithCancel(t.Context())
-			w := c.Writer(ctx, wsd.TextMessage)
+			w := c.Writer(ctx, wsd.TextMessage, nil)
 			_, err := w.Write([]byte("whole"))
 			require.NoError(t, err)
 			// The function that watches the context runs in its own goroutine, which Close may overtake.
@@ -176,7 +176,7 @@ func TestWriterClosedTwice(t *testing.T) {
 	c, p := servedConn(t, wsd.Config{})
 	defer p.close()
 	defer c.CloseNow()
-	w := c.Writer(t.Context(), wsd.TextMessage)
+	w := c.Writer(t.Context(), wsd.TextMessage, nil)
 	_, err := w.Write([]byte("whole"))
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
@@ -198,7 +198,7 @@ func TestWriterLeavesNothingInItsContext(t *testing.T) {
 				defer p.close()
 				defer c.CloseNow()
 				ctx := watched(t, nil)
-				w := c.Writer(ctx, wsd.TextMessage)
+				w := c.Writer(ctx, wsd.TextMessage, nil)
 				_, err := w.Write([]byte("begun"))
 				require.NoError(t, err)
 				require.Equal(t, 1, ctx.watching)
@@ -214,7 +214,7 @@ func TestWriterLeavesNothingInItsContext(t *testing.T) {
 			defer p.close()
 			defer c.CloseNow()
 			ctx := watched(t, nil)
-			w := c.Writer(ctx, wsd.TextMessage)
+			w := c.Writer(ctx, wsd.TextMessage, nil)
 			_, err := w.Write([]byte("\xE2\x82"))
 			require.NoError(t, err)
 			require.ErrorIs(t, w.Close(), wsd.ErrInvalidMessage)
@@ -233,7 +233,7 @@ func TestContextEndsAWriteThatWaitsForTheQueue(t *testing.T) {
 			defer c.CloseNow()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			w := c.Writer(ctx, wsd.BinaryMessage)
+			w := c.Writer(ctx, wsd.BinaryMessage, nil)
 			start := time.Now()
 			var err error
 			for err == nil {
@@ -265,7 +265,7 @@ func TestContextEndsAWriterThatHasNotBegun(t *testing.T) {
 					}
 					require.ErrorIs(t, err, context.DeadlineExceeded)
 					ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-					w := c.Writer(ctx, wsd.BinaryMessage)
+					w := c.Writer(ctx, wsd.BinaryMessage, nil)
 					require.ErrorIs(t, begin(w), context.DeadlineExceeded)
 					cancel()
 					require.Error(t, w.Close())
@@ -422,7 +422,7 @@ func TestContextThatAsksForTheConnection(t *testing.T) {
 		"Ping":    func(ctx context.Context, c *wsd.Conn) error { _, err := c.Ping(ctx, nil); return err },
 		"Receive": func(ctx context.Context, c *wsd.Conn) error { _, err := c.Receive(ctx); return err },
 		"Writer": func(ctx context.Context, c *wsd.Conn) error {
-			w := c.Writer(ctx, wsd.TextMessage)
+			w := c.Writer(ctx, wsd.TextMessage, nil)
 			if _, err := w.Write([]byte("a part")); err != nil {
 				return err
 			}
@@ -523,7 +523,7 @@ func TestKeepaliveOfAPeerThatReadsSlowly(t *testing.T) {
 			}
 		},
 		"a message in pieces": func(t *testing.T, c *wsd.Conn) {
-			w := c.Writer(t.Context(), wsd.BinaryMessage)
+			w := c.Writer(t.Context(), wsd.BinaryMessage, nil)
 			_, err := w.Write(make([]byte, 4<<20))
 			require.NoError(t, err)
 			require.NoError(t, w.Close())
@@ -592,4 +592,24 @@ func TestLongMessageDoesNotMakeShortOnesLong(t *testing.T) {
 	require.Equal(t, messages, parse(short))
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "a hundred messages of nine bytes")
+}
+
+// TestAWriterWritesWhileTheConnectionIsCutOff is for the race detector: what a Writer looks at without a lock must not be
+// written to when the queue is emptied.
+func TestAWriterWritesWhileTheConnectionIsCutOff(t *testing.T) {
+	for range 50 {
+		client, _ := wsdtest.Pipe()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			w := client.Writer(context.Background(), wsd.BinaryMessage, nil)
+			for {
+				if _, err := w.Write(make([]byte, 100)); err != nil {
+					return
+				}
+			}
+		}()
+		client.CloseNow()
+		<-written
+	}
 }

@@ -212,8 +212,10 @@ func (s *Server) refuseFor(w http.ResponseWriter, r *http.Request, opts *AcceptO
 	retryAfter time.Duration) error {
 	seconds := max((retryAfter+time.Second-1)/time.Second, 1)
 	w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
-	w.Header().Set("Connection", "close")
-	refuse(w, refused)
+	if r.ProtoMajor < 2 { // beyond that it would be the end of all the client's streams
+		w.Header().Set("Connection", "close")
+	}
+	refuse(w, r, refused)
 	s.logRefusal(r, refused)
 	s.count(&s.totals.Limited)
 	opts.tellRefused(r, refused)

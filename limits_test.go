@@ -28,7 +28,7 @@ var waysToSendOne = map[string]func(ctx context.Context, c *wsd.Conn, m wsd.Mess
 		return c.TrySendPrepared(prepared(m))
 	},
 	"Writer": func(ctx context.Context, c *wsd.Conn, m wsd.Message) error {
-		w := c.Writer(ctx, m.Type)
+		w := c.Writer(ctx, m.Type, nil)
 		if _, err := w.Write(m.Data); err != nil {
 			return err
 		}

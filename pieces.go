@@ -60,6 +60,21 @@ func (p *Parser) streamAbove() uint64 {
 	return p.pieces.above
 }
 
+// setParts has messages of more than above bytes come in parts from the next one on, none if above is not positive.
+func (p *Parser) setParts(above int64) {
+	switch {
+	case p.inPayload || p.rules.inMessage:
+	case above <= 0:
+		if p.pieces != nil {
+			p.pieces.above = unlimited
+		}
+	case p.pieces == nil:
+		p.pieces = &pieces{above: uint64(above)}
+	default:
+		p.pieces.above = uint64(above)
+	}
+}
+
 // size returns how many bytes of the message have arrived.
 func (p *Parser) size() uint64 {
 	size := uint64(len(p.message.data))

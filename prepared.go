@@ -32,7 +32,7 @@ type preparedPayload struct {
 // context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each one compresses and keeps
 // the message for itself: to send to many, negotiate no takeover. Clients mask, each with its own keys.
 func Prepare(m Message) (*Prepared, error) {
-	if err := checkMessage(m); err != nil {
+	if err := checkMessage(&m); err != nil {
 		return nil, err
 	}
 	m.Data = slices.Clone(m.Data)
@@ -54,7 +54,7 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	case err != nil:
 		return err
 	case own:
-		return c.sendCompressed(ctx, p.message)
+		return c.sendCompressed(ctx, &p.message)
 	}
 	return c.sendPayload(ctx, &o)
 }
@@ -66,7 +66,7 @@ func (c *Conn) TrySendPrepared(p *Prepared) error {
 	case err != nil:
 		return err
 	case own:
-		return c.trySendCompressed(p.message)
+		return c.trySendCompressed(&p.message)
 	}
 	return c.trySendPayload(&o)
 }
@@ -79,7 +79,7 @@ func (p *Prepared) forConn(c *Conn) (o outgoing, own bool, err error) {
 	d, m := c.deflater, p.message
 	o = outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data), share: true}
 	switch {
-	case d == nil || !d.wants(m):
+	case d == nil || !d.wants(&p.message):
 		return o, false, nil
 	case d.history != nil:
 		return o, true, nil

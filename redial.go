@@ -110,9 +110,9 @@ func Permanent(err error) bool {
 //	}
 //
 // The connection belongs to its iteration. When the body is done with it, by continue, break, return or panic, Redial
-// closes it with StatusNormalClosure, within Config.CloseTimeout. When ctx is done, Redial closes it with StatusGoingAway,
-// so that a body that ranges over Messages comes to its end, and the sequence ends without a further error. Each range
-// over it starts afresh.
+// closes it with StatusNormalClosure, as Config.CloseTimeout describes. When ctx is done, Redial closes it with
+// StatusGoingAway, so that a body that ranges over Messages comes to its end, and the sequence ends without a further
+// error. Each range over it starts afresh.
 func Redial(ctx context.Context, url string, opts *RedialOptions) iter.Seq2[*Conn, error] {
 	if opts == nil {
 		opts = new(RedialOptions)

@@ -220,7 +220,7 @@ func TestRule4NoGoroutineOutlivesTheConnection(t *testing.T) {
 					func() error { return c.Send(t.Context(), wsd.Text("waits its turn")) },
 					func() error { return c.Flush(t.Context()) },
 					func() error { _, err := c.Ping(t.Context(), nil); return err },
-					func() error { _, err := c.Writer(t.Context(), wsd.TextMessage).Write([]byte("x")); return err },
+					func() error { _, err := c.Writer(t.Context(), wsd.TextMessage, nil).Write([]byte("x")); return err },
 				} {
 					callers.Go(func() { _ = call() })
 				}
@@ -540,7 +540,7 @@ func TestRule8CallsAfterTheEnd(t *testing.T) {
 			"Send 1MiB": func() error { return c.Send(t.Context(), wsd.Binary(make([]byte, 1<<20))) },
 			"Ping":      func() error { _, err := c.Ping(t.Context(), nil); return err },
 			"Receive":   func() error { _, err := c.Receive(t.Context()); return err },
-			"Writer":    func() error { _, err := c.Writer(t.Context(), wsd.TextMessage).Write([]byte("x")); return err },
+			"Writer":    func() error { _, err := c.Writer(t.Context(), wsd.TextMessage, nil).Write([]byte("x")); return err },
 		}
 		own := c.Context()
 		calls["Send with the connection's own context"] = func() error { return c.Send(own, wsd.Text("x")) }

@@ -50,18 +50,18 @@ func (c *Conn) Send(ctx context.Context, m Message) error {
 		return err
 	}
 	if m.stream != nil {
-		return c.sendStreamed(ctx, m)
+		return c.sendStreamed(ctx, &m)
 	}
-	if err := checkMessage(m); err != nil {
+	if err := checkMessage(&m); err != nil {
 		return err
 	}
-	if c.deflater != nil && c.deflater.wants(m) {
-		return c.sendCompressed(ctx, m)
+	if c.deflater != nil && c.deflater.wants(&m) {
+		return c.sendCompressed(ctx, &m)
 	}
 	return c.sendPayload(ctx, &outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 }
 
-func checkMessage(m Message) error {
+func checkMessage(m *Message) error {
 	switch {
 	case m.stream != nil:
 		return fmt.Errorf("%w: a streamed message arrives while it is sent, which only Send can wait for", ErrInvalidMessage)
@@ -92,16 +92,15 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
 // nothing more is about to be sent.
 func (c *Conn) prompt() bool {
-	if c.settings.inbox != nil {
-		c.settings.inbox.help()
+	switch {
+	case c.settings.pulled:
+		return !c.reader.batchLeft.Load()
+	case c.settings.inbox != nil:
+		inbox := c.settings.inbox
+		inbox.help()
+		return c.answers.due() && inbox.idle() && !c.reader.batchLeft.Load()
 	}
-	if !c.answers.due() || c.reader.batchLeft.Load() {
-		return false
-	}
-	if c.settings.inbox != nil {
-		return c.settings.inbox.idle()
-	}
-	return len(c.messages) == 0
+	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
 }
 
 // finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
@@ -144,7 +143,7 @@ func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 }
 
 // sendCompressed compresses a message and queues it.
-func (c *Conn) sendCompressed(ctx context.Context, m Message) (err error) {
+func (c *Conn) sendCompressed(ctx context.Context, m *Message) (err error) {
 	d := c.deflater
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	compressed := bufpool.Get(firstBuffer)
@@ -187,13 +186,13 @@ func (c *Conn) SendJSON(ctx context.Context, v any) error {
 // room, or a Writer or a large message is under way, the queue counts as full. NotifyRoom tells when to try again. Other
 // errors are those of Send.
 func (c *Conn) TrySend(m Message) error {
-	if err := checkMessage(m); err != nil {
+	if err := checkMessage(&m); err != nil {
 		return err
 	}
-	if c.deflater == nil || !c.deflater.wants(m) {
+	if c.deflater == nil || !c.deflater.wants(&m) {
 		return c.trySendPayload(&outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data)})
 	}
-	return c.trySendCompressed(m)
+	return c.trySendCompressed(&m)
 }
 
 func (c *Conn) trySendPayload(o *outgoing) error {
@@ -233,7 +232,7 @@ func (c *Conn) trySendLoan(o *outgoing, inTurn bool) error {
 }
 
 // trySendCompressed compresses a message and queues it, if there is room.
-func (c *Conn) trySendCompressed(m Message) (err error) {
+func (c *Conn) trySendCompressed(m *Message) (err error) {
 	d := c.deflater
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	room := min(len(m.Data), largePayload) + maxFrameHeader

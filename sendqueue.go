@@ -28,6 +28,7 @@ type sendQueue struct {
 	refused      bool       // nothing more is taken
 	stopped      bool       // nothing more is written
 	closeWritten bool       // the close frame has been written
+	transient    bool       // the writer goroutine does not stay when nothing is left to write: nothing else would end it
 	writing      bool       // somebody writes what was taken
 	running      bool       // the writer goroutine exists
 	asleep       bool       // it waits for wake
@@ -55,6 +56,7 @@ type rareState struct {
 	failed      error         // of the write that failed, nil if none has
 	onFull      func()        // called when a sender is about to wait, nil for no such call
 	onRefusal   func()        // called, with the lock held, when refused is set; nil for no such call
+	beforeWrite func(bool)    // see pulled.Conn, nil for none
 	coalesced   uint64        // pongs that were not sent
 }
 
@@ -66,7 +68,7 @@ func (q *sendQueue) onFull() func() {
 	return q.rare.onFull
 }
 
-// longest returns the maximum length in bytes of a fragment that is added.
+// longest returns the maximum length in bytes of a fragment that is added. It needs no lock: it never changes.
 func (q *sendQueue) longest() int { return min(q.backlog.longest, largePayload) }
 
 // rarely returns the state that most connections do not need.
@@ -87,7 +89,7 @@ func (q *sendQueue) init(s *settings, senderTries bool) {
 	q.settings = s
 	q.backlog.masked = s.role == ClientRole
 	q.backlog.longest = s.maxFrame
-	q.senderTries = senderTries
+	q.senderTries, q.transient = senderTries, s.pulled
 }
 
 // admission decides which sender may add to the queue.
@@ -537,6 +539,50 @@ func (q *sendQueue) addPong(payload []byte) {
 	q.kick(false)
 }
 
+// addControl adds a ping or a pong of a connection that is pulled, in the order of such calls. If its sender is to write, it
+// returns up to which number.
+func (q *sendQueue) addControl(opcode byte, payload []byte) (writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		return 0, errRefused
+	}
+	control := q.backlog.addControl()
+	control.pings = q.backlog.appendFrame(control.pings, finBit|opcode, payload)
+	return q.kickAll(), nil
+}
+
+// awaitTaken waits until no control frame of a connection that is pulled waits to be taken by whoever writes.
+func (q *sendQueue) awaitTaken(ctx context.Context) error {
+	return q.awaitWithin(ctx, func() bool { return q.backlog.control == nil && !q.backlog.unfinished() })
+}
+
+// awaitLast waits until the close frame is written.
+func (q *sendQueue) awaitLast(ctx context.Context) error {
+	return q.awaitWithin(ctx, func() bool { return q.closeWritten })
+}
+
+// awaitWithin waits until reached reports true. Otherwise it returns that ctx is done, or errRefused if nothing more is
+// written.
+func (q *sendQueue) awaitWithin(ctx context.Context, reached func() bool) error {
+	for {
+		q.mu.Lock()
+		ok, stopped := reached(), q.stopped
+		if ok || stopped {
+			q.mu.Unlock()
+			if ok {
+				return nil
+			}
+			return errRefused
+		}
+		progress := q.makeProgress()
+		q.mu.Unlock()
+		if err := waitFor(ctx, progress, "send"); err != nil {
+			return err
+		}
+	}
+}
+
 // awaitPongs waits a moment for the waiting pongs to be taken.
 func (q *sendQueue) awaitPongs() {
 	patience := time.NewTimer(pongPatience)
@@ -578,6 +624,34 @@ func (q *sendQueue) kick(prompt bool) (writeTo uint64) {
 	return 0
 }
 
+// onWrite has f called before each write.
+func (q *sendQueue) onWrite(f func(data bool)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rarely().beforeWrite = f
+}
+
+// tellOfWrite calls what onWrite was given, if anything.
+func (q *sendQueue) tellOfWrite(data bool) {
+	q.mu.Lock()
+	var f func(bool)
+	if q.rare != nil {
+		f = q.rare.beforeWrite
+	}
+	q.mu.Unlock()
+	if f != nil {
+		f(data)
+	}
+}
+
+// kickAll gets everything written that waits, by the caller unless somebody is writing: it may return up to which number.
+func (q *sendQueue) kickAll() (writeTo uint64) {
+	if q.stopped || q.writing || !q.senderTries || q.backlog.unfinished() || q.running && !q.asleep {
+		return q.kick(false)
+	}
+	return q.backlog.added + 1 // frames without a number are to be written too
+}
+
 // lull is what the writer goroutine is to do when nothing is left to write.
 type lull struct {
 	sleep bool   // until something comes from wake
@@ -598,7 +672,7 @@ func (q *sendQueue) lull() (l lull) {
 		// Something has come meanwhile.
 	case q.roomy():
 		l.room, q.rare.onRoom = q.rare.onRoom, nil
-	case q.stopped, q.unused && !q.writing:
+	case q.stopped, (q.unused || q.transient) && !q.writing:
 		q.running, l.end = false, true
 		q.backlog.lastTaken = 0
 	default:
@@ -651,17 +725,8 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	q.counts.writes++
 	q.pongsStuck = false
 	switch {
-	case err != nil:
-		if result.failed = !q.stopped; result.failed {
-			q.rarely().failed = &causeError{"write", err}
-		}
-		q.halt()
-	case n < b.len():
-		b.advance(n)
-		if b.since == 0 {
-			b.since = clock.Now()
-		}
-		q.backlog.putBack(b)
+	case err != nil || n < b.len():
+		result.failed = q.wroteLess(b, n, err)
 	default:
 		q.written = max(q.written, b.last)
 		q.closeWritten = q.closeWritten || b.hasClose
@@ -679,6 +744,23 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 		q.kick(false)
 	}
 	return result
+}
+
+// wroteLess is wrote for a batch of which something is left, and reports whether the write failed, as the first one.
+func (q *sendQueue) wroteLess(b *batch, n int, err error) (failed bool) {
+	if err == nil {
+		b.advance(n)
+		if b.since == 0 {
+			b.since = clock.Now()
+		}
+		q.backlog.putBack(b)
+		return false
+	}
+	if failed = !q.stopped; failed {
+		q.rarely().failed = &causeError{"write", err}
+	}
+	q.halt()
+	return failed
 }
 
 // settle lets go of what nobody will write, and of the awaited slice once it is not needed.
@@ -703,6 +785,31 @@ func (q *sendQueue) addClose(payload []byte) {
 		q.refuseRest()
 		q.kick(false)
 	}
+}
+
+// addLast is addClose for a connection that is pulled: if the caller is to write, it returns up to which number.
+func (q *sendQueue) addLast(payload []byte) (writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		return 0, errRefused
+	}
+	frame := q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
+	q.backlog.last = &frame
+	q.refuseRest()
+	return q.kickAll(), nil
+}
+
+// takeLast is takeNoMore at the end of a connection that is pulled. It reports whether nothing is being written that its
+// sender does not wait for.
+func (q *sendQueue) takeLast(senderWaits bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.refuseRest()
+	if q.stopped || senderWaits && q.writing || q.rare != nil && q.rare.awaited != 0 {
+		return true
+	}
+	return !q.writing && q.backlog.empty()
 }
 
 // takeNoMore makes the queue take nothing more. What waits is still written.
@@ -743,6 +850,16 @@ func (q *sendQueue) halt() {
 		q.asleep = false
 		q.wake <- struct{}{}
 	}
+}
+
+// halted stops the queue, and reports whether that cuts something off, or a write has failed.
+func (q *sendQueue) halted() (cut bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	cut = q.stopped || q.writing || !q.backlog.empty()
+	q.halt()
+	q.settle()
+	return cut
 }
 
 // isRefused reports whether nothing more is taken.

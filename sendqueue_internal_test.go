@@ -5,6 +5,8 @@ package wsd
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -96,4 +98,104 @@ func TestLoansComeBackOnce(t *testing.T) {
 			})
 		}
 	}
+}
+
+// askedFor is a context that does something when it is asked whether it has ended.
+type askedFor struct {
+	context.Context
+	meanwhile func()
+}
+
+func (a *askedFor) Err() error {
+	a.meanwhile()
+	return nil
+}
+
+// addBeside adds a message of size bytes, header not included, in the background.
+func (q *sendQueue) addBeside(ctx context.Context, size int) <-chan error {
+	added := make(chan error, 1)
+	go func() {
+		_, err := q.add(ctx, &outgoing{opcode: byte(OpBinary), payload: make([]byte, size), size: size})
+		added <- err
+	}()
+	synctest.Wait()
+	return added
+}
+
+// Those who wait are let in one after another, as far as there is room for them.
+func TestSendersAreLetInAsFarAsThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit, size = 1000, 300
+		q, _ := newQueue(Config{SendQueue: limit}, false)
+		var added []<-chan error
+		for range 10 {
+			added = append(added, q.addBeside(t.Context(), size))
+		}
+		most := 0
+		var b batch
+		for q.take(&b, everything) {
+			synctest.Wait()
+			most = max(most, q.backlog.size)
+			require.False(t, q.wrote(&b, b.len(), nil, 0).more)
+		}
+		require.LessOrEqual(t, most, limit)
+		require.Greater(t, most, limit/2)
+		for _, err := range added {
+			require.NoError(t, <-err)
+		}
+	})
+}
+
+// A sender that was let in adds its message, and who waited for that goes on, even while the transport takes nothing.
+func TestTryTurnGoesOnBehindASenderThatWasLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := newQueue(Config{}, false)
+		require.NoError(t, <-q.addBeside(t.Context(), 10))
+		var b batch
+		require.True(t, q.take(&b, everything)) // and it is never written
+		require.NoError(t, q.enter(t.Context(), 0, needTurn))
+		tried := make(chan error, 1)
+		added := q.addBeside(&askedFor{t.Context(), func() {
+			go func() { tried <- q.tryTurn(10) }()
+			synctest.Wait()
+		}}, 10)
+		q.leave()
+		require.NoError(t, <-added)
+		select {
+		case err := <-tried:
+			require.NoError(t, err)
+		case <-time.After(time.Minute):
+			q.stop()
+			require.FailNow(t, "it waits on")
+		}
+	})
+}
+
+func TestWriterTakesOverWhatASenderLeaves(t *testing.T) {
+	q, started := newQueue(Config{}, true)
+	upTo, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1, prompt: true})
+	require.NoError(t, err)
+	var b batch
+	require.True(t, q.take(&b, upTo))
+	require.False(t, q.wrote(&b, 1, nil, upTo).more, "the transport has no room, and a sender does not wait")
+	require.Equal(t, 1, *started)
+	require.True(t, q.take(&b, everything))
+	require.Equal(t, 2, b.len())
+}
+
+// A message that is taken back was never sent.
+func TestWithdrawnMessageLeavesNothing(t *testing.T) {
+	q, _ := newQueue(Config{}, false)
+	require.NoError(t, q.enter(context.Background(), 0, needTurn))
+	number, _, err := q.addAwaited(&outgoing{opcode: byte(OpBinary), payload: make([]byte, largePayload), size: largePayload})
+	require.NoError(t, err)
+	withdrawn, _ := q.withdraw(number, largePayload)
+	require.True(t, withdrawn)
+	q.leave()
+	var s Stats
+	q.stats(&s)
+	require.Zero(t, s)
+	require.True(t, q.backlog.empty())
+	require.Zero(t, q.backlog.size)
+	require.NoError(t, q.flush(context.Background()))
 }

@@ -5,7 +5,9 @@ package wsd_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -27,7 +29,7 @@ func TestEveryWriteLetsSendersIn(t *testing.T) {
 			return c.SendPrepared(ctx, prepared(wsd.Binary(data)))
 		},
 		"Writer": func(ctx context.Context, c *wsd.Conn, data []byte) error {
-			w := c.Writer(ctx, wsd.BinaryMessage)
+			w := c.Writer(ctx, wsd.BinaryMessage, nil)
 			if _, err := w.Write(data); err != nil {
 				return err
 			}
@@ -95,10 +97,12 @@ func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
 				_ = c.Send(ctx, wsd.Binary(make([]byte, 1000)))
 			}
 		},
-		"a large message":     func(ctx context.Context, c *wsd.Conn) { _ = c.Send(ctx, wsd.Binary(make([]byte, 1<<20))) },
-		"a message in pieces": func(ctx context.Context, c *wsd.Conn) { _, _ = c.Writer(ctx, wsd.TextMessage).Write([]byte("piece")) },
-		"a ping":              func(ctx context.Context, c *wsd.Conn) { _, _ = c.Ping(ctx, nil) },
-		"a close frame":       func(_ context.Context, c *wsd.Conn) { _ = c.Close(wsd.StatusNormalClosure, "") },
+		"a large message": func(ctx context.Context, c *wsd.Conn) { _ = c.Send(ctx, wsd.Binary(make([]byte, 1<<20))) },
+		"a message in pieces": func(ctx context.Context, c *wsd.Conn) {
+			_, _ = c.Writer(ctx, wsd.TextMessage, nil).Write([]byte("piece"))
+		},
+		"a ping":        func(ctx context.Context, c *wsd.Conn) { _, _ = c.Ping(ctx, nil) },
+		"a close frame": func(_ context.Context, c *wsd.Conn) { _ = c.Close(wsd.StatusNormalClosure, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -201,11 +205,11 @@ func TestCallsWhoseContextEndedInLineDoNothing(t *testing.T) {
 			return c.SendPrepared(ctx, prepared(wsd.Text("short")))
 		},
 		"Writer": func(ctx context.Context, c *wsd.Conn) error {
-			_, err := io.WriteString(c.Writer(ctx, wsd.TextMessage), "first piece")
+			_, err := io.WriteString(c.Writer(ctx, wsd.TextMessage, nil), "first piece")
 			return err
 		},
 		"Writer of an empty message": func(ctx context.Context, c *wsd.Conn) error {
-			return c.Writer(ctx, wsd.TextMessage).Close()
+			return c.Writer(ctx, wsd.TextMessage, nil).Close()
 		},
 	} {
 		for compression, agreed := range map[string]*wsd.Compression{"": nil, ", compressed": {Threshold: -1}} {
@@ -225,7 +229,7 @@ func TestFlushWaitsForTheFragmentsQueuedSoFar(t *testing.T) {
 		c, p := pair(t, wsd.Config{SendQueue: -1, PingInterval: -1})
 		background := ends(t, c, p)
 		const pieces, size = 10, 20 << 10 // more than the transport takes
-		w := c.Writer(t.Context(), wsd.BinaryMessage)
+		w := c.Writer(t.Context(), wsd.BinaryMessage, nil)
 		for range pieces {
 			_, err := w.Write(make([]byte, size))
 			require.NoError(t, err)
@@ -265,7 +269,7 @@ func TestFlushDoesNotWaitForTheRestOfAMessage(t *testing.T) {
 	eachRole(t, func(t *testing.T, pair newPair) {
 		c, p := pair(t, wsd.Config{PingInterval: -1})
 		ends(t, c, p)
-		w := c.Writer(t.Context(), wsd.TextMessage)
+		w := c.Writer(t.Context(), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("begun"))
 		require.NoError(t, err)
 		require.NoError(t, c.Flush(t.Context()))
@@ -273,5 +277,51 @@ func TestFlushDoesNotWaitForTheRestOfAMessage(t *testing.T) {
 		require.NoError(t, w.Close())
 		require.NoError(t, c.Flush(t.Context()))
 		require.Equal(t, frame{0x80, []byte{}}, p.receive())
+	})
+}
+
+// holding is a transport whose Write looks at what it writes for a while even after Close.
+type holding struct {
+	writing, closed chan struct{}
+	holds           atomic.Bool
+}
+
+func (h *holding) Read([]byte) (int, error) {
+	<-h.closed
+	return 0, net.ErrClosed
+}
+
+func (h *holding) Write([]byte) (int, error) {
+	h.holds.Store(true)
+	defer h.holds.Store(false)
+	close(h.writing)
+	<-h.closed
+	time.Sleep(time.Second)
+	return 0, net.ErrClosed
+}
+
+func (h *holding) Close() error {
+	close(h.closed)
+	return nil
+}
+
+// The slice of a large message belongs to its sender again when Send returns, and not before the transport lets go of it.
+func TestCancelledSendWaitsForTheTransportToLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &holding{writing: make(chan struct{}), closed: make(chan struct{})}
+		c := wsd.NewConn(struct{ io.ReadWriteCloser }{h}, wsd.ServerRole, wsd.Config{PingInterval: -1})
+		ctx, cancel := context.WithCancel(t.Context())
+		sent := make(chan error, 1)
+		go func() {
+			err := c.Send(ctx, wsd.Binary(make([]byte, 100<<10)))
+			if h.holds.Load() {
+				err = errors.New("it is still being written")
+			}
+			sent <- err
+		}()
+		<-h.writing
+		cancel()
+		require.ErrorIs(t, <-sent, context.Canceled)
+		<-c.Closed()
 	})
 }

@@ -71,12 +71,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve accepts the request's connection, with the Server's options if opts is nil, and returns. The connection lives on:
-// handler is called with it in a goroutine of its own. If the connection is open when handler returns, it is closed with
-// StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
+// handler is called with it in a goroutine of its own; over HTTP/2 that needs ConfigureHTTP2. A connection that is open when
+// handler returns is closed with StatusNormalClosure, or StatusInternalError if handler panics, which is logged.
 //
-// handler can be a closure over what the program has taken from the request, but not over the request, whose memory it
-// would keep. With an Inbox it may be nil: the connection then stays until it ends. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
-// request has then been answered.
+// handler may keep what was taken from the request, but not the request, whose memory that would keep. With an Inbox it may
+// be nil. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The request
+// has then been answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
 		opts = &s.AcceptOptions
@@ -114,10 +114,12 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	s.track(conn)
 	if handler == nil && conn.settings.inbox != nil {
 		conn.ending.whenOver(func() { s.left(conn, leave) })
+		stay(r, conn)
 		return nil
 	}
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
 	go s.run(conn, handler, leave)
+	stay(r, conn)
 	return nil
 }
 

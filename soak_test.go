@@ -159,6 +159,7 @@ type soakSide struct {
 	other   *soakSide
 	senders []*soakSender
 	echo    *soakSender   // the consumer's own
+	silent  bool          // the consumer does not answer any more; its own
 	stopped bool          // the consumer does not receive to the end
 	stopAt  uint64        // after how many messages
 	slow    time.Duration // how long the consumer takes for some messages
@@ -223,6 +224,9 @@ func (s *soak) run(t *testing.T) {
 	s.halved = s.sound && !s.overSockets && chance(s.random, 10)
 	if s.heavy {
 		quota /= 4
+	}
+	if !s.overSockets && !s.halved && chance(s.random, 4) {
+		b = s.coupled(b, compression)
 	}
 	for i, rwc := range []io.ReadWriteCloser{a, b} {
 		side := &soakSide{
@@ -399,6 +403,20 @@ func (s *soak) relay(a, b io.ReadWriteCloser) {
 	}
 }
 
+// coupled puts a Relay between a client and a server: it takes the server's end of a transport, and returns another.
+func (s *soak) coupled(end io.ReadWriteCloser, compression *wsd.Compression) io.ReadWriteCloser {
+	onward, server := wsdtest.Transport()
+	cfg := wsd.Config{Compression: compression}
+	a, b := wsd.NewConn(end, wsd.ServerRole, cfg), wsd.NewConn(onward, wsd.ClientRole, cfg)
+	s.relays.Go(func() {
+		err := wsd.Relay(context.Background(), a, b)
+		if !errors.Is(err, wsd.ErrClosed) || a.State() != wsd.StateClosed || b.State() != wsd.StateClosed {
+			s.fail("Relay returned %v, with connections that are %v and %v", err, a.State(), b.State())
+		}
+	})
+	return server
+}
+
 // drawFaults returns faults that end nothing if the transport is to be healthy, and any faults otherwise.
 func (s *soak) drawFaults(longest time.Duration) wsdtest.Faults {
 	at := func() wsdtest.Break {
@@ -478,8 +496,14 @@ func (x *soakSender) step() {
 		n = 940
 	}
 	switch {
-	case n < 900:
+	case n < 850:
 		x.settle(ctx, c.Send(ctx, x.next(x.random.IntN(200))))
+	case n < 900:
+		size := x.random.IntN(1 << x.random.IntN(17))
+		if chance(x.random, 200) {
+			size = x.random.IntN(3 << 20)
+		}
+		x.settleTry(x.try(x.next(size)))
 	case n < 940:
 		x.settle(ctx, c.Send(ctx, x.next(x.random.IntN(8<<10))))
 	case n < 945:
@@ -499,7 +523,7 @@ func (x *soakSender) step() {
 	case n < 960:
 		x.settle(ctx, x.inPieces(ctx, x.next(x.random.IntN(1<<x.random.IntN(17)))))
 	case n < 965:
-		x.settle(ctx, c.SendPrepared(ctx, prepared(x.next(x.random.IntN(1<<x.random.IntN(17))))))
+		x.settle(ctx, c.SendPrepared(ctx, prepared(x.next(x.random.IntN(1<<x.random.IntN(22))))))
 	case n < 980:
 		ctx, cancel := x.soon()
 		defer cancel()
@@ -539,7 +563,7 @@ func (x *soakSender) step() {
 
 // inPieces sends a message through a Writer.
 func (x *soakSender) inPieces(ctx context.Context, m wsd.Message) error {
-	w := x.side.conn.Writer(ctx, m.Type)
+	w := x.side.conn.Writer(ctx, m.Type, nil)
 	for rest := m.Data; len(rest) > 0; {
 		n := min(len(rest), 1+x.random.IntN(1+len(m.Data)/2))
 		if _, err := w.Write(rest[:n]); err != nil {
@@ -551,6 +575,23 @@ func (x *soakSender) inPieces(ctx context.Context, m wsd.Message) error {
 		rest = rest[n:]
 	}
 	return w.Close()
+}
+
+// try sends without waiting.
+func (x *soakSender) try(m wsd.Message) error {
+	if chance(x.random, 2) {
+		return x.side.conn.TrySendPrepared(prepared(m))
+	}
+	return x.side.conn.TrySend(m)
+}
+
+// settleTry is settle for a send that finds no room at times.
+func (x *soakSender) settleTry(err error) {
+	if errors.Is(err, wsd.ErrQueueFull) {
+		clear(x.buffer)
+		return
+	}
+	x.settle(context.Background(), err)
 }
 
 // settle keeps the model: a message was accepted, or nothing has happened, or the connection has ended.
@@ -582,8 +623,23 @@ func (x *soakSender) expect(ctx context.Context, call string, err error) {
 
 // consume receives, answers now and then, and sometimes stops.
 func (side *soakSide) consume() {
-	answers := !side.soak.halved
-	for !side.stopped || side.arrived.Load() < side.stopAt {
+	if side.stopped && side.stopAt == 0 {
+		return
+	}
+	if chance(side.random, 2) {
+		for m, err := range side.conn.Each(context.Background()) {
+			switch {
+			case err != nil && !errors.Is(err, wsd.ErrClosed):
+				side.soak.fail("%s: Each: %v", side.name, err)
+			case err == nil:
+				if side.take(m); !side.goesOn() {
+					return
+				}
+			}
+		}
+		return
+	}
+	for {
 		m, err := side.conn.Receive(context.Background())
 		if err != nil {
 			if !errors.Is(err, wsd.ErrClosed) {
@@ -592,21 +648,32 @@ func (side *soakSide) consume() {
 			return
 		}
 		side.take(m)
-		if side.slow > 0 && chance(side.random, 8) {
-			side.soak.pause(side.slow)
+		if chance(side.random, 2) {
+			m.Release()
 		}
-		if chance(side.random, 1000) {
-			side.soak.pause(time.Duration(side.random.IntN(int(time.Millisecond))))
-		}
-		if answers && !side.echo.doubtful && chance(side.random, 8) {
-			// Where both consumers wait for each other, one gives up.
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-			before := side.echo.sequence
-			side.echo.settle(ctx, side.conn.Send(ctx, side.echo.next(side.random.IntN(100))))
-			answers = side.echo.sequence > before
-			cancel()
+		if !side.goesOn() {
+			return
 		}
 	}
+}
+
+// goesOn is what a consumer does besides, and reports whether it is to receive more.
+func (side *soakSide) goesOn() bool {
+	if side.slow > 0 && chance(side.random, 8) {
+		side.soak.pause(side.slow)
+	}
+	if chance(side.random, 1000) {
+		side.soak.pause(time.Duration(side.random.IntN(int(time.Millisecond))))
+	}
+	if !side.soak.halved && !side.silent && !side.echo.doubtful && chance(side.random, 8) {
+		// Where both consumers wait for each other, one gives up.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		before := side.echo.sequence
+		side.echo.settle(ctx, side.conn.Send(ctx, side.echo.next(side.random.IntN(100))))
+		side.silent = side.echo.sequence == before
+		cancel()
+	}
+	return !side.stopped || side.arrived.Load() < side.stopAt
 }
 
 // pause lets time pass, that of the bubble if there is one.
@@ -636,9 +703,6 @@ func (side *soakSide) take(m wsd.Message) {
 	}
 	side.got[id] = sequence
 	side.arrived.Add(1)
-	if chance(side.random, 2) {
-		m.Release()
-	}
 }
 
 // accepted counts the messages that this side's senders got accepted.

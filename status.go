@@ -175,7 +175,7 @@ type CloseEvent struct {
 	// sent.
 	SentCode   StatusCode
 	SentReason string
-	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4).
+	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4), before this side gave up.
 	Clean bool
 	// Err is the cause of the end: what went wrong, if anything did, or else a *CloseError for the closing handshake,
 	// whichever side began it. It is never nil once the connection has ended. encoding/json does not ask an error for

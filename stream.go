@@ -8,18 +8,29 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/seed62836080/wsd/internal/bufpool"
 	"github.com/seed62836080/wsd/internal/done"
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
-// Writer returns a writer for one message. Each Write sends its bytes in fragments of up to 32 KiB or Config.MaxFrameSize,
-// uncompressed, and Close sends the last, empty one (RFC 6455, section 5.4). Both block while the queue is full.
+// WriterOptions holds what a Writer can be told. The zero value is the default.
+type WriterOptions struct {
+	// Compress is CompressNever for a message that is sent as it is: secrets, data that is compressed already. Otherwise it
+	// is compressed if permessage-deflate was agreed on, whatever its size, which is not known. A Writer then keeps a
+	// compressor, some 0.8 MB, until its Close.
+	Compress CompressMode
+}
+
+// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all its bytes, in fragments
+// of up to 32 KiB or Config.MaxFrameSize, and Close the last, empty one (RFC 6455, section 5.4). Both block while the queue is
+// full; Flush waits for what was queued so far.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
 // closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a
 // text invalid UTF-8 sends nothing; a Close inside a character closes the connection too. Only one goroutine may use it.
-func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
+func (c *Conn) Writer(ctx context.Context, t MessageType, opts *WriterOptions) io.WriteCloser {
 	w := &messageWriter{conn: c, ctx: ctx, opcode: byte(t), text: t == TextMessage}
+	w.compress = c.deflater != nil && (opts == nil || opts.Compress != CompressNever)
 	if ctx == nil {
 		w.err = ErrNilContext
 	} else if t != TextMessage && t != BinaryMessage {
@@ -30,15 +41,18 @@ func (c *Conn) Writer(ctx context.Context, t MessageType) io.WriteCloser {
 
 // messageWriter writes one fragmented message.
 type messageWriter struct {
-	conn    *Conn
-	ctx     context.Context
-	unwatch func() bool // ends the watch over ctx, nil before the first frame
-	err     error       // returned by every further call
-	opcode  byte        // of the next frame
-	utf8    textcheck.State
-	size    int
-	text    bool
-	fate    messageFate
+	conn      *Conn
+	ctx       context.Context
+	unwatch   func() bool // ends the watch over ctx, nil before the first frame
+	err       error       // returned by every further call
+	deflating *deflating  // nil before the first piece that is compressed
+	opcode    byte        // of the next frame
+	utf8      textcheck.State
+	size      int // of the message so far, uncompressed
+	wireSize  int // of that, as it was sent
+	text      bool
+	compress  bool
+	fate      messageFate
 }
 
 // messageFate decides between the last frame of a message and the end of its context: the first one wins.
@@ -60,16 +74,51 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 		}
 		w.utf8 = state
 	}
-	for len(p) > 0 {
-		piece := p[:min(len(p), w.conn.queue.longest())]
-		if w.err = w.frame(0, piece); w.err != nil {
-			w.release()
-			return n, w.err
-		}
-		n += len(piece)
+	longest := w.conn.queue.longest()
+	for len(p) > 0 && w.err == nil {
+		piece := p[:min(len(p), longest)]
 		p = p[len(piece):]
+		if w.err = w.begin(len(piece)); w.err != nil {
+			break
+		}
+		w.size += len(piece)
+		if !w.compress {
+			w.err = w.frame(0, piece)
+		} else {
+			w.err = w.deflate(piece, len(p) == 0)
+		}
+		if w.err == nil {
+			n += len(piece)
+		}
 	}
-	return n, nil
+	if w.err != nil {
+		w.release()
+	}
+	return n, w.err
+}
+
+// ReadFrom sends what r returns, each Read at once, up to its end.
+func (w *messageWriter) ReadFrom(r io.Reader) (total int64, err error) {
+	buffer := bufpool.Get(w.conn.queue.longest())
+	buffer = buffer[:w.conn.queue.longest()]
+	defer bufpool.Put(buffer)
+	for w.err == nil {
+		n, err := r.Read(buffer)
+		if n > 0 {
+			written, err := w.Write(buffer[:n])
+			total += int64(written)
+			if err != nil {
+				return total, err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return total, nil
+		case err != nil:
+			return total, err
+		}
+	}
+	return total, w.err
 }
 
 // Close sends the last fragment and lets other senders continue.
@@ -83,14 +132,22 @@ func (w *messageWriter) Close() error {
 		w.abandon(w.err)
 		return w.err
 	}
+	if w.err = w.begin(0); w.err != nil {
+		return w.err
+	}
+	if w.deflating != nil {
+		w.deflating.end() // before others may send, who look for it
+		w.deflating = nil
+	}
 	if w.err = w.frame(finBit, nil); w.err != nil {
 		return w.err
 	}
+	w.conn.answers.countAnswer()
 	t := BinaryMessage
 	if w.text {
 		t = TextMessage
 	}
-	w.conn.traceSent(MessageInfo{t, w.size, w.size})
+	w.conn.traceSent(MessageInfo{t, w.size, w.wireSize})
 	w.err = &causeError{"write to a message that is complete", io.ErrClosedPipe}
 	return nil
 }
@@ -102,28 +159,56 @@ func (w *messageWriter) release() {
 	}
 }
 
+// begin takes the turn, before the first frame, of a payload of size bytes.
+func (w *messageWriter) begin(size int) error {
+	if w.unwatch != nil {
+		return nil
+	}
+	c := w.conn
+	if err := c.checkCall("writer", w.ctx); err != nil {
+		return err
+	}
+	// Wait for room for the frame here: once ctx is watched, its end during a wait would end the connection.
+	if err := c.queue.enter(w.ctx, size+maxFrameHeader, needTurn); err != nil {
+		return c.callError(err)
+	}
+	w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(done.Why(w.ctx)) })
+	return nil
+}
+
+// deflate compresses a piece and queues what has come of it: all, if it is the last one of a Write.
+func (w *messageWriter) deflate(piece []byte, last bool) error {
+	if w.deflating == nil {
+		w.deflating = w.conn.deflater.begin(len(piece))
+		w.opcode |= rsv1Bit
+	}
+	compressed, err := w.deflating.add(bufpool.Get(firstBuffer), piece)
+	if err == nil && last {
+		compressed, err = w.deflating.flush(compressed)
+	}
+	defer func() { bufpool.Put(compressed) }()
+	if err != nil {
+		w.abandon(err)
+		return err
+	}
+	longest := w.conn.queue.longest()
+	for rest := compressed; len(rest) > 0 && err == nil; {
+		n := min(len(rest), longest)
+		err = w.frame(0, rest[:n])
+		rest = rest[n:]
+	}
+	return err
+}
+
 // frame queues one frame of the message.
 func (w *messageWriter) frame(fin byte, payload []byte) error {
 	c := w.conn
-	if w.unwatch == nil {
-		if err := c.checkCall("writer", w.ctx); err != nil {
-			return err
-		}
-		// Wait for room for the frame here: once ctx is watched, its end during a wait would end the connection.
-		if err := c.queue.enter(w.ctx, len(payload)+maxFrameHeader, needTurn); err != nil {
-			return c.callError(err)
-		}
-		w.unwatch = context.AfterFunc(w.ctx, func() { w.abandon(done.Why(w.ctx)) })
-	}
-	size := w.size + len(payload)
-	if c.queue.addFragment(fin|w.opcode, payload, size, &w.fate) != nil {
+	if c.queue.addFragment(fin|w.opcode, payload, w.size, &w.fate) != nil {
 		<-c.queue.refusalChannel() // an abandoned message closes the connection
 		return c.ending.err()
 	}
-	w.opcode, w.size = byte(OpContinuation), size
-	if fin != 0 {
-		c.answers.countAnswer()
-	}
+	w.opcode = byte(OpContinuation)
+	w.wireSize += len(payload)
 	return nil
 }
 

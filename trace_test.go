@@ -130,7 +130,7 @@ func TestTraceIsToldWhatHappens(t *testing.T) {
 		require.Equal(t, []string{"MessageSent text 5/5"}, told.take())
 		p.receive()
 
-		w := c.Writer(t.Context(), wsd.TextMessage)
+		w := c.Writer(t.Context(), wsd.TextMessage, nil)
 		_, err := w.Write([]byte("written "))
 		require.NoError(t, err)
 		_, err = w.Write([]byte("in pieces"))

@@ -101,11 +101,35 @@ func TestTrySendOfMoreThanTheQueue(t *testing.T) {
 	})
 }
 
+// Whether a compressed message fits is known only when it is compressed. What is refused then leaves no trace in what is
+// compressed later.
+func TestTrySendOfWhatDoesNotFitCompressed(t *testing.T) {
+	eachWayToTry(t, wsd.Config{MessageBuffer: -1}, func(t *testing.T, near, far *wsd.Conn, try func(*wsd.Conn, wsd.Message) error) {
+		sent := 0
+		for ; near.Stats().QueuedBytes < 30<<10; sent++ { // one on its way, and one behind it
+			require.NoError(t, try(near, wsd.Binary(noise(20<<10))))
+			synctest.Wait()
+		}
+		refused := wsd.Binary(noise(100 << 10))
+		require.ErrorIs(t, try(near, refused), wsd.ErrQueueFull)
+		require.Less(t, near.Stats().QueuedBytes, 64<<10)
+		for range sent {
+			_, err := far.Receive(t.Context())
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		require.NoError(t, try(near, refused))
+		m, err := far.Receive(t.Context())
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(refused.Data, m.Data))
+	})
+}
+
 // While somebody else has the queue or waits for it, it counts as full.
 func TestTrySendBehindOthers(t *testing.T) {
 	others := map[string]func(context.Context, *wsd.Conn) error{
 		"a Writer": func(ctx context.Context, c *wsd.Conn) error {
-			w := c.Writer(ctx, wsd.BinaryMessage)
+			w := c.Writer(ctx, wsd.BinaryMessage, nil)
 			if _, err := w.Write([]byte("the beginning")); err != nil {
 				return err
 			}
@@ -185,9 +209,13 @@ func TestTrySendFromManyGoroutines(t *testing.T) {
 	}
 }
 
-// One frame of 8 MiB serves a hundred connections that do not read.
+// One frame of 8 MiB serves a thousand connections that do not read.
 func TestPreparedIsNotCopied(t *testing.T) {
-	const size, conns = 8 << 20, 100
+	const size = 8 << 20
+	conns := 1000
+	if wsd.RaceEnabled || testing.Short() {
+		conns = 100
+	}
 	for compression, agreed := range map[string]*wsd.Compression{"plain": nil, "no takeover": compressions["no takeover"]} {
 		t.Run(compression, func(t *testing.T) {
 			var peers []*peer
@@ -206,7 +234,7 @@ func TestPreparedIsNotCopied(t *testing.T) {
 					require.NoError(t, c.SendPrepared(t.Context(), message))
 				}
 			}
-			require.Less(t, held()-before, int64(conns*256<<10), "what the pipes hold, and no frame")
+			require.Less(t, held()-before, int64(conns)*256<<10, "what the pipes hold, and no frame")
 			for i, c := range all {
 				peers[i].close()
 				c.CloseNow()

@@ -45,7 +45,7 @@ var waysToSend = map[string]func(ctx context.Context, c *wsd.Conn) error{
 		return err
 	},
 	"a message in pieces": func(ctx context.Context, c *wsd.Conn) (err error) {
-		w := c.Writer(ctx, wsd.BinaryMessage)
+		w := c.Writer(ctx, wsd.BinaryMessage, nil)
 		for piece := noise(1000); err == nil; _, err = w.Write(piece) {
 		}
 		return err
@@ -191,7 +191,7 @@ func TestWriteTimeoutSparesAPeerThatReadsSlowly(t *testing.T) {
 				return c.SendPrepared(context.Background(), prepared(wsd.Binary(noise(size))))
 			},
 			"a message in pieces": func(c *wsd.Conn) error {
-				w := c.Writer(context.Background(), wsd.BinaryMessage)
+				w := c.Writer(context.Background(), wsd.BinaryMessage, nil)
 				if _, err := w.Write(noise(size)); err != nil {
 					return err
 				}

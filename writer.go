@@ -30,7 +30,8 @@ func (c *Conn) writeLoop() error {
 }
 
 // write writes what is due, up to the frame or message with the number upTo. The writer goroutine, which writes everything,
-// waits for the transport. A sender does not, and leaves to the writer what the transport does not take at once.
+// waits for the transport. A sender does not, and leaves to the writer what the transport does not take at once: if that cannot
+// be asked, only the senders of a connection that is pulled write, and wait.
 func (c *Conn) write(upTo uint64) lull {
 	b := batches.Get().(*batch)
 	defer batches.Put(b)
@@ -43,11 +44,14 @@ func (c *Conn) write(upTo uint64) lull {
 	for {
 		var n int
 		var err error
-		if upTo != everything {
+		if upTo != everything && c.transport.CanTry() {
 			n, err = c.transport.TryWrite(b.head, b.body)
 		} else {
 			if b.room != nil {
 				b.room()
+			}
+			if c.settings.pulled && !c.transport.CanTry() {
+				c.queue.tellOfWrite(b.last > 0 || b.midMessage)
 			}
 			n, err = b.len(), c.writeAll(b)
 		}
@@ -55,7 +59,7 @@ func (c *Conn) write(upTo uint64) lull {
 		switch {
 		case result.closeWritten:
 			c.ending.closeWritten()
-		case result.failed:
+		case result.failed && !c.settings.pulled: // its reader finds out by itself
 			c.ending.writeFailed(c.queue.failure())
 		}
 		if !result.more {

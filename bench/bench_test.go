@@ -53,6 +53,9 @@ func TestEveryLibraryInEveryKindOfCase(t *testing.T) {
 		hubCase(true, "hub of large messages", 5, 0, 2, 1<<20),
 		floodCase(true, "flood", 1, 0),
 		floodCase(true, "flood with a rate", 1, floodPace),
+		deliveryCase(true, "large broadcast", role{Work: serveBroadcast}, 10, 1, 2, 1<<20),
+		loopCase(true, "each", "/each", 2, 4, 1<<10),
+		loopCase(true, "try", "/try", 2, 4, 1<<10),
 		handshakeCase(),
 		clientCase(true, "lonely client", 1, 1, 64),
 		clientCase(true, "clients", 3, 16, 1<<10),
@@ -185,7 +188,7 @@ func TestRedraw(t *testing.T) {
 				// Numbers that the tables need not round.
 				each := float64(1 + i + 3*j)
 				r.outcomes[w.name+"/"+c.name+"/"+l.name] = &outcome{readings: []reading{{
-					rateKey: 1000 * each, cpuKey: each / 4, bytesKey: each * (1 << 20), memoryKey: each * (1 << 10),
+					rateKey: 1000 * each, cpuKey: each / 4, p50Key: each, bytesKey: each * (1 << 20), memoryKey: each * (1 << 10),
 				}}}
 			}
 			r.outcomes[w.name+"/"+c.name+"/raw"] = &outcome{note: "cannot: no messages"}

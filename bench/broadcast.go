@@ -17,6 +17,7 @@ import (
 type broadcastLoad struct {
 	subscribers int // the slow ones are more
 	slow        int
+	deaf        bool // the slow ones read nothing
 	inflight    int
 	script      *script
 	warmup      time.Duration
@@ -109,7 +110,7 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 			return sample{}, err
 		}
 		now := clock()
-		if now >= slowAt {
+		if now >= slowAt && !l.deaf {
 			slowAt = now + int64(slowInterval)
 			for _, fd := range slow {
 				// Whatever comes of it is right: some servers send slow readers away.

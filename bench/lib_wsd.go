@@ -58,6 +58,9 @@ func serveWSD(listener net.Listener, r role) error {
 		serveTopics(mux, serve)
 		return http.Serve(listener, mux)
 	}
+	for _, way := range loopPaths {
+		mux.Handle(way.path, serve(way.echo))
+	}
 	var all wsdHub
 	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
 		all.join(conn)

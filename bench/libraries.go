@@ -74,7 +74,8 @@ var libraries = []library{wsdLibrary, loopLibrary, gorillaLibrary, coderLibrary,
 
 // plays reports whether the candidate has a row where a role is measured.
 func (l library) plays(r role) bool {
-	return (l.only == "" || l.only == r.Work) && (r.Pace == 0 || l.name == wsdName) // others have no such bound
+	wsdOnly := r.Pace != 0 || r.Loop != "" // others have no such bound, and no such ways
+	return (l.only == "" || l.only == r.Work) && (!wsdOnly || l.name == wsdName)
 }
 
 // Names that the goals tell apart from the rivals.

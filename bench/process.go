@@ -50,6 +50,7 @@ type role struct {
 	TLS      bool
 	Deflate  bool
 	Takeover bool
+	Loop     string     // the path of a way to write an echo that only wsd has, "" for the usual one
 	Window   int        // the bits of the client's window with Takeover, 0 for 15
 	Client   clientWork // of the work runClient
 	Hold     holdWork   // of the work holdIdle

@@ -242,6 +242,7 @@ func hubCase(quick bool, name string, subscribers, slow, inflight, size int) ben
 	return deliveryCase(quick, name, role{Work: serveHub}, subscribers, slow, inflight, size)
 }
 
+// deliveryCase is either. The slow ones read nothing at all of large messages.
 func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
 		run: func(lib library, set settings) (result reading, err error) {
@@ -250,7 +251,7 @@ func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, 
 					subscribers+slow+fileMargin, set.files))
 			}
 			err = withServer(lib.name, r, func(server *process) error {
-				l := broadcastLoad{subscribers, slow, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
+				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), set.warmup, set.duration, server.cpu}
 				if subscribers > 1000 {
 					// So that what is under way at once is a small part of what is counted.
 					l.warmup, l.duration = 3*l.warmup, 3*l.duration
@@ -383,6 +384,12 @@ func workloads(files uint64) []workload {
 			},
 		},
 		{
+			name: "loops", title: "Ways to write an echo", columns: timeColumns, chart: cpuKey,
+			about: "The loops that a program can be written with: over Messages with Release and without, over Each, and " +
+				"with TrySend in place of Send.",
+			cases: loopCases(),
+		},
+		{
 			name: "large", title: "Large messages", columns: largeColumns, chart: bytesKey,
 			about: "Binary messages of one frame. A message is echoed once all of it has arrived (the raw loop does not " +
 				"wait for that).",
@@ -404,6 +411,8 @@ func workloads(files uint64) []workload {
 				broadcastCase(false, "5,000 subscribers, 1 in flight", 5000, 0, 1),
 				broadcastCase(false, many64Case, 5000, 0, 64),
 				broadcastCase(false, many64SlowCase, 5000, 50, 64),
+				deliveryCase(false, "500 subscribers, 26 more that do not read, 2 in flight, 1 MiB", role{Work: serveBroadcast}, 500, 26, 2, 1<<20),
+				deliveryCase(false, "1,000 subscribers, 53 more that do not read, 2 in flight, 1 MiB", role{Work: serveBroadcast}, 1000, 53, 2, 1<<20),
 			},
 		},
 		{

@@ -63,7 +63,7 @@ type Node struct {
 }
 
 // Link is a node's end of a broker. While the broker is away, calls wait for their ctx if they have one, or fail with an error
-// that matches ErrUnavailable; subscriptions and presence stay as they are, and are restored before Resumed is called.
+// that matches ErrBroker; subscriptions and presence stay as they are, and are restored before Resumed is called.
 // Publications to topics without history may be lost meanwhile.
 type Link interface {
 	// Publish publishes to all nodes, also its own. p.At is zero. A nil error means that every node that can be reached gets

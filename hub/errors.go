@@ -23,9 +23,9 @@ var (
 	ErrNoHistory = errors.New("wsd: the topic has no history")
 	// ErrNoPresence is returned where a topic has no presence by Options.Presence.
 	ErrNoPresence = errors.New("wsd: the topic has no presence")
-	// ErrUnavailable is matched by the errors of calls that a Broker cannot carry out at the moment. Trying again later
+	// ErrBroker is matched by the errors of calls that a Broker cannot carry out at the moment. Trying again later
 	// may help.
-	ErrUnavailable = errors.New("wsd: the broker is away")
+	ErrBroker = errors.New("wsd: the broker is away")
 )
 
 // SubjectError is returned for a topic or pattern that is not valid, or not for the use that was made of it.

@@ -229,6 +229,8 @@ func (m *Member) accept(s *subscription, page Page) (room bool) {
 		switch {
 		case m.left || p.over:
 			return true
+		case d.at.Epoch == p.at.Epoch && d.at.Seq <= p.at.Seq:
+			// Read by somebody else too, since the broker had come back meanwhile.
 		case d.sent == nil:
 			p.reached(d.at)
 		case m.waiting.size > 0 && m.waiting.size+size > m.hub.options.Backlog:

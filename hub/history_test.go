@@ -223,7 +223,7 @@ func (f *flaky) Attach(n hub.Node) (hub.Link, error) {
 	return flakyLink{link, f}, err
 }
 
-var errAway = fmt.Errorf("%w: it is flaky", hub.ErrUnavailable)
+var errAway = fmt.Errorf("%w: it is flaky", hub.ErrBroker)
 
 func (l flakyLink) History(ctx context.Context, topic string, after hub.Position, most int) (hub.Page, error) {
 	if l.broker.away.Load() {
@@ -265,9 +265,9 @@ func TestBrokerThatWasAway(t *testing.T) {
 		b.away.Store(true)
 		publish(t, other, "kept", "b")
 		publish(t, other, "live", "lost")
-		require.ErrorIs(t, h.Publish(t.Context(), "kept", wsd.Text("x")), hub.ErrUnavailable)
-		require.ErrorIs(t, p.Subscribe("more"), hub.ErrUnavailable)
-		require.ErrorIs(t, p.Subscribe("more"), hub.ErrUnavailable, "tried again")
+		require.ErrorIs(t, h.Publish(t.Context(), "kept", wsd.Text("x")), hub.ErrBroker)
+		require.ErrorIs(t, p.Subscribe("more"), hub.ErrBroker)
+		require.ErrorIs(t, p.Subscribe("more"), hub.ErrBroker, "tried again")
 		require.Equal(t, []string{"kept", "live"}, p.Topics())
 		b.node.Resumed()
 		synctest.Wait()
@@ -279,7 +279,7 @@ func TestBrokerThatWasAway(t *testing.T) {
 		publish(t, other, "live", "d")
 		p.hears(t, "3 c", "0 d")
 		require.NoError(t, p.Subscribe("more"))
-		require.True(t, errors.Is(errAway, hub.ErrUnavailable))
+		require.True(t, errors.Is(errAway, hub.ErrBroker))
 	})
 }
 
@@ -287,6 +287,7 @@ func TestBrokerThatWasAway(t *testing.T) {
 type staged struct {
 	*hub.Memory
 	deliver func(hub.Publication)
+	resumed func()
 	held    []hub.Publication // what comes while hold is set
 	hold    bool
 	behind  func() // called once, when a History has been read and has not been returned yet
@@ -298,7 +299,7 @@ type stagedLink struct {
 }
 
 func (s *staged) Attach(n hub.Node) (hub.Link, error) {
-	s.deliver = n.Deliver
+	s.deliver, s.resumed = n.Deliver, n.Resumed
 	n.Deliver = func(p hub.Publication) {
 		if s.hold {
 			s.held = append(s.held, p)
@@ -346,6 +347,26 @@ func TestFromHistoryToLive(t *testing.T) {
 		publish(t, h, "kept", "d")
 		p.hears(t, "3 c", "4 d")
 		q.hears(t, "4 d")
+	})
+}
+
+// A broker that comes back while a subscription reads from history has that read twice.
+func TestResumedWhileSubscribing(t *testing.T) {
+	b := &staged{Memory: hub.NewMemory()}
+	bubble(t, &hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}, func(t *testing.T, h *hub.Hub) {
+		publish(t, h, "kept", "a", "b", "c")
+		page, err := h.History(t.Context(), "kept", hub.Position{}, 1)
+		require.NoError(t, err)
+		b.behind = func() {
+			b.resumed()
+			synctest.Wait()
+		}
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.SubscribeFrom("kept", page.Publications[0].At))
+		p.hears(t, "2 b", "3 c")
+		p.hearsNothing(t)
+		publish(t, h, "kept", "d")
+		p.hears(t, "4 d")
 	})
 }
 

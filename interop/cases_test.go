@@ -65,7 +65,7 @@ var cases = []testCase{
 	{"fragments sent", "5.4", func(t *testing.T, with opener) {
 		l := with.open(t, options{})
 		whole := "one \u20ac two " + strings.Repeat("x", 70000) + " three"
-		w := l.Writer(l.ctx, wsd.TextMessage)
+		w := l.Writer(l.ctx, wsd.TextMessage, nil)
 		// The second piece begins in the middle of a character, and pings go between the pieces.
 		for _, piece := range []string{whole[:5], whole[5:20], whole[20:40000], whole[40000:]} {
 			_, err := io.WriteString(w, piece)

@@ -56,7 +56,40 @@ func (c *Conn) Receive(ctx context.Context) (wsd.Message, error) {
 	return m, err
 }
 
-// Unwrap returns the connection itself, for uses beyond Send and Receive. The pool cannot guard it: use neither it nor
+// TrySend is wsd.Conn.TrySend.
+func (c *Conn) TrySend(m wsd.Message) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.done()
+	return c.link.conn.TrySend(m)
+}
+
+// SendJSON is wsd.Conn.SendJSON.
+func (c *Conn) SendJSON(ctx context.Context, v any) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.done()
+	return c.link.conn.SendJSON(ctx, v)
+}
+
+// ReceiveJSON is wsd.Conn.ReceiveJSON, with the same consequence of a failed Receive. A message that is not what was
+// expected does no harm: it is gone.
+func (c *Conn) ReceiveJSON(ctx context.Context, v any) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.done()
+	m, err := c.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.Release()
+	return m.Decode(v)
+}
+
+// Unwrap returns the connection itself, for uses beyond sending and receiving. The pool cannot guard it: use neither it nor
 // its channels after Release. Do not Close it; call Destroy instead, also after a Receive on it that failed. The pool
 // counts a connection that ends by itself as lost and, soon after its dial, as a failure of its endpoint
 // (Options.MinBackoff).

@@ -267,6 +267,9 @@ func TestUseAfterRelease(t *testing.T) {
 				require.ErrorIs(t, old.Send(context.Background(), wsd.Text("mine?")), pool.ErrReleased)
 				_, err := old.Receive(context.Background())
 				require.ErrorIs(t, err, pool.ErrReleased)
+				require.ErrorIs(t, old.TrySend(wsd.Text("mine?")), pool.ErrReleased)
+				require.ErrorIs(t, old.SendJSON(context.Background(), "mine?"), pool.ErrReleased)
+				require.ErrorIs(t, old.ReceiveJSON(context.Background(), new(string)), pool.ErrReleased)
 				_, err = old.Unwrap()
 				require.ErrorIs(t, err, pool.ErrReleased)
 				require.ErrorIs(t, old.Release(), pool.ErrReleased)
@@ -277,6 +280,26 @@ func TestUseAfterRelease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Values travel as JSON, and one that is not what was expected leaves the connection fit for its next user.
+func TestValuesAsJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		p := newPool(t, newHost(t, nil), pool.Options{MaxConns: 1})
+		c := acquire(t, p)
+		old := unwrap(t, c)
+		require.NoError(t, c.SendJSON(ctx, []int{1, 2}))
+		var got []int
+		require.NoError(t, c.ReceiveJSON(ctx, &got))
+		require.Equal(t, []int{1, 2}, got)
+		require.NoError(t, c.TrySend(wsd.Text("no JSON")))
+		require.Error(t, c.ReceiveJSON(ctx, &got))
+		require.NoError(t, c.Release())
+		next := acquire(t, p)
+		require.Same(t, old, unwrap(t, next))
+		require.NoError(t, next.Release())
+	})
 }
 
 // The next user does not get what the last one has left behind.
@@ -292,6 +315,11 @@ func TestSpoiledConnectionsAreNotReused(t *testing.T) {
 			defer cancel()
 			_, err := c.Receive(timeout)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
+		},
+		"ReceiveJSON given up": func(t *testing.T, c *pool.Conn) {
+			timeout, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			require.ErrorIs(t, c.ReceiveJSON(timeout, new(string)), context.DeadlineExceeded)
 		},
 		"Receive under way": func(t *testing.T, c *pool.Conn) {
 			go func() {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/wsdtest"
@@ -40,4 +41,38 @@ func ExampleTransport() {
 	fmt.Printf("%q\n", pong)
 	conn.CloseNow()
 	// Output: "\x8a\x02Hi"
+}
+
+// A whole server is tested in memory, here with a cookie; in a testing/synctest bubble its timeouts take no time.
+func ExampleServe() {
+	server := wsdtest.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := r.Cookie("session"); err != nil {
+			http.Error(w, "log in first", http.StatusUnauthorized)
+			return
+		}
+		if conn, err := wsd.Accept(w, r, nil); err == nil {
+			conn.Close(wsd.StatusNormalClosure, "")
+		}
+	}))
+	defer server.Close()
+
+	ctx := context.Background()
+	_, resp, _ := server.Dial(ctx, "/", nil)
+	fmt.Println(resp.Status)
+	conn, resp, err := server.Dial(ctx, "/", &wsd.DialOptions{Header: http.Header{"Cookie": {"session=1"}}})
+	fmt.Println(resp.Status, err)
+	<-conn.Closed()
+	// Output:
+	// 401 Unauthorized
+	// 101 Switching Protocols <nil>
+}
+
+// Both ends of a connection that has agreed on a subprotocol.
+func ExamplePair() {
+	client, server := wsdtest.Pair(
+		&wsd.DialOptions{Subprotocols: []string{"chat.v2", "chat.v1"}},
+		&wsd.AcceptOptions{Subprotocols: []string{"chat.v1"}})
+	fmt.Println(client.Subprotocol(), server.Subprotocol())
+	client.Close(wsd.StatusNormalClosure, "")
+	// Output: chat.v1 chat.v1
 }

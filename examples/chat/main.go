@@ -33,7 +33,8 @@ var page []byte
 
 const (
 	headerTimeout = 5 * time.Second
-	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that all but peers that read slowly can end
+	// on their own.
 	shutdownTimeout = 10 * time.Second
 	// patience is how old the oldest line may be that a member has not read when its queue is full: then it has to go.
 	patience = 5 * time.Second
@@ -79,15 +80,8 @@ that twice to talk to yourself. Ctrl-C ends it.
 
 // run serves until ctx is done, and then shuts down.
 func run(ctx context.Context, stdout io.Writer, addr string) error {
-	c := &chat{rooms: make(map[string]map[*wsd.Conn]struct{})}
-	c.server.AcceptOptions = options
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /rooms/{room}", c.enter)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page)
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}
+	c := newChat()
+	server := &http.Server{Handler: c.routes(), ReadHeaderTimeout: headerTimeout}
 
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -118,6 +112,23 @@ type chat struct {
 
 	mu    sync.Mutex
 	rooms map[string]map[*wsd.Conn]struct{} // no room is empty
+}
+
+func newChat() *chat {
+	c := &chat{rooms: make(map[string]map[*wsd.Conn]struct{})}
+	c.server.AcceptOptions = options
+	return c
+}
+
+// routes are the rooms and the page.
+func (c *chat) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /rooms/{room}", c.enter)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page)
+	})
+	return mux
 }
 
 // line is what members are sent.

@@ -10,10 +10,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/wsdtest"
 )
 
 func TestMain(m *testing.M) {
@@ -158,6 +161,54 @@ func TestARoomDoesNotWaitForWhoDoesNotRead(t *testing.T) {
 	}
 	<-deaf.Closed()
 	require.Equal(t, wsd.StatusAbnormalClosure, deaf.CloseEvent().Code)
+}
+
+// With twenty members that do not read, a line reaches the others at once: in the bubble, no time passes until it is there.
+func TestALineReachesTheOthersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChat()
+		server := wsdtest.Serve(c.routes())
+		defer server.Close()
+		var conns []*wsd.Conn
+		defer func() {
+			for _, conn := range conns {
+				conn.CloseNow()
+			}
+		}()
+		comeIn := func(name string, config wsd.Config) member {
+			conn, _, err := server.Dial(t.Context(), "/rooms/tea?name="+name, &wsd.DialOptions{Config: config})
+			require.NoError(t, err)
+			conns = append(conns, conn)
+			synctest.Wait()
+			return member{conn, t}
+		}
+		for i := range 20 {
+			comeIn(fmt.Sprint("deaf", i), wsd.Config{MessageBuffer: -1})
+		}
+		ann := comeIn("ann", wsd.Config{})
+		ann.hears("", "ann comes in")
+		bob := comeIn("bob", wsd.Config{})
+		bob.hears("", "bob comes in")
+		ann.hears("", "bob comes in")
+
+		text := strings.Repeat("\U0001F375", maxText)
+		begun := time.Now()
+		for range 200 { // lines of 4 KB are more than the queues of the deaf hold
+			require.NoError(t, ann.Send(t.Context(), wsd.Text(text)))
+			bob.hears("ann", text)
+			ann.hears("ann", text)
+			require.Equal(t, begun, time.Now())
+		}
+		time.Sleep(2 * patience) // then the deaf have to go, and a line says so of each
+		require.NoError(t, ann.Send(t.Context(), wsd.Text(text)))
+		bob.hears("ann", text)
+		for range 20 {
+			msg, err := bob.Receive(t.Context())
+			require.NoError(t, err)
+			require.Regexp(t, "deaf[0-9]+ leaves", msg)
+		}
+		require.Equal(t, begun.Add(2*patience), time.Now())
+	})
 }
 
 func TestShutdown(t *testing.T) {

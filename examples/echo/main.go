@@ -30,7 +30,8 @@ const (
 	// headerTimeout is how long a client may take for the head of its request, so that one that trickles cannot hold
 	// resources.
 	headerTimeout = 5 * time.Second
-	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that everything can end on its own.
+	// shutdownTimeout is longer than headerTimeout and wsd's CloseTimeout, so that all but peers that read slowly can end
+	// on their own.
 	shutdownTimeout = 10 * time.Second
 )
 

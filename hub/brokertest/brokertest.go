@@ -365,6 +365,7 @@ func presence(t *testing.T, nodes []*node) {
 	}
 	at(`[]`)
 	must(t, a.Enter("room.1", "ann", "1"))
+	at(`[{"id":"ann","value":"1"}]`)
 	must(t, b.Enter("room.1", "bob", ""))
 	at(`[{"id":"ann","value":"1"},{"id":"bob"}]`)
 	must(t, b.Enter("room.1", "ann", "2"))

@@ -77,6 +77,9 @@ func (t *Transport) Init(rwc io.ReadWriteCloser) {
 	}
 }
 
+// Under returns what t is the transport over.
+func (t *Transport) Under() io.ReadWriteCloser { return t.rwc }
+
 // ExpectLong says whether what comes next is probably the beginning of a message too long for one read. A read into a
 // borrowed buffer then takes only as much as it needs for that, as the rest would have to be copied from there.
 func (t *Transport) ExpectLong(long bool) { t.expectsLong = long }

@@ -17,6 +17,8 @@ var (
 	ErrEnd = errors.New("parts: end of the message")
 	// ErrClosed is returned by a read after Close.
 	ErrClosed = errors.New("parts: read after Close")
+	// ErrStopped is returned by a read that was stopped while it waited.
+	ErrStopped = errors.New("parts: read stopped")
 )
 
 // Pipe holds what has come of a message and has not been read. Its methods are safe for concurrent use: of several
@@ -24,23 +26,21 @@ var (
 type Pipe struct {
 	onRead func() // called whenever a read begins to wait, or has something
 
-	mu       sync.Mutex // guards all below
-	parts    [][]byte   // each a loan from bufpool, or memory that it takes
-	held     int        // the memory that they take, in bytes
-	read     int        // bytes of the first that have been read
-	complete bool       // the last part is among them, or has been
-	closed   bool       // nobody reads on
-	failure  error      // why no more parts come, nil while they may
-	waiting  int        // reads that wait
-	more     sync.Cond  // told when a part comes or none will any more
+	mu       sync.Mutex    // guards all below
+	parts    [][]byte      // each a loan from bufpool, or memory that it takes
+	held     int           // the memory that they take, in bytes
+	read     int           // bytes of the first that have been read
+	complete bool          // the last part is among them, or has been
+	closed   bool          // nobody reads on
+	failure  error         // why no more parts come, nil while they may
+	waiting  int           // reads that wait
+	more     chan struct{} // made by a read that waits, closed when a part comes or none will any more
 	room     chan struct{}
 }
 
 // NewPipe returns an empty pipe. onRead is called, without a lock, whenever a read begins to wait and when it has something.
 func NewPipe(onRead func()) *Pipe {
-	p := &Pipe{onRead: onRead, room: make(chan struct{}, 1)}
-	p.more.L = &p.mu
-	return p
+	return &Pipe{onRead: onRead, room: make(chan struct{}, 1)}
 }
 
 // Add adds a part, which is the pipe's from then on, however many wait. last says that none follows. If nobody reads on,
@@ -56,7 +56,7 @@ func (p *Pipe) Add(part []byte, last bool) {
 		p.held += cap(part)
 	}
 	p.complete = p.complete || last && p.failure == nil
-	p.more.Broadcast()
+	p.signalMore()
 }
 
 // Full reports whether the next part has to wait until some are read, which Room tells.
@@ -90,7 +90,7 @@ func (p *Pipe) Fail(err error) {
 	defer p.mu.Unlock()
 	if p.failure == nil && !p.complete {
 		p.failure = err
-		p.more.Broadcast()
+		p.signalMore()
 	}
 }
 
@@ -103,17 +103,17 @@ func (p *Pipe) Close() {
 		bufpool.Put(part)
 	}
 	p.parts, p.held, p.read = nil, 0, 0
-	p.more.Broadcast()
+	p.signalMore()
 	p.signalRoom()
 }
 
-// Read reads up to len(b) bytes, as soon as there are any.
-func (p *Pipe) Read(b []byte) (int, error) {
+// Read reads up to len(b) bytes, as soon as there are any. It does not wait once stop, which may be nil, is closed.
+func (p *Pipe) Read(b []byte, stop <-chan struct{}) (int, error) {
 	p.onRead()
 	defer p.onRead()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.await(); err != nil {
+	if err := p.await(stop); err != nil {
 		return 0, err
 	}
 	n := copy(b, p.parts[0][p.read:])
@@ -129,7 +129,7 @@ func (p *Pipe) Take() ([]byte, error) {
 	defer p.onRead()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.await(); err != nil {
+	if err := p.await(nil); err != nil {
 		return nil, err
 	}
 	from := p.read
@@ -137,8 +137,8 @@ func (p *Pipe) Take() ([]byte, error) {
 }
 
 // await waits until there is a part, or returns why there is none.
-func (p *Pipe) await() error {
-	for {
+func (p *Pipe) await(stop <-chan struct{}) error {
+	for stopped := false; ; {
 		switch {
 		case p.closed:
 			return ErrClosed
@@ -148,9 +148,21 @@ func (p *Pipe) await() error {
 			return ErrEnd
 		case p.failure != nil:
 			return p.failure
+		case stopped:
+			return ErrStopped
 		}
+		if p.more == nil {
+			p.more = make(chan struct{})
+		}
+		more := p.more
 		p.waiting++
-		p.more.Wait()
+		p.mu.Unlock()
+		select {
+		case <-more:
+		case <-stop:
+			stopped = true
+		}
+		p.mu.Lock()
 		p.waiting--
 	}
 }
@@ -163,6 +175,13 @@ func (p *Pipe) next() []byte {
 	p.read = 0
 	p.signalRoom()
 	return first
+}
+
+func (p *Pipe) signalMore() {
+	if p.more != nil {
+		close(p.more)
+		p.more = nil
+	}
 }
 
 func (p *Pipe) signalRoom() {

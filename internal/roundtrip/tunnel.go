@@ -25,6 +25,15 @@ type tunnel struct {
 	limit int64 // of the header of the proxy's answer, in bytes
 }
 
+// Through returns a dial function that goes through an HTTP proxy, which it reaches with the settings of caller.
+func Through(caller *http.Transport, proxy *url.URL) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	limit := caller.MaxResponseHeaderBytes
+	if limit == 0 {
+		limit = maxAnswerHeader
+	}
+	return tunnel{caller, proxy, limit}.dial
+}
+
 // dial connects to addr through the proxy.
 func (t tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := t.dialProxy(ctx, network)

@@ -86,7 +86,7 @@ func (s wsdSession) close(code int, reason string) error {
 func (s wsdSession) abort() { s.conn.CloseNow() }
 
 func (s wsdSession) fragments(parts []string) error {
-	w := s.conn.Writer(context.Background(), wsd.TextMessage)
+	w := s.conn.Writer(context.Background(), wsd.TextMessage, nil)
 	for _, part := range parts {
 		if _, err := w.Write([]byte(part)); err != nil {
 			return err

@@ -1,0 +1,178 @@
+// recovery_test.go loses what comes from NATS, and checks that it is read from history and that hubs are told.
+
+package natsbroker
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/hub"
+)
+
+// recorder is a hub that notes what comes.
+type recorder struct {
+	mu      sync.Mutex
+	got     []string
+	resumed int
+}
+
+func (r *recorder) node() hub.Node {
+	return hub.Node{Deliver: r.deliver, Resumed: r.resume, History: []hub.History{
+		{Topics: "kept.>", Messages: 100, Age: time.Hour, Bytes: 1 << 20},
+	}}
+}
+
+func (r *recorder) deliver(p hub.Publication) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = append(r.got, string(p.Message.Data))
+}
+
+func (r *recorder) resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resumed++
+}
+
+func (r *recorder) seen() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.got...)
+}
+
+func (r *recorder) awaits(t *testing.T, want ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(r.seen()) >= len(want) }, 10*time.Second, time.Millisecond)
+	require.Equal(t, want, r.seen())
+}
+
+func attach(t *testing.T, b *Broker, r *recorder) *link {
+	t.Helper()
+	l, err := b.Attach(r.node())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l.(*link)
+}
+
+func publish(t *testing.T, l *link, topic string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		require.NoError(t, l.Publish(t.Context(), hub.Publication{Topic: topic, Message: wsd.Text(text)}))
+	}
+}
+
+// deafen has NATS not deliver what a link is subscribed to, until the func it returns is called.
+func deafen(t *testing.T, l *link, s string) (again func()) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	require.NoError(t, l.subs[s].sub.Unsubscribe())
+	require.NoError(t, l.nc.Flush())
+	return func() {
+		_, err := l.nc.ChanSubscribe(l.names.live(s), l.gate.waiting)
+		require.NoError(t, err)
+		require.NoError(t, l.nc.Flush())
+	}
+}
+
+func TestWhatDoesNotComeIsReadFromHistory(t *testing.T) {
+	b := start(t, Options{})
+	var r, other recorder
+	l, far := attach(t, b, &r), attach(t, b, &other)
+	require.NoError(t, l.Subscribe("kept.*"))
+	publish(t, far, "kept.a", "1")
+	r.awaits(t, "1")
+	again := deafen(t, l, "kept.*")
+	publish(t, far, "kept.a", "2", "3")
+	again()
+	publish(t, far, "kept.a", "4", "5")
+	r.awaits(t, "1", "2", "3", "4", "5")
+	require.EqualValues(t, 2, b.Stats().Recovered)
+}
+
+// Who has unsubscribed from a topic does not get what was published until it subscribes again.
+func TestUnsubscribedIsNotMissed(t *testing.T) {
+	b := start(t, Options{})
+	var r, other recorder
+	l, far := attach(t, b, &r), attach(t, b, &other)
+	for _, s := range []string{"kept.a", "kept.>"} {
+		r.got = nil
+		require.NoError(t, l.Subscribe(s))
+		publish(t, far, "kept.a", "1")
+		r.awaits(t, "1")
+		require.NoError(t, l.Unsubscribe(s))
+		publish(t, far, "kept.a", "2")
+		require.NoError(t, l.Subscribe(s))
+		publish(t, far, "kept.a", "3")
+		r.awaits(t, "1", "3")
+		require.NoError(t, l.Unsubscribe(s))
+	}
+}
+
+// A message that finds the channel full is dropped by NATS, and counted; the gate lets none find it full.
+func TestBurstsAreNotDropped(t *testing.T) {
+	b := start(t, Options{})
+	const n = 30_000
+	var came, other recorder
+	release := make(chan struct{})
+	slow := hub.Node{Resumed: func() {}, Deliver: func(p hub.Publication) {
+		<-release
+		came.deliver(p)
+	}}
+	link, err := b.Attach(slow)
+	require.NoError(t, err)
+	defer link.Close()
+	require.NoError(t, link.Subscribe("t"))
+	far, err := b.Attach(hub.Node{Resumed: func() {}, Deliver: other.deliver})
+	require.NoError(t, err)
+	defer far.Close()
+	for range n {
+		require.NoError(t, far.Publish(t.Context(), hub.Publication{Topic: "t", Message: wsd.Text("x")}))
+	}
+	close(release)
+	require.Eventually(t, func() bool { return len(came.seen()) == n }, 20*time.Second, 10*time.Millisecond)
+	require.Zero(t, b.Stats().Dropped)
+}
+
+// Readings that begin while another is under way are shared, and begin after all who wait for them.
+func TestFlights(t *testing.T) {
+	var f flights
+	began, end := make(chan struct{}), make(chan struct{})
+	n := 0
+	read := func() (hub.Page, error) {
+		n++
+		began <- struct{}{}
+		<-end
+		return hub.Page{More: n == 2}, nil
+	}
+	pages := make(chan hub.Page, 10)
+	ask := func() {
+		page, err := f.share(t.Context(), flightKey{topic: "a"}, read)
+		if err != nil {
+			t.Error(err)
+		}
+		pages <- page
+	}
+	go ask()
+	<-began
+	for range 9 {
+		go ask()
+	}
+	require.Eventually(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.all[flightKey{topic: "a"}].next != nil
+	}, 10*time.Second, time.Millisecond)
+	time.Sleep(10 * time.Millisecond) // for the rest of them
+	end <- struct{}{}
+	require.False(t, (<-pages).More)
+	<-began
+	end <- struct{}{}
+	for range 9 {
+		require.True(t, (<-pages).More)
+	}
+}

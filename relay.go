@@ -1,0 +1,116 @@
+// relay.go couples two connections, as a proxy does.
+
+package wsd
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Relay carries messages both ways until a connection ends or ctx is done, no faster than they are taken. It returns when both
+// have ended.
+//
+// Behind all that came, the other is closed with code and reason of the first to end. After 1006 or a violation it is told
+// 1001 (going away) if a client was to blame, 1014 (bad gateway) if a server, 1011 if a streamed message was cut. If ctx is
+// done, both are told 1001.
+//
+// The error is never nil: it says which ended first, and matches ErrClosed and the cause, or ctx's error.
+func Relay(ctx context.Context, a, b *Conn) error {
+	if ctx == nil {
+		return ErrNilContext
+	}
+	over := make(chan carried, 2)
+	var carriers sync.WaitGroup
+	for _, way := range [][2]*Conn{{a, b}, {b, a}} {
+		carriers.Go(func() {
+			from, to := way[0], way[1]
+			over <- carry(from, to)
+			// What still comes has nowhere to go. Its sender is not to be held up while something is on its way to it.
+			for m := range from.Messages() {
+				m.Release()
+			}
+		})
+	}
+	first := relayUntil(ctx, over, a, b)
+	if first == nil {
+		_ = a.StartClose(StatusGoingAway, "")
+		_ = b.StartClose(StatusGoingAway, "")
+	} else {
+		other := a
+		if first == a {
+			other = b
+		}
+		_ = other.StartClose(first.passedOn())
+	}
+	<-a.Closed()
+	<-b.Closed()
+	carriers.Wait()
+	switch first {
+	case nil:
+		return canceled("relay", ctx)
+	case a:
+		return &causeError{"relay: the first connection ended", a.ending.err()}
+	}
+	return &causeError{"relay: the second connection ended", b.ending.err()}
+}
+
+// relayUntil waits until a connection has ended and what had come from it is on its way, and returns it. It returns nil if
+// ctx is done first.
+func relayUntil(ctx context.Context, over <-chan carried, a, b *Conn) *Conn {
+	select {
+	case result := <-over:
+		if result.ended != result.from {
+			// It took nothing more, but something may still come from it.
+			select {
+			case <-over:
+			case <-ctx.Done():
+			}
+		}
+		return result.ended
+	case <-ctx.Done():
+	}
+	for _, c := range []*Conn{a, b} {
+		if c.State() == StateClosed {
+			return c // ctx may be its own: how it ended says more
+		}
+	}
+	return nil
+}
+
+// carried is how one direction of a relay has come to its end.
+type carried struct{ from, ended *Conn }
+
+// carry sends to one connection what comes from another, until one of them has ended.
+func carry(from, to *Conn) carried {
+	for {
+		m, err := from.Receive(context.Background())
+		if err != nil {
+			return carried{from, from}
+		}
+		// Not with a context: a large message would be cut by its end, and the connection with it.
+		err = to.Send(context.Background(), m)
+		if _, cut := err.(*cutError); cut {
+			return carried{from, from} // a streamed message ended with its connection
+		}
+		if err != nil {
+			return carried{from, to}
+		}
+		m.Release()
+	}
+}
+
+// passedOn returns what a connection that has ended, or is about to, has to say to the one that it is coupled with.
+func (c *Conn) passedOn() (StatusCode, string) {
+	event := c.CloseEvent()
+	var byPeer *CloseError
+	switch {
+	case errors.As(event.Err, &byPeer) && !byPeer.Local:
+		return byPeer.Code, byPeer.Reason
+	case event.Local && event.SentCode != 0 && !isViolation(event.Err):
+		return event.SentCode, event.SentReason // somebody has closed this side
+	case c.settings.role == ClientRole:
+		return StatusBadGateway, ""
+	}
+	return StatusGoingAway, ""
+}
