@@ -8,8 +8,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"maps"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -122,6 +124,28 @@ func BenchmarkEchoTraced(b *testing.B) {
 		serve := func(c *wsd.Conn) { go echo(c) }
 		b.Run("64x64x64B/"+row.name, func(b *testing.B) { benchmarkEchoWith(b, wsd.Config{Trace: row.trace}, 64, 64, 64, serve) })
 		b.Run("64x1x64B/"+row.name, func(b *testing.B) { benchmarkEchoWith(b, wsd.Config{Trace: row.trace}, 64, 1, 64, serve) })
+	}
+}
+
+// BenchmarkEchoInbox compares handlers of their own with one loop over an Inbox.
+func BenchmarkEchoInbox(b *testing.B) {
+	rows := map[string][3]int{"64x64x64B": {64, 64, 64}, "64x1x64B": {64, 1, 64}, "64x16x1KiB": {64, 16, 1024}}
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		conns, window, size := rows[name][0], rows[name][1], rows[name][2]
+		b.Run(name+"/handlers", func(b *testing.B) { benchmarkEcho(b, conns, window, size, echo) })
+		b.Run(name+"/inbox", func(b *testing.B) {
+			inbox := wsd.NewInbox(256)
+			go func() {
+				for ended := 0; ended < conns; {
+					if d := <-inbox.C(); d.Ended {
+						ended++
+					} else {
+						_ = d.Conn.Send(context.Background(), d.Message)
+					}
+				}
+			}()
+			benchmarkEchoWith(b, wsd.Config{Inbox: inbox}, conns, window, size, func(*wsd.Conn) {})
+		})
 	}
 }
 

@@ -203,6 +203,7 @@ func (c *Conn) sendStreamed(ctx context.Context, m *Message) error {
 type bodies struct {
 	within time.Duration            // BodyTimeout, 0 for none
 	last   atomic.Pointer[incoming] // the one that was delivered last; nil once its end is known to be read
+	number atomic.Uint64            // with an Inbox, which delivery it is; 0 until it has gone into the channel
 }
 
 // newBodies returns nil if no message is streamed.
@@ -310,7 +311,7 @@ func (c *Conn) deliverPart(event Event) error {
 
 // deliverFirst delivers a streamed message of which the first part has come.
 func (c *Conn) deliverFirst(event Event) error {
-	in := &incoming{ahead: func() bool { return len(c.messages) > 1 }, within: c.reader.bodies.within}
+	in := &incoming{ahead: c.bodyAhead(), within: c.reader.bodies.within}
 	in.pipe = parts.NewPipe(in.touch)
 	in.expired = func() { c.bodyExpired(in.pipe) }
 	in.pipe.Add(event.Data, false)
@@ -366,9 +367,22 @@ func (c *Conn) bodyExpired(pipe *parts.Pipe) {
 	c.ending.queueClose(StatusTryAgainLater, reason, nil)
 }
 
+// bodyAhead returns what tells whether another message is ahead of the streamed one that is delivered next.
+func (c *Conn) bodyAhead() func() bool {
+	if c.settings.inbox != nil {
+		number := &c.reader.bodies.number
+		number.Store(0)
+		return func() bool {
+			own := number.Load()
+			return own == 0 || c.settings.inbox.received()+1 < own
+		}
+	}
+	return func() bool { return len(c.messages) > 1 }
+}
+
 // endDelivery tells the consumer, once the cause is stored, that nothing more comes.
 func (c *Conn) endDelivery() {
-	close(c.messages)
+	c.closeMessages()
 	if body := c.reader.bodies.unread(); body != nil {
 		body.stop()
 		body.pipe.Fail(&cutError{c.ending.err()})

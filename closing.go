@@ -81,6 +81,32 @@ type ending struct {
 	failures chan error
 	closed   chan struct{}
 	ctx      *connContext
+	afterAll func() // called behind all else; nil unless whenOver has been called
+}
+
+// whenOver has f called, by whoever announces the end, when all else is done; at once if it is.
+func (e *ending) whenOver(f func()) {
+	if !e.keepForEnd(f) {
+		f()
+	}
+}
+
+// keepForEnd keeps f for the end, and reports false if that is over.
+func (e *ending) keepForEnd(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.phase == phaseOver {
+		return false
+	}
+	e.afterAll = f
+	return true
+}
+
+// last returns what whenOver was given.
+func (e *ending) last() func() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.afterAll
 }
 
 // course is what is known of an end that has begun.
@@ -593,8 +619,19 @@ func (c *Conn) finish() {
 	c.pings.fail()
 	c.queue.announceEnd()
 	c.ending.complete(cause)
-	defer c.ending.announce(cause) // even if a hook ends the goroutine
+	defer c.over(cause) // even if a hook ends the goroutine
 	c.traceEnded()
+}
+
+// over announces the end.
+func (c *Conn) over(cause error) {
+	c.ending.announce(cause)
+	if c.settings.inbox != nil {
+		c.settings.inbox.ended(c)
+	}
+	if last := c.ending.last(); last != nil {
+		last()
+	}
 }
 
 // abort ends the connection at once. The reader and the writer find their transport closed.

@@ -61,6 +61,10 @@ type Config struct {
 	ReceiveRate ReceiveRate
 	// Compression asks for permessage-deflate (RFC 7692); nil leaves it off.
 	Compression *Compression
+	// Inbox gets the received messages, instead of Messages, of which MessageBuffer then is this connection's share. Receive
+	// and what is built on it return an error matching ErrInbox. Under a Server without a Handler, a connection then stays
+	// until it ends.
+	Inbox *Inbox
 	// Trace is told what happens on the connection; nil tells nobody.
 	Trace *Trace
 
@@ -110,6 +114,7 @@ type settings struct {
 	sendQueue     int // bytes
 	maxFrame      int // bytes
 	trace         *Trace
+	inbox         *Inbox
 	pulled        bool // see pull.go
 }
 
@@ -134,6 +139,7 @@ func settle(role Role, cfg *Config) *settings {
 		sendQueue:     int(min(limitOr(cfg.SendQueue, defaultSendQueue), math.MaxInt)),
 		maxFrame:      int(min(limitOr(cfg.MaxFrameSize, defaultMaxFrameSize), math.MaxInt)),
 		trace:         cfg.Trace,
+		inbox:         cfg.Inbox,
 		pulled:        cfg.pulled,
 	}
 	known.mu.Lock()

@@ -34,7 +34,8 @@ type Conn struct {
 	keepalive  keepalive   // ping.go
 	ending     ending      // closing.go
 
-	messages chan Message // closed by the reader alone, in end
+	messages chan Message // closed by the reader alone, in end; with an Inbox nil until asked for
+	box      *box         // what waits for the Inbox, whose lock guards it; nil if nothing does
 	group    *errgroup.Group
 	agreed   *agreement          // nil if the handshake agreed on nothing that callers can ask for
 	value    atomic.Pointer[any] // nil before SetValue
@@ -72,7 +73,10 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // newPlainConn is newConn without what compresses: a program that needs none is not linked with it.
 func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	shared := settle(role, cfg)
-	c := &Conn{settings: shared, messages: make(chan Message, shared.messageBuffer), group: new(errgroup.Group)}
+	c := &Conn{settings: shared, group: new(errgroup.Group)}
+	if shared.inbox == nil {
+		c.messages = make(chan Message, shared.messageBuffer)
+	}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
 		c.agreed = &agreed
 	}
@@ -97,6 +101,9 @@ func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 	}
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
+	if c.settings.inbox != nil {
+		c.settings.inbox.join()
+	}
 	c.traceOpened(opened)
 	c.startKeepalive()
 	if !c.beginParked(len(buffered) > 0) {
@@ -119,8 +126,14 @@ func (c *Conn) startPulled(buffered []byte) {
 
 // Messages returns the channel on which received messages are delivered, whole and in order. It is closed after the last
 // of them, once the end has begun: Receive and, once Closed is closed, CloseEvent tell why. Messages still waiting in it
-// can then be received. While it is full, Config.SlowConsumer determines what happens.
-func (c *Conn) Messages() <-chan Message { return c.messages }
+// can then be received. While it is full, Config.SlowConsumer determines what happens. With an Inbox it never delivers
+// anything.
+func (c *Conn) Messages() <-chan Message {
+	if c.settings.inbox != nil {
+		return c.emptyMessages()
+	}
+	return c.messages
+}
 
 // Errors returns a channel of what goes wrong: ErrSlowConsumer, once, if messages are dropped, and as its last value the
 // cause of an end that is not clean. It need not be read. It is closed at the end, without a value if the end is clean

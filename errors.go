@@ -36,6 +36,8 @@ var (
 	// ErrInvalidMessage is matched by the error of a Send whose message may not be sent: neither text nor binary, or
 	// text that is not UTF-8.
 	ErrInvalidMessage = errors.New("wsd: invalid message")
+	// ErrInbox is matched by the errors of calls that would receive from a connection whose messages go to its Inbox.
+	ErrInbox = errors.New("wsd: the messages of this connection go to its Inbox")
 	// ErrNilContext is returned when a nil context is passed.
 	ErrNilContext = errors.New("wsd: nil context, use context.Background()")
 	// ErrServerClosed is returned by Server.Serve after Drain or Shutdown. It is the text of the answer too, with status 503.

@@ -38,11 +38,23 @@ type reader struct {
 // readLoop is the reader goroutine. It reads until the connection ends, and then returns the cause, or until it is parked.
 // buffered is what has been read before.
 func (c *Conn) readLoop(buffered []byte) error {
-	err := c.readMessages(buffered)
-	if err == errParked {
-		return nil // and the connection may be another reader's already
+	for {
+		var err error
+		if c.settings.inbox != nil && buffered == nil {
+			buffered, err = c.goOn()
+		}
+		if err == nil {
+			err = c.readMessages(buffered)
+		}
+		switch {
+		case err == errStalled && !c.stall():
+			buffered = nil // there is room by now
+		case err == errStalled, err == errParked:
+			return nil // and the connection may be another reader's already
+		default:
+			return c.carryOutEnd(err)
+		}
 	}
-	return c.carryOutEnd(err)
 }
 
 // readError is the error with which the transport failed. It may be anything, even another connection's violation if the
@@ -52,7 +64,7 @@ type readError struct{ error }
 // readMessages delivers what arrives. It returns nil when the peer's close frame has arrived, and errParked when nothing
 // has arrived for a while.
 func (c *Conn) readMessages(buffered []byte) error {
-	if closed, err := c.parse(buffered); closed || err != nil {
+	if closed, err := c.parse(buffered, true); closed || err != nil {
 		return err
 	}
 	found := len(buffered) > 0
@@ -60,6 +72,9 @@ func (c *Conn) readMessages(buffered []byte) error {
 	for {
 		direct := c.reader.parser.direct()
 		c.transport.ExpectLong(c.reader.parser.expectsLong())
+		if c.settings.inbox != nil {
+			c.transport.ReadLess(c.settings.inbox.readsLess())
+		}
 		b, err := c.transport.Read(direct, wait)
 		if err != nil {
 			switch {
@@ -85,20 +100,20 @@ func (c *Conn) readMessages(buffered []byte) error {
 				_, err = c.handle(event)
 			}
 			if err == nil && event.Part != WholeMessage {
-				_, err = c.parse(nil) // a violation may be behind the part
+				_, err = c.parse(nil, false) // a violation may be behind the part
 			}
 			if err != nil {
 				return err
 			}
-		} else if closed, err := c.parse(b); closed || err != nil {
+		} else if closed, err := c.parse(b, false); closed || err != nil {
 			return err
 		}
 		wait = c.shouldWait()
 	}
 }
 
-// parse delivers everything in b, and reports whether a close frame was in it.
-func (c *Conn) parse(b []byte) (closed bool, err error) {
+// parse delivers everything in b, and reports whether a close frame was in it. own says that b is not on loan.
+func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 	for again := b == nil; len(b) > 0 || again; {
 		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
@@ -113,6 +128,9 @@ func (c *Conn) parse(b []byte) (closed bool, err error) {
 			c.reader.batchLeft.Store(left)
 		}
 		if closed, err = c.handle(event); closed || err != nil {
+			if err == errStalled {
+				c.keepRest(b, own)
+			}
 			return closed, err
 		}
 	}
@@ -168,6 +186,12 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	}
 	// Count it before it is there, as the consumer may answer at once.
 	c.answers.delivered.Add(1)
+	if c.settings.inbox != nil {
+		if delivered, err = c.deliverToInbox(m); !delivered {
+			c.noteDropped(m)
+		}
+		return delivered, err
+	}
 	if c.roomFor(len(m.Data)) {
 		select {
 		case c.messages <- m:
@@ -177,11 +201,16 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 		}
 	}
 	if delivered, err = c.deliverSlow(m); !delivered {
-		c.answers.delivered.Add(^uint64(0))
-		r.dropped.Add(1)
-		c.traceDropped(m)
+		c.noteDropped(m)
 	}
 	return delivered, err
+}
+
+// noteDropped notes that a message that was counted as delivered is not.
+func (c *Conn) noteDropped(m Message) {
+	c.answers.delivered.Add(^uint64(0))
+	c.reader.dropped.Add(1)
+	c.traceDropped(m)
 }
 
 // deliverSlow delivers to a consumer that already has messages waiting.

@@ -15,6 +15,9 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	if ctx == nil {
 		return Message{}, ErrNilContext
 	}
+	if c.settings.inbox != nil {
+		return Message{}, ErrInbox
+	}
 	var m Message
 	var open bool
 	select {

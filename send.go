@@ -92,8 +92,13 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 // prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
 // nothing more is about to be sent.
 func (c *Conn) prompt() bool {
-	if c.settings.pulled {
+	switch {
+	case c.settings.pulled:
 		return !c.reader.batchLeft.Load()
+	case c.settings.inbox != nil:
+		inbox := c.settings.inbox
+		inbox.help()
+		return c.answers.due() && inbox.idle() && !c.reader.batchLeft.Load()
 	}
 	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
 }

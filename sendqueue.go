@@ -55,6 +55,7 @@ type rareState struct {
 	onRoom      func()        // called once by the writer goroutine when there is room again, nil if nobody waits for that
 	failed      error         // of the write that failed, nil if none has
 	onFull      func()        // called when a sender is about to wait, nil for no such call
+	onRefusal   func()        // called, with the lock held, when refused is set; nil for no such call
 	beforeWrite func(bool)    // see pulled.Conn, nil for none
 	coalesced   uint64        // pongs that were not sent
 }
@@ -823,8 +824,13 @@ func (q *sendQueue) refuseRest() {
 		return
 	}
 	q.refused = true
-	if q.rare != nil && q.rare.refusal != nil {
-		close(q.rare.refusal)
+	if rare := q.rare; rare != nil {
+		if rare.refusal != nil {
+			close(rare.refusal)
+		}
+		if rare.onRefusal != nil {
+			rare.onRefusal()
+		}
 	}
 	q.signalProgress() // for senders that wait to add more
 }
@@ -931,6 +937,13 @@ func (q *sendQueue) notifyFull(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.rarely().onFull = f
+}
+
+// notifyRefusal has f called when nothing more is taken. It is called with the queue's lock held.
+func (q *sendQueue) notifyRefusal(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rarely().onRefusal = f
 }
 
 // roomy reports whether somebody is to be told that there is room.

@@ -26,7 +26,7 @@ import (
 //	server.RegisterOnShutdown(func() { ws.Shutdown(limit) })
 //	err := errors.Join(server.Shutdown(limit), ws.Shutdown(limit))
 type Server struct {
-	// Handler is what ServeHTTP runs for every connection, as described for Serve.
+	// Handler is what ServeHTTP runs for every connection, as described for Serve. With an Inbox it may be nil.
 	Handler func(*Conn)
 	// AcceptOptions are the options for ServeHTTP, and for Serve if it is given none.
 	AcceptOptions
@@ -71,11 +71,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve accepts the request's connection, with the Server's options if opts is nil, and returns. The connection lives on:
-// handler is called with it in a goroutine of its own. Over HTTP/2 that needs ConfigureHTTP2. If the connection is open when handler returns, it is closed with
-// StatusNormalClosure, or with StatusInternalError if handler panics, which is logged.
+// handler is called with it in a goroutine of its own; over HTTP/2 that needs ConfigureHTTP2. A connection that is open when
+// handler returns is closed with StatusNormalClosure, or StatusInternalError if handler panics, which is logged.
 //
-// handler can be a closure over what was taken from the request, but not over the request, whose memory it keeps. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The
-// request has then been answered.
+// handler may keep what was taken from the request, but not the request, whose memory that would keep. With an Inbox it may
+// be nil. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The request
+// has then been answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
 		opts = &s.AcceptOptions
@@ -111,6 +112,11 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 	}
 	accepted = true
 	s.track(conn)
+	if handler == nil && conn.settings.inbox != nil {
+		conn.ending.whenOver(func() { s.left(conn, leave) })
+		stay(r, conn)
+		return nil
+	}
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
 	go s.run(conn, handler, leave)
 	stay(r, conn)
@@ -169,9 +175,7 @@ func (s *Server) run(conn *Conn, handler func(*Conn), leave func()) {
 
 // ran is deferred by run.
 func (s *Server) ran(conn *Conn, returned *bool, leave func()) {
-	defer s.end()
-	defer leave()
-	defer s.forget(conn)
+	defer s.left(conn, leave)
 	if p := recover(); p != nil {
 		s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
@@ -181,6 +185,13 @@ func (s *Server) ran(conn *Conn, returned *bool, leave func()) {
 		s.count(&s.totals.Failed)
 		_ = conn.Close(StatusInternalError, "the handler failed")
 	}
+}
+
+// left notes that a connection has ended and its handler, if it had one, has returned.
+func (s *Server) left(conn *Conn, leave func()) {
+	defer s.end()
+	defer leave()
+	s.forget(conn)
 	if log := s.logger(); log.Enabled(context.Background(), slog.LevelDebug) {
 		log.Debug("wsd: a connection ended", "event", conn.CloseEvent())
 	}

@@ -83,7 +83,10 @@ func (t *Transport) initSocket(conn syscall.Conn) {
 		into := s.into
 		if into == nil {
 			into = t.burst.borrow()
-			if t.expectsLong {
+			switch {
+			case t.readsLess:
+				into = into[:littleSize]
+			case t.expectsLong:
 				into = into[:beginningSize]
 			}
 		}

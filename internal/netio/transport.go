@@ -26,6 +26,8 @@ const (
 	// beginningSize is how many bytes are read where a long message is expected: its beginning, enough for its place to
 	// be known, so that the rest can be read straight into that.
 	beginningSize = 5 << 10
+	// littleSize is how many bytes are read at a time where little is to be.
+	littleSize = 2 << 10
 	// maxEmptyReads is how many times in a row an io.Reader may return neither bytes nor an error.
 	maxEmptyReads = 100
 	// maxDiscards is how many bursts are read from a peer that keeps sending after its close frame.
@@ -56,6 +58,7 @@ type Transport struct {
 	wait         bool // the Read under way may wait
 	expectsLong  bool
 	moreExpected bool // the last read filled its buffer
+	readsLess    bool // reads into a borrowed buffer take little of it
 }
 
 // Init makes t the transport over rwc, which it owns from then on.
@@ -81,12 +84,18 @@ func (t *Transport) Under() io.ReadWriteCloser { return t.rwc }
 // borrowed buffer then takes only as much as it needs for that, as the rest would have to be copied from there.
 func (t *Transport) ExpectLong(long bool) { t.expectsLong = long }
 
+// ReadLess says whether reads into a borrowed buffer are to take little at a time, since what is read may have to be kept.
+func (t *Transport) ReadLess(less bool) { t.readsLess = less }
+
 // readAny is Read for a transport that cannot be read without waiting.
 func (t *Transport) readAny(direct []byte) ([]byte, error) {
 	into := direct
 	if into == nil {
 		if t.moreExpected {
 			into = t.burst.borrow()
+			if t.readsLess {
+				into = into[:littleSize]
+			}
 		} else {
 			t.burst.giveBack()
 			into = t.idle[:]
