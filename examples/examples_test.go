@@ -89,7 +89,7 @@ func TestCommandLines(t *testing.T) {
 func TestPagesShareOneLook(t *testing.T) {
 	pages, err := filepath.Glob("*/page.html")
 	require.NoError(t, err)
-	require.Len(t, pages, 4)
+	require.Len(t, pages, 5)
 	var looks []string
 	for _, name := range pages {
 		page, err := os.ReadFile(name)
