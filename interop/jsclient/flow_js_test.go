@@ -66,7 +66,7 @@ func TestSlowPeerIsNoDeadPeer(t *testing.T) {
 func TestMoreThanMayWaitEndsTheConnection(t *testing.T) {
 	for _, path := range []string{"/send?n=5000&size=10&", "/send?n=40&size=1000000&"} {
 		path, ended := record(t, path)
-		conn := dial(t, path, nil)
+		conn := dial(t, path, &wsd.DialOptions{Config: wsd.Config{MessageBuffer: 16}})
 		<-conn.Context().Done() // nothing is received
 		<-conn.Closed()
 		event := conn.CloseEvent()
@@ -96,7 +96,7 @@ func TestABurstIsNotSlow(t *testing.T) {
 }
 
 func TestDropSlow(t *testing.T) {
-	conn := dial(t, "/send?n=5000&size=10&end=1&", &wsd.DialOptions{Config: wsd.Config{SlowConsumer: wsd.DropSlow}})
+	conn := dial(t, "/send?n=5000&size=10&end=1&", &wsd.DialOptions{Config: wsd.Config{SlowConsumer: wsd.DropSlow, MessageBuffer: 16}})
 	require.ErrorIs(t, <-conn.Errors(), wsd.ErrSlowConsumer)
 	<-conn.Closed()
 	require.True(t, conn.CloseEvent().Clean, "%+v", conn.CloseEvent())
