@@ -228,7 +228,6 @@ var gorillaPrograms = []struct {
 }{
 	{"github.com/slack-go/slack@v0.35.0", []string{"./socketmode/...", "./slacktest/..."}},
 	{"github.com/99designs/gqlgen@v0.17.98", []string{"./graphql/handler/transport/..."}},
-	{"github.com/olahol/melody@v1.4.0", []string{"."}},
 }
 
 // TestProgramsThatUseGorilla builds programs that others wrote over package gorilla, and runs their tests.
