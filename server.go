@@ -74,9 +74,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // handler is called with it in a goroutine of its own; over HTTP/2 that needs ConfigureHTTP2. A connection that is open when
 // handler returns is closed with StatusNormalClosure, or StatusInternalError if handler panics, which is logged.
 //
-// handler may keep what was taken from the request, but not the request, whose memory that would keep. With an Inbox it may
-// be nil. The error is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The request
-// has then been answered.
+// handler may keep what it took from the request, but not the request and its memory. With an Inbox it may be nil. The error
+// is that of Accept, a *HandshakeError for Limits, or ErrServerClosed behind Drain and Shutdown. The request has then been
+// answered.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, handler func(*Conn)) error {
 	if opts == nil {
 		opts = &s.AcceptOptions
