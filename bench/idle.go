@@ -74,6 +74,9 @@ func idleMemory(r role, conns int, set settings) (total float64, err error) {
 // run opens the connections, says so, and holds them until standard input ends.
 func (w holdWork) run(r role) error {
 	script, messages, t := binaryScript(64), 1, target{port: w.Port, path: "/"}
+	if r.Loop != "" {
+		t.path = r.Loop
+	}
 	if r.Deflate {
 		var err error
 		if script, err = jsonScript(r.Takeover, r.Window); err != nil {

@@ -64,6 +64,7 @@ func serveWSD(listener net.Listener, r role) error {
 	for _, way := range loopPaths {
 		mux.Handle(way.path, serve(way.echo))
 	}
+	mux.Handle(inboxPath, serveInbox(options))
 	var all wsdHub
 	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
 		all.join(conn)

@@ -53,6 +53,23 @@ var loopPaths = []struct {
 	}},
 }
 
+// inboxPath is the path of an echo that is one loop over the messages of all connections.
+const inboxPath = "/inbox"
+
+// serveInbox serves that echo. Its connections need no handler.
+func serveInbox(options wsd.AcceptOptions) *wsd.Server {
+	inbox := wsd.NewInbox(256)
+	options.Inbox = inbox
+	go func() {
+		for delivery := range inbox.C() {
+			if !delivery.Ended && delivery.Conn.Send(context.Background(), delivery.Message) == nil {
+				delivery.Message.Release()
+			}
+		}
+	}()
+	return &wsd.Server{AcceptOptions: options}
+}
+
 // loopCase measures an echo that is written in another way, at a path of its own. Only wsd has several.
 func loopCase(quick bool, name, path string, conns, inflight, size int) benchCase {
 	r := role{Work: serveEcho, Loop: path}
@@ -78,5 +95,10 @@ func loopCases() (cases []benchCase) {
 			cases = append(cases, loopCase(false, load.name+", "+way.name, way.path, load.conns, load.inflight, load.size))
 		}
 	}
-	return cases
+	const oneLoop = "one loop over an Inbox"
+	return append(cases,
+		loopCase(false, pipelinedCase+", range with Release", "/release", 64, 64, 64),
+		loopCase(true, pipelinedCase+", "+oneLoop, inboxPath, 64, 64, 64),
+		loopCase(false, singleCase+", "+oneLoop, inboxPath, 64, 1, 64),
+		loopCase(false, burstCase+", "+oneLoop, inboxPath, 64, 16, 1<<10))
 }

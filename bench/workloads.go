@@ -346,6 +346,7 @@ const (
 	takeoverCase    = "with context takeover"
 	smallWindowCase = "with context takeover, the client's window of 4 KiB"
 
+	inboxSuffix         = ", one loop over an Inbox for all"
 	idleTakeoverCase    = "1,000 idle connections with context takeover"
 	idleNoTakeoverCase  = "1,000 idle connections without context takeover"
 	idleSmallWindowCase = "1,000 idle connections with context takeover, the client's window of 4 KiB"
@@ -389,8 +390,8 @@ func workloads(files uint64) []workload {
 		},
 		{
 			name: "loops", title: "Ways to write an echo", columns: timeColumns, chart: cpuKey,
-			about: "The loops that a program can be written with: over Messages with Release and without, over Each, and " +
-				"with TrySend in place of Send.",
+			about: "The loops that a program can be written with: over Messages with Release and without, over Each, with " +
+				"TrySend in place of Send, and one for all connections, over an Inbox.",
 			cases: loopCases(),
 		},
 		{
@@ -446,6 +447,8 @@ func workloads(files uint64) []workload {
 			cases: []benchCase{
 				idleCase(true, idleCaseName, 5000, role{Work: serveIdle}),
 				idleCase(false, manyIdleCase, manyIdle, role{Work: serveIdle}),
+				idleCase(true, idleCaseName+inboxSuffix, 5000, role{Work: serveIdle, Loop: inboxPath}),
+				idleCase(false, manyIdleCase+inboxSuffix, manyIdle, role{Work: serveIdle, Loop: inboxPath}),
 			},
 		},
 		{
