@@ -24,6 +24,7 @@ var programs = map[string][][]string{
 	"client":  {{}, {"ws://127.0.0.1:1/", "text", "extra"}},
 	"echo":    {{"-compress", "extra"}},
 	"feed":    {{"tea", "-url", "ws://127.0.0.1:1/"}},
+	"inbox":   {{"extra"}, {"-players", "0"}},
 	"jsonrpc": {{"extra"}},
 	"pool":    {{"-requests", "1", "extra"}, {"-requests", "0"}, {"-outage", "-1s"}},
 	"prices":  {{"extra"}, {"-changes", "0"}, {"-slow", "0"}},
