@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -280,9 +281,12 @@ func TestAStalledConsumerOverHTTP2StopsNoOther(t *testing.T) {
 		echoAll(conn)
 	}}, wsd.ConfigureHTTP2)
 	var conns []*wsd.Conn
-	for range streams {
+	for i := range streams {
 		conn, _ := connectHTTP2(t, client)
 		conns = append(conns, conn)
+		for number.Load() <= int32(i) { // or the next one's handler could overtake this one's
+			runtime.Gosched()
+		}
 	}
 	var writers sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
