@@ -20,10 +20,10 @@ import (
 )
 
 // jsPatience bounds a run of all tests in a browser.
-const jsPatience = 2 * time.Minute
+const jsPatience = 6 * time.Minute
 
 // jsArguments are those of the test binary.
-var jsArguments = []string{"-test.v", "-test.timeout=100s"}
+var jsArguments = []string{"-test.v", "-test.timeout=330s"}
 
 func run(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
