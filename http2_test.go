@@ -14,8 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -317,34 +315,6 @@ func TestAStalledConsumerOverHTTP2StopsNoOther(t *testing.T) {
 	cancel()
 	writers.Wait()
 	close(release)
-}
-
-func TestTimeoutsOfTheServerDoNotEndAWebSocketOverHTTP2(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var protocols http.Protocols
-		protocols.SetUnencryptedHTTP2(true)
-		ws := &wsd.Server{Handler: echoAll}
-		server := &http.Server{Handler: ws, Protocols: &protocols, ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}
-		wsd.ConfigureHTTP2(server)
-		near, far := net.Pipe()
-		served := make(chan error)
-		listener := &oneListener{conn: far, done: make(chan struct{})}
-		go func() { served <- server.Serve(listener) }()
-		client, err := http2test.NewClient(near)
-		require.NoError(t, err)
-		conn, stream := connectHTTP2(t, client)
-		for range 5 {
-			time.Sleep(time.Minute)
-			requireHTTP2Echo(t, conn, "still here")
-		}
-		require.NoError(t, conn.Close(wsd.StatusNormalClosure, ""))
-		clean, _ := stream.End()
-		require.True(t, clean)
-		client.Close()
-		require.NoError(t, ws.Shutdown(t.Context()))
-		require.NoError(t, server.Close())
-		require.ErrorIs(t, <-served, http.ErrServerClosed)
-	})
 }
 
 // oneListener accepts one connection, and ends when it is closed.

@@ -98,7 +98,11 @@ func TestMessagesLargerThanMemory(t *testing.T) {
 				runtime.GC()
 				runtime.ReadMemStats(&now)
 				most = max(most, int64(now.HeapAlloc)-int64(before.HeapAlloc))
-				require.Less(t, most, int64(heapLimit))
+				limit := int64(heapLimit)
+				if wsd.RaceEnabled {
+					limit *= 2 // pools lose some of what they are given
+				}
+				require.Less(t, most, limit)
 			}
 			first := <-sums
 			for range 3 {

@@ -19,7 +19,7 @@ func TestAnIdleConnectionTakesSixKiB(t *testing.T) {
 
 // Over an Inbox there is no such goroutine, and no Messages.
 func TestAnIdleConnectionOverAnInboxTakesLess(t *testing.T) {
-	requireIdleBelow(t, role{Library: wsdName, Work: serveIdle, Loop: inboxPath}, 3)
+	requireIdleBelow(t, role{Library: wsdName, Work: serveIdle, Loop: inboxPath}, 4)
 }
 
 // requireIdleBelow checks that idle connections take less than so many KiB each.

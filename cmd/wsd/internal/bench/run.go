@@ -184,16 +184,17 @@ func (r *run) work(number int, conn *wsd.Conn, start <-chan struct{}) {
 	default:
 		err = s.pingPong()
 	}
-	if err != nil && !r.givenUp(err) {
+	if err != nil && !r.givenUp(conn) {
 		r.fail(reasonOfEnd(err))
 		conn.CloseNow()
 	}
 }
 
 // givenUp reports whether a connection ended because this side no longer waited, which its missing messages tell.
-func (r *run) givenUp(err error) bool {
-	var closed *wsd.CloseError
-	return r.over.Load() && (errors.As(err, &closed) && closed.Local)
+func (r *run) givenUp(conn *wsd.Conn) bool {
+	event := conn.CloseEvent()
+	// A Send may find the connection closing before there is a cause.
+	return r.over.Load() && event.Local && (event.Err == nil || errors.As(event.Err, new(*wsd.CloseError)))
 }
 
 // drain waits for what is under way.
