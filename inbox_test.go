@@ -105,6 +105,9 @@ func TestInboxLeavesNothingToReceive(t *testing.T) {
 		for _, err := range server.Each(t.Context()) {
 			require.ErrorIs(t, err, wsd.ErrInbox)
 		}
+		_, err = wsd.NetConn(server, wsd.TextMessage).Read(make([]byte, 1))
+		require.ErrorIs(t, err, wsd.ErrInbox)
+		require.ErrorIs(t, wsd.Relay(t.Context(), client, server), wsd.ErrInbox)
 		messages := server.Messages()
 		require.Equal(t, messages, server.Messages())
 		synctest.Wait()

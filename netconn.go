@@ -99,6 +99,8 @@ func (s *byteStream) receive(ctx context.Context) error {
 		reason := fmt.Sprintf("expected %v messages, got %v", s.messageType, m.Type)
 		_ = s.conn.StartClose(StatusUnsupportedData, reason)
 		s.failed = errors.New("wsd: " + reason)
+	case err == ErrInbox:
+		s.failed = err
 	case !errors.Is(err, ErrClosed):
 		return ctx.Err()
 	case errors.As(err, &closed) && (closed.Code == StatusNormalClosure || closed.Code == StatusGoingAway):

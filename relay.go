@@ -15,10 +15,13 @@ import (
 // 1001 (going away) if a client was to blame, 1014 (bad gateway) if a server, 1011 if a streamed message was cut. If ctx is
 // done, both are told 1001.
 //
-// The error is never nil: it says which ended first, and matches ErrClosed and the cause, or ctx's error.
+// The error is never nil: it says which ended first, and matches ErrClosed and the cause, ctx's error, or ErrInbox.
 func Relay(ctx context.Context, a, b *Conn) error {
 	if ctx == nil {
 		return ErrNilContext
+	}
+	if a.settings.inbox != nil || b.settings.inbox != nil {
+		return ErrInbox
 	}
 	over := make(chan carried, 2)
 	var carriers sync.WaitGroup

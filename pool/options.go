@@ -4,6 +4,7 @@ package pool
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -81,6 +82,9 @@ const (
 
 // settle checks the options and fills in the defaults. From then on 0 means off.
 func (o *Options) settle() error {
+	if o.DialOptions.Inbox != nil {
+		return fmt.Errorf("%w, and not to whoever has acquired it: DialOptions.Inbox", wsd.ErrInbox)
+	}
 	switch {
 	case o.MaxConns < 1:
 		return optionError("MaxConns", "expected at least 1, got %d", o.MaxConns)

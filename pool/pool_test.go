@@ -614,3 +614,9 @@ func TestWaiterThatGaveUpLeavesTheTimeOfUseAlone(t *testing.T) {
 		}
 	})
 }
+
+// Connections whose messages went elsewhere could not be lent.
+func TestNoPoolOfConnectionsWithAnInbox(t *testing.T) {
+	_, err := pool.New("ws://server/", &pool.Options{DialOptions: wsd.DialOptions{Config: wsd.Config{Inbox: wsd.NewInbox(1)}}})
+	require.ErrorIs(t, err, wsd.ErrInbox)
+}
