@@ -165,7 +165,13 @@ func (c *Conn) Value() any {
 }
 
 // State returns the state of the connection. It does not block.
-func (c *Conn) State() State { return c.ending.state() }
+func (c *Conn) State() State {
+	state := c.ending.state()
+	if state == StateOpen && c.queue.failure() != nil {
+		return StateClosing // the ending is just being told of the write that failed
+	}
+	return state
+}
 
 // Version returns the version of the protocol, "hybi-13", the drafts' name for what became RFC 6455.
 func (c *Conn) Version() string { return "hybi-13" }

@@ -85,7 +85,7 @@ type box struct {
 
 // NewInbox returns an Inbox whose channel holds up to n deliveries ahead of whoever receives them; none if n is negative.
 // They wait on top of the connections' shares, first come, first served: a peer that floods can fill them, so n is how many
-// of its messages may be ahead of another's. 64 is as fast as more.
+// of its messages may be ahead of another's. Up to some hundreds, more make a loop over many small messages faster.
 func NewInbox(n int) *Inbox { return &Inbox{c: make(chan Delivery, min(max(n, 0), maxMessageBuffer))} }
 
 // C returns the channel. It is the same at each call, and never closed. It need not be received from for connections to end:
