@@ -4,14 +4,12 @@
 package interop
 
 import (
-	"context"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +49,6 @@ func TestJSClients(t *testing.T) {
 		"node":     inNode,
 		"chromium": func(t *testing.T, s *jsServer, run string) string { return inChromium(t, s, run, "") },
 		"worker":   func(t *testing.T, s *jsServer, run string) string { return inChromium(t, s, run, "&worker") },
-		"firefox":  inFirefox,
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := startJSServer(t, binary)
@@ -90,29 +87,6 @@ func (s *jsServer) pageURL(t *testing.T, name, more string) string {
 func inChromium(t *testing.T, s *jsServer, name, more string) string {
 	ctx := browser(t)
 	tab{t, ctx}.do(chromedp.Navigate(s.pageURL(t, name, more)))
-	return s.await(t)
-}
-
-func inFirefox(t *testing.T, s *jsServer, name string) string {
-	firefox := program(t, "firefox-esr")
-	results.version("firefox", versionOf(t, firefox, "--version"))
-	profile := t.TempDir()
-	prefs := []string{
-		`user_pref("browser.shell.checkDefaultBrowser", false);`,
-		`user_pref("browser.aboutwelcome.enabled", false);`,
-		`user_pref("datareporting.policy.dataSubmissionEnabled", false);`,
-		`user_pref("app.update.enabled", false);`,
-		`user_pref("network.proxy.type", 0);`,
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(profile, "user.js"), []byte(strings.Join(prefs, "\n")), 0o600))
-	ctx, end := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, firefox, "--headless", "--no-remote", "--profile", profile, s.pageURL(t, name, ""))
-	cmd.Env = append(os.Environ(), "HOME="+profile)
-	require.NoError(t, cmd.Start())
-	defer func() {
-		end()
-		_ = cmd.Wait()
-	}()
 	return s.await(t)
 }
 

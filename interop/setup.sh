@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 # What a package is recognized by, and its name.
 readonly programs=(
-	chromium:chromium firefox-esr:firefox-esr nginx:nginx haproxy:haproxy tinyproxy:tinyproxy node:nodejs npm:npm
+	chromium:chromium nginx:nginx haproxy:haproxy tinyproxy:tinyproxy node:nodejs npm:npm
 	libwebsockets-test-server:libwebsockets-test-server libwebsockets-test-client:libwebsockets-test-server
 	mosquitto:mosquitto websockify:websockify
 )
