@@ -25,6 +25,9 @@ type Publication struct {
 	Topic   string
 	Message wsd.Message // its Data is shared: it must not be changed or released
 	At      Position    // zero if the topic has no history
+	// Before is the Seq of the topic's publication before this one, in the same Epoch; 0 if there is none, or nobody knows.
+	// A hub that has not had that one reads from history.
+	Before uint64
 
 	prepared *wsd.Prepared // Message; nil if it has come from another process
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/internal/subject"
@@ -20,20 +21,32 @@ type past struct {
 	at     Position // of the last one that was queued
 	seen   Position // of the last one that came while behind
 	behind bool
+	whole  bool // the zero position, before the first one has come, is one to go on from
 	listed bool // among the member's behind
 	over   bool // the subscription has ended
 }
 
-// expects reports whether a publication that comes live is to be queued.
-func (p *past) expects(at Position) bool {
+// expects reports whether a publication that comes live is to be queued, and whether one before it has not come.
+func (p *past) expects(at Position, before uint64) (wanted, missed bool) {
 	switch {
 	case at.Seq == 0:
-		return true
+		return true, false
 	case p.behind:
 		p.seen = at
-		return false
+		return false, false
+	case p.at == Position{}:
+		return true, p.whole && before > 0
+	case at.Epoch != p.at.Epoch:
+		return true, false
 	}
-	return at.Epoch != p.at.Epoch || at.Seq > p.at.Seq
+	return at.Seq > p.at.Seq, before > p.at.Seq
+}
+
+// missed has a subscription go on from history, as something has not come.
+func (m *Member) missed(s *subscription, at Position) {
+	s.past.seen, s.past.behind = at, true
+	m.list(s)
+	m.readOn()
 }
 
 // reached notes that a publication has been queued, or lost. p may be nil.
@@ -149,7 +162,8 @@ func (m *Member) read() {
 		case errors.As(err, &gap):
 			m.skip(s, gap)
 		case err != nil:
-			m.stopReading(false) // the broker says when it is back
+			m.stopReading(false)
+			m.hub.readLater()
 			return
 		case !m.accept(s, page):
 			m.stopReading(true)
@@ -265,10 +279,41 @@ func (m *Member) catchUp() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.subs {
-		if s.past != nil && s.past.at != (Position{}) {
+		if s.past != nil && (s.past.whole || s.past.at != Position{}) {
 			s.past.behind = true
 			m.list(s)
 		}
 	}
+	m.readOn()
+}
+
+// readAgain is after how long somebody reads again who could not, as the broker was away.
+const readAgain = time.Second
+
+// readLater has all who are behind read on after a while. The broker tells of its return too, which may be sooner, or have been
+// just before somebody failed to read.
+func (h *Hub) readLater() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.rereading == nil && !h.closed {
+		h.working.Add(1)
+		h.rereading = time.AfterFunc(readAgain, h.reread)
+	}
+}
+
+// reread runs on the timer.
+func (h *Hub) reread() {
+	defer h.working.Done()
+	h.mu.Lock()
+	h.rereading = nil
+	h.mu.Unlock()
+	for _, m := range h.all() {
+		m.goOn()
+	}
+}
+
+func (m *Member) goOn() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.readOn()
 }

@@ -283,6 +283,70 @@ func TestBrokerThatWasAway(t *testing.T) {
 	})
 }
 
+// Whoever could not read from history tries again, even if the broker has said that it is back just before. A subscription that
+// began with the history goes on from there, also if nothing had come.
+func TestReadsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := hub.NewMemory()
+		b := &flaky{Memory: memory}
+		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}
+		h := hub.New(&opts)
+		defer func() { require.NoError(t, h.Close()) }()
+		opts.Broker = memory
+		other := hub.New(&opts)
+		defer func() { require.NoError(t, other.Close()) }()
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.SubscribeFrom("kept", hub.Position{}))
+		for _, text := range []string{"1 a", "2 b"} {
+			b.away.Store(true)
+			publish(t, other, "kept", text[2:])
+			b.node.Resumed() // too soon
+			synctest.Wait()
+			p.hearsNothing(t)
+			time.Sleep(time.Minute)
+			b.away.Store(false)
+			p.hears(t, text)
+		}
+		b.away.Store(true)
+		publish(t, other, "kept", "c")
+		b.node.Resumed()
+		synctest.Wait() // it is closed while it is about to try
+	})
+}
+
+// What a broker has lost without knowing is noticed by the next that comes, and read from history before it.
+func TestWhatIsMissedIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := hub.NewMemory()
+		b := &flaky{Memory: memory}
+		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}
+		h := hub.New(&opts)
+		defer func() { require.NoError(t, h.Close()) }()
+		opts.Broker = memory
+		other := hub.New(&opts)
+		defer func() { require.NoError(t, other.Close()) }()
+		from, live := join(t, h, "", quiet), join(t, h, "", quiet)
+		require.NoError(t, from.SubscribeFrom("kept", hub.Position{}))
+		require.NoError(t, live.Subscribe("kept"))
+		lost := func(text string) {
+			b.away.Store(true)
+			publish(t, other, "kept", text)
+			b.away.Store(false)
+		}
+		lost("a")
+		publish(t, other, "kept", "b")
+		from.hears(t, "1 a", "2 b")
+		live.hears(t, "2 b") // it was to get what came after it had subscribed, and nobody knows that a did
+		lost("c")
+		lost("d")
+		publish(t, other, "kept", "e", "f")
+		from.hears(t, "3 c", "4 d", "5 e", "6 f")
+		live.hears(t, "3 c", "4 d", "5 e", "6 f")
+		from.hearsNothing(t)
+		live.hearsNothing(t)
+	})
+}
+
 // staged is a broker whose parts happen in an order that a test says.
 type staged struct {
 	*hub.Memory

@@ -52,6 +52,7 @@ type Hub struct {
 	listeners map[*Listener]struct{}
 	impatient map[*Member]struct{} // those with a subscription under Close
 	sweeping  *time.Timer          // runs while there are any
+	rereading *time.Timer          // runs while somebody could not read from history
 	closed    bool
 }
 
@@ -187,8 +188,9 @@ func (h *Hub) Publish(ctx context.Context, topic string, msg wsd.Message) error 
 
 // delivery is a publication on its way to the subscribers of this node.
 type delivery struct {
-	topic string
-	at    Position
+	topic  string
+	at     Position
+	before uint64 // the Seq of the one before it, 0 if nobody knows
 	// sent is what is sent: encoded once for all.
 	sent *wsd.Prepared
 	size int // of its message, in bytes
@@ -196,7 +198,7 @@ type delivery struct {
 
 // encode makes a delivery of a publication. It is nil if there is nothing that can be sent.
 func (h *Hub) encode(p *Publication) *delivery {
-	d := &delivery{topic: p.Topic, at: p.At, sent: p.prepared}
+	d := &delivery{topic: p.Topic, at: p.At, before: p.Before, sent: p.prepared}
 	msg := p.Message
 	if h.options.Frame != nil {
 		msg = h.options.Frame(p.Topic, p.At, msg)
@@ -321,10 +323,12 @@ func (h *Hub) Close() error {
 	for l := range h.listeners {
 		listeners = append(listeners, l)
 	}
-	if h.sweeping != nil && h.sweeping.Stop() {
-		h.working.Done()
+	for _, timer := range []**time.Timer{&h.sweeping, &h.rereading} {
+		if *timer != nil && (*timer).Stop() {
+			h.working.Done()
+		}
+		*timer = nil
 	}
-	h.sweeping = nil
 	h.mu.Unlock()
 	for _, l := range listeners {
 		l.Close()

@@ -142,7 +142,7 @@ func (m *Member) add(topic string, slow Policy, from *Position) (fresh bool, err
 	if !subject.HasWildcard(topic) && historyOf(h.options.History, topic) != nil {
 		s.past = new(past)
 		if from != nil {
-			s.past.at, s.past.behind = *from, true
+			s.past.at, s.past.behind, s.past.whole = *from, true, true
 		}
 	}
 	if err = m.insert(topic, s); err != nil {

@@ -240,6 +240,7 @@ func (l *topicLog) publish(p Publication, deliver func(Publication)) (added bool
 			return nil
 		}
 		added = true
+		p.Before = l.last
 		l.last++
 		p.At = Position{l.epoch, l.last}
 		l.kept = append(l.kept, logged{p, clock.Now()})

@@ -87,8 +87,17 @@ func (w *waiting) pop() {
 func (m *Member) offer(s *subscription, d *delivery) outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.left || s.past != nil && !s.past.expects(d.at) {
+	if m.left {
 		return none
+	}
+	if s.past != nil {
+		switch wanted, missed := s.past.expects(d.at, d.before); {
+		case missed:
+			m.missed(s, d.at)
+			return none
+		case !wanted:
+			return none
+		}
 	}
 	return m.queue(s, d)
 }

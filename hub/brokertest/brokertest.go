@@ -221,6 +221,9 @@ func oneOrder(t *testing.T, nodes []*node) {
 			if p.At.Epoch == "" || i > 0 && p.At.Epoch != last.Epoch || p.At.Seq <= last.Seq {
 				t.Fatalf("expected a position behind %v, got %v", last, p.At)
 			}
+			if p.Before != 0 && p.Before != last.Seq {
+				t.Fatalf("expected %d, or nothing, as the one before %v, got %d", last.Seq, p.At, p.Before)
+			}
 			last = p.At
 		}
 		if first == nil {

@@ -31,13 +31,7 @@ type track struct {
 	seq     uint64
 	at      time.Duration // on clock
 	filling bool          // what is missing is being read, and what comes meanwhile waits in held
-	held    []kept
-}
-
-// kept is a publication of a topic with history.
-type kept struct {
-	hub.Publication
-	before uint64 // the position of the one before it, 0 if that is not known
+	held    []hub.Publication
 }
 
 // filling is what was read that had not come.
@@ -117,7 +111,7 @@ func (d *dispatcher) takeKept(m *nats.Msg, p hub.Publication) {
 		return
 	}
 	before, _ := strconv.ParseUint(m.Header.Get(jetstream.LastSequenceHeader), 10, 64)
-	p.At = hub.Position{Epoch: s.epoch(), Seq: seq}
+	p.At, p.Before = hub.Position{Epoch: s.epoch(), Seq: seq}, before
 	t := d.tracks[p.Topic]
 	if t == nil {
 		d.sweep()
@@ -127,28 +121,28 @@ func (d *dispatcher) takeKept(m *nats.Msg, p hub.Publication) {
 		}
 		d.tracks[p.Topic] = t
 	}
-	d.follow(t, kept{p, before})
+	d.follow(t, p)
 }
 
 // follow delivers a publication, or has read what is missing before it.
-func (d *dispatcher) follow(t *track, k kept) {
+func (d *dispatcher) follow(t *track, p hub.Publication) {
 	switch {
 	case t.filling:
-		t.held = append(t.held, k)
+		t.held = append(t.held, p)
 		return
-	case t.epoch != k.At.Epoch:
-		t.epoch = k.At.Epoch
-	case k.At.Seq <= t.seq:
+	case t.epoch != p.At.Epoch:
+		t.epoch = p.At.Epoch
+	case p.At.Seq <= t.seq:
 		return
-	case k.before > t.seq:
+	case p.Before > t.seq:
 		t.filling = true
-		t.held = append(t.held, k)
+		t.held = append(t.held, p)
 		after := hub.Position{Epoch: t.epoch, Seq: t.seq}
-		d.link.working.Go(func() { d.read(k.Topic, t, after, k.before) })
+		d.link.working.Go(func() { d.read(p.Topic, t, after, p.Before) })
 		return
 	}
-	t.seq, t.at = k.At.Seq, clock.Now()
-	d.deliver(k.Publication)
+	t.seq, t.at = p.At.Seq, clock.Now()
+	d.deliver(p)
 }
 
 // read is a goroutine that reads what has not come.
@@ -179,10 +173,10 @@ func (d *dispatcher) fill(f filling) {
 	held := t.held
 	t.held, t.filling = nil, false
 	if len(held) > 0 {
-		t.seq = max(t.seq, held[0].before) // whatever could not be read
+		t.seq = max(t.seq, held[0].Before) // whatever could not be read: members see that it has not come
 	}
-	for _, k := range held {
-		d.follow(t, k)
+	for _, p := range held {
+		d.follow(t, p)
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -96,9 +98,33 @@ func (w *world) await(what string, holds func() bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("expected within %v: %s", patience, what)
+			w.t.Fatalf("expected within %v: %s\n%s", patience, what, w.state())
 		}
 	}
+}
+
+// state is what the nodes say of themselves.
+func (w *world) state() string {
+	var all strings.Builder
+	for i, n := range w.nodes {
+		var s natsbroker.Stats
+		err := w.get(n, "/stats", nil, &s)
+		_, _ = fmt.Fprintf(&all, "node %d: ready %v, stats %+v %v\n", i, w.get(n, "/ready", nil, nil), s, err)
+		for _, m := range w.topics {
+			var h struct {
+				N         int
+				Last, Err string
+			}
+			err := w.get(n, "/history", url.Values{"topic": {m.name}}, &h)
+			_, _ = fmt.Fprintf(&all, "   %s: %d acknowledged, history %+v %v\n", m.name, m.count(), h, err)
+		}
+	}
+	for _, m := range w.members {
+		m.mu.Lock()
+		_, _ = fmt.Fprintf(&all, "%s: at %v, %d, node %s\n", m.id, m.at, len(m.got), m.node)
+		m.mu.Unlock()
+	}
+	return all.String()
 }
 
 func (w *world) get(n *nodeProcess, path string, query url.Values, into any) error {
@@ -108,7 +134,8 @@ func (w *world) get(n *nodeProcess, path string, query url.Values, into any) err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", answer.StatusCode)
+		why, _ := io.ReadAll(answer.Body)
+		return fmt.Errorf("status %d: %s", answer.StatusCode, why)
 	}
 	if into == nil {
 		return nil
@@ -175,6 +202,7 @@ type member struct {
 	got  []string
 	ats  []hub.Position // of those
 	gaps []string
+	node string
 }
 
 func (w *world) join(id string, topic *topicModel, node int) {
@@ -191,6 +219,7 @@ func (w *world) join(id string, topic *topicModel, node int) {
 // visit is connected with a node until that ends.
 func (m *member) visit(ctx context.Context, n *nodeProcess, silence time.Duration) {
 	m.mu.Lock()
+	m.node = n.options.Listen
 	query := url.Values{"id": {m.id}, "topic": {m.topic.name}, "epoch": {m.at.Epoch}, "seq": {fmt.Sprint(m.at.Seq)}}
 	m.mu.Unlock()
 	dialing, cancel := context.WithTimeout(ctx, 2*silence)

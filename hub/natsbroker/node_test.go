@@ -141,6 +141,27 @@ func nodeHandler(h *hub.Hub, broker *natsbroker.Broker) http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(list)
 	})
+	mux.HandleFunc("/history", func(w http.ResponseWriter, r *http.Request) {
+		var said struct {
+			N         int
+			Last, Err string
+		}
+		for at := (hub.Position{}); ; {
+			page, err := h.History(r.Context(), r.FormValue("topic"), at, 500)
+			if err != nil {
+				said.Err = err.Error()
+				break
+			}
+			if said.N += len(page.Publications); len(page.Publications) > 0 {
+				at = page.Publications[len(page.Publications)-1].At
+				said.Last = fmt.Sprint(at)
+			}
+			if !page.More {
+				break
+			}
+		}
+		_ = json.NewEncoder(w).Encode(said)
+	})
 	mux.HandleFunc("/stats", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(broker.Stats()) })
 	return mux
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed62836080/wsd/hub"
+	"github.com/seed62836080/wsd/internal/clock"
 )
 
 // History returns what was published to a topic after a position.
@@ -211,27 +212,37 @@ func (h *histories) beyond(ctx context.Context, s *stream, topic string, after h
 // newest asks the leader for the position of a topic's newest publication, 0 if there is none. Other servers may not have it
 // yet.
 func (h *histories) newest(ctx context.Context, s *stream, topic string) (uint64, error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": h.link.names.stored(s.key, topic)})
+	newest, err := h.ask(ctx, s, map[string]any{"last_by_subj": h.link.names.stored(s.key, topic)})
+	return newest.Seq, err
+}
+
+// stored is a message of a stream.
+type stored struct {
+	Seq  uint64 `json:"seq"`
+	Data []byte `json:"data"`
+}
+
+// ask asks the leader for a message, which is zero if there is none.
+func (h *histories) ask(ctx context.Context, s *stream, what map[string]any) (stored, error) {
+	request, err := json.Marshal(what)
 	if err != nil {
-		return 0, err
+		return stored{}, err
 	}
 	answer, err := h.link.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+s.name, request)
 	if err != nil {
-		return 0, err
+		return stored{}, err
 	}
 	var got struct {
-		Message struct {
-			Seq uint64 `json:"seq"`
-		} `json:"message"`
-		Error *jetstream.APIError `json:"error"`
+		Message stored              `json:"message"`
+		Error   *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return 0, err
+		return stored{}, err
 	}
 	if got.Error != nil && got.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return 0, got.Error
+		return stored{}, got.Error
 	}
-	return got.Message.Seq, nil
+	return got.Message, nil
 }
 
 // between reads what was published after a position, up to another.
@@ -267,9 +278,13 @@ const pageBytes = 1 << 20
 
 var errStale = errors.New("the server that answered is behind")
 
-// batch reads up to n publications from a position on. A server that has not got up to where newest says is asked again.
+// behindFor is how long a server may be behind until the leader is asked instead. One that comes back can take minutes.
+const behindFor = 100 * time.Millisecond
+
+// batch reads up to n publications from a position on. It asks any server, mostly that of this process. One that has not got up to
+// where newest says is asked again, and then the leader.
 func (h *histories) batch(ctx context.Context, s *stream, topic string, from uint64, n int, newest uint64) (batch, error) {
-	for {
+	for begun := clock.Now(); ; {
 		got, err := h.batchOnce(ctx, s, topic, from, n)
 		if err != nil {
 			return batch{}, err
@@ -278,12 +293,56 @@ func (h *histories) batch(ctx context.Context, s *stream, topic string, from uin
 		if newest < from || !behind {
 			return got, nil
 		}
+		if clock.Now()-begun > behindFor {
+			return h.fromLeader(ctx, s, topic, from, n)
+		}
 		select {
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 			return batch{}, errStale
 		}
 	}
+}
+
+// fromLeader is batch from the leader alone, who is asked for one publication at a time.
+func (h *histories) fromLeader(ctx context.Context, s *stream, topic string, from uint64, n int) (batch, error) {
+	subject := h.link.names.stored(s.key, topic)
+	js, err := jetstream.New(h.link.nc)
+	if err != nil {
+		return batch{}, err
+	}
+	known, err := js.Stream(ctx, s.name)
+	if err != nil {
+		return batch{}, err
+	}
+	info, err := known.Info(ctx, jetstream.WithSubjectFilter(subject))
+	if err != nil {
+		return batch{}, err
+	}
+	var got batch
+	for size := 0; len(got.found) < n && size < pageBytes; {
+		m, err := h.ask(ctx, s, map[string]any{"seq": from, "next_by_subj": subject})
+		if err != nil {
+			return batch{}, err
+		}
+		if m.Seq == 0 {
+			return got, nil
+		}
+		_, _, msg, err := unpack(m.Data)
+		if err != nil {
+			return batch{}, err
+		}
+		got.found = append(got.found, hub.Publication{Topic: topic, Message: msg, At: hub.Position{Epoch: s.epoch(), Seq: m.Seq}})
+		from = m.Seq + 1
+		size += len(m.Data)
+	}
+	// All there are, if it has begun with the first; otherwise no more than these.
+	got.more = max(int(info.State.Subjects[subject])-len(got.found), 0)
+	if m, err := h.ask(ctx, s, map[string]any{"seq": from, "next_by_subj": subject}); err != nil || m.Seq == 0 {
+		got.more = 0
+		return got, err
+	}
+	return got, nil
 }
 
 func (h *histories) batchOnce(ctx context.Context, s *stream, topic string, from uint64, n int) (batch, error) {

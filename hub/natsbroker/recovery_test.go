@@ -3,6 +3,7 @@
 package natsbroker
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -143,6 +144,31 @@ func TestBurstsAreNotDropped(t *testing.T) {
 	close(release)
 	require.Eventually(t, func() bool { return len(came.seen()) == n }, patience, 10*time.Millisecond)
 	require.Zero(t, b.Stats().Dropped)
+}
+
+// What a server does not have that is behind is read from the leader.
+func TestTheLeaderIsAsked(t *testing.T) {
+	b := start(t, Options{})
+	var r recorder
+	l := attach(t, b, &r)
+	for range 5 {
+		publish(t, l, "kept.a", "1", "2", "3", strings.Repeat("x", pageBytes/4))
+		publish(t, l, "kept.b", "of another topic")
+	}
+	s := l.histories.of("kept.a")
+	for _, n := range []int{1, 2, 3, 19, 20, 100} {
+		for _, from := range []uint64{1, 2, 4, 5, 25, 26} {
+			any, err := l.histories.batchOnce(t.Context(), s, "kept.a", from, n)
+			require.NoError(t, err)
+			got, err := l.histories.batch(t.Context(), s, "kept.a", from, n, 1000)
+			require.NoError(t, err)
+			require.Equal(t, any.found, got.found)
+			require.Equal(t, any.more > 0, got.more > 0)
+			if from == 1 {
+				require.Equal(t, any.more, got.more)
+			}
+		}
+	}
 }
 
 // Readings that begin while another is under way are shared, and begin after all who wait for them.
