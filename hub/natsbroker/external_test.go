@@ -91,7 +91,8 @@ func TestServerIsKilled(t *testing.T) {
 	p := newProcess(t)
 	p.start(t)
 	opts := natsbroker.Options{Dead: 2 * time.Second, Timeout: patience, File: true, Logger: quiet}
-	near, far := connected(t, p, opts), connected(t, p, opts)
+	near, broker := connected(t, p, opts)
+	far, _ := connected(t, p, opts)
 	a, err := near.Listen(">")
 	require.NoError(t, err)
 	b, err := far.Listen(">")
@@ -110,6 +111,7 @@ func TestServerIsKilled(t *testing.T) {
 	require.ErrorIs(t, err, hub.ErrBroker)
 	publish(t, near, "live", "2")
 	requireNext(t, a, "2")
+	require.Eventually(t, func() bool { return !broker.Stats().Connected }, patience, time.Millisecond)
 	p.start(t)
 	publish(t, near, "kept.a", "3")
 	requireSoon(t, a, "3") // ahead of it perhaps x: what failed may have been kept after all
@@ -124,9 +126,13 @@ func TestServerIsKilled(t *testing.T) {
 	require.Subset(t, texts, []string{"1", "3"}, "in files")
 	publish(t, far, "live", "4")
 	requireNext(t, a, "4")
+	require.Eventually(t, func() bool {
+		s := broker.Stats()
+		return s.Connected && s.Reconnects > 0 && s.Resumed > 0 && s.Failed > 0 && s.Sent > 0 && s.Received > 0
+	}, patience, time.Millisecond)
 }
 
-func connected(t *testing.T, p *process, opts natsbroker.Options) *hub.Hub {
+func connected(t *testing.T, p *process, opts natsbroker.Options) (*hub.Hub, *natsbroker.Broker) {
 	t.Helper()
 	b, err := natsbroker.Connect(p.url(), &opts)
 	require.NoError(t, err)
@@ -135,7 +141,7 @@ func connected(t *testing.T, p *process, opts natsbroker.Options) *hub.Hub {
 		require.NoError(t, h.Close())
 		require.NoError(t, b.Close())
 	})
-	return h
+	return h, b
 }
 
 func publish(t *testing.T, h *hub.Hub, topic, text string) {

@@ -308,8 +308,8 @@ func (m *member) requireInOrder(t *testing.T, acked []string) {
 	}
 }
 
-// awaitPresence waits until the nodes agree that exactly the members of a topic are there, and returns how long it took.
-func (w *world) awaitPresence(topic *topicModel, nodes ...int) time.Duration {
+// awaitPresence waits until the nodes agree that exactly the members of a topic are there.
+func (w *world) awaitPresence(topic *topicModel, nodes ...int) {
 	w.t.Helper()
 	var want []string
 	for _, m := range w.members {
@@ -318,7 +318,6 @@ func (w *world) awaitPresence(topic *topicModel, nodes ...int) time.Duration {
 		}
 	}
 	slices.Sort(want)
-	begun := time.Now()
 	for _, i := range nodes {
 		w.await(fmt.Sprintf("node %d knows the %d members", i, len(want)), func() bool {
 			var list []hub.Presence
@@ -328,7 +327,35 @@ func (w *world) awaitPresence(topic *topicModel, nodes ...int) time.Duration {
 			return slices.EqualFunc(list, want, func(p hub.Presence, id string) bool { return p.ID == id })
 		})
 	}
-	return time.Since(begun)
+}
+
+// awaitReady waits until all nodes say that their copies of history are up to date.
+func (w *world) awaitReady() {
+	w.t.Helper()
+	for i, n := range w.nodes {
+		w.await(fmt.Sprintf("node %d is ready", i), func() bool { return w.get(n, "/ready", nil, nil) == nil })
+	}
+}
+
+// ghost joins as a member that does not come back, and returns once all nodes know it.
+func (w *world) ghost(node int, topic *topicModel) *wsd.Conn {
+	w.t.Helper()
+	const id = "ghost"
+	query := url.Values{"id": {id}, "topic": {topic.name}, "seq": {"0"}}
+	conn, _, err := wsd.Dial(w.ctx, "ws://"+w.nodes[node].address+"/ws?"+query.Encode(), nil)
+	require.NoError(w.t, err)
+	go func() {
+		for range conn.Messages() {
+		}
+	}()
+	for _, n := range w.nodes {
+		w.await("a node knows the ghost", func() bool {
+			var list []hub.Presence
+			return w.get(n, "/presence", url.Values{"topic": {topic.name}}, &list) == nil &&
+				slices.ContainsFunc(list, func(p hub.Presence) bool { return p.ID == id })
+		})
+	}
+	return conn
 }
 
 // cut cuts a node off from the others, or joins it with them again.
@@ -369,9 +396,11 @@ type fault struct {
 
 var faults = []fault{
 	{"kill -9", func(w *world, topic *topicModel) {
+		ghost := w.ghost(1, topic)
 		w.nodes[1].kill()
 		w.during(topic)
 		w.awaitPresence(topic, 0, 2)
+		ghost.CloseNow()
 		w.nodes[1].start(w.t)
 	}},
 	{"SIGSTOP", func(w *world, topic *topicModel) {
@@ -427,8 +456,15 @@ func runFaults(t *testing.T, dead time.Duration, members int, faults []fault) {
 		for _, f := range faults {
 			t.Logf("%s, %d acknowledged, %d failed", f.name, one.count(), w.failed.Load())
 			f.do(w, one)
+			healed := time.Now()
+			since := func() time.Duration { return time.Since(healed).Round(100 * time.Millisecond) }
 			w.awaitWhole()
-			t.Logf("presence agreed %v after the nodes did", w.awaitPresence(one, 0, 1, 2).Round(time.Millisecond))
+			written := since()
+			w.awaitPresence(one, 0, 1, 2)
+			agreed := since()
+			w.awaitReady()
+			t.Logf("%s is over: history can be written after %v, presence agrees after %v, all copies are up to date after %v",
+				f.name, written, agreed, since())
 			w.during(one)
 		}
 	}
@@ -455,10 +491,14 @@ func TestNoQuorum(t *testing.T) {
 	})
 	w.nodes[1].kill()
 	w.nodes[2].kill()
-	require.ErrorContains(t, w.publish(w.nodes[0], "kept.a", "x"), "503")
 	near.try("0 1")
 	require.NoError(t, w.publish(w.nodes[0], "live.a", "0 1"))
 	near.ack("0 1")
+	require.ErrorContains(t, w.publish(w.nodes[0], "kept.a", "x"), "503")
+	w.await("the node counts what two others may have missed", func() bool {
+		var s natsbroker.Stats
+		return w.get(w.nodes[0], "/stats", nil, &s) == nil && s.Lost == 2 && s.Unreached > 0 && s.Failed >= 1 && s.Nodes == 0 && s.Routes == 0
+	})
 	w.nodes[1].start(t)
 	w.nodes[2].start(t)
 	w.awaitWhole()

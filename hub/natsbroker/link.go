@@ -20,15 +20,16 @@ import (
 
 // link is a node with a connection of its own to a server.
 type link struct {
-	broker *Broker
-	node   hub.Node
-	id     uint64 // another one each time
-	names  names
-	nc     *nats.Conn
-	gate   *gate
-	counts counts
-	number atomic.Uint64 // of publications
-	tree   subject.Tree[interest, *interest]
+	broker  *Broker
+	node    hub.Node
+	id      uint64 // another one each time
+	names   names
+	nc      *nats.Conn
+	gate    *gate
+	counts  counts
+	number  atomic.Uint64 // of publications
+	passing atomic.Uint64 // how many of them had no history
+	tree    subject.Tree[interest, *interest]
 
 	histories *histories
 	roster    *roster
@@ -158,6 +159,7 @@ func (l *link) Publish(ctx context.Context, p hub.Publication) error {
 		l.counts.sent.Add(1)
 		return nil
 	}
+	l.passing.Add(1)
 	l.deliverHere(p)
 	switch err := l.nc.Publish(l.names.live(p.Topic), *buffer); {
 	case errors.Is(err, nats.ErrConnectionClosed):

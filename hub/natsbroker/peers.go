@@ -20,6 +20,7 @@ type peers struct {
 
 	mu       sync.Mutex // guards all below
 	known    map[uint64]*peer
+	buried   map[uint64]uint64   // those that are gone, and what had been published without history by then
 	met      time.Duration       // when the last one was met, on clock
 	token    uint64              // of the barrier
 	awaited  map[uint64]struct{} // who has not answered it
@@ -30,12 +31,12 @@ type peers struct {
 // peer is one of them.
 type peer struct {
 	heard time.Duration // on clock
-	sent  uint64        // what this node had published when it was last heard of
+	sent  uint64        // how much this node had published without history when it was last heard of
 	slow  bool          // it has not answered a barrier
 }
 
 func newPeers(l *link) *peers {
-	return &peers{link: l, kicked: make(chan struct{}, 1), known: make(map[uint64]*peer)}
+	return &peers{link: l, kicked: make(chan struct{}, 1), known: make(map[uint64]*peer), buried: make(map[uint64]uint64)}
 }
 
 // say sends a word. What is lost is found out by versions.
@@ -63,6 +64,9 @@ func (p *peers) kick() {
 func (p *peers) greet() {
 	p.link.say(p.link.names.everybody(), &word{Kind: hello, Version: p.link.roster.version(), History: p.link.histories.digest})
 }
+
+// buriedMost is how many nodes are remembered that are gone: one that comes back has missed what was published meanwhile.
+const buriedMost = 1000
 
 const (
 	meetFor  = 50 * time.Millisecond // without anybody new is taken for all
@@ -167,14 +171,18 @@ func (p *peers) tell() {
 func (p *peers) note(id uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := p.known[id]
+	known, sent := p.known[id], p.link.passing.Load()
 	isNew := known == nil
 	if isNew {
+		if before, back := p.buried[id]; back {
+			p.link.counts.unreached.Add(sent - before)
+			delete(p.buried, id)
+		}
 		known = new(peer)
 		p.known[id] = known
 		p.met = clock.Now()
 	}
-	known.heard, known.sent, known.slow = clock.Now(), p.link.number.Load(), false
+	known.heard, known.sent, known.slow = clock.Now(), sent, false
 	return isNew
 }
 
@@ -208,7 +216,7 @@ func (p *peers) bury(now, interval time.Duration, stopped bool) {
 func (p *peers) silent(now, most time.Duration, stopped bool) (gone []uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	number := p.link.number.Load()
+	sent := p.link.passing.Load()
 	for id, known := range p.known {
 		if stopped {
 			known.heard = now
@@ -219,7 +227,11 @@ func (p *peers) silent(now, most time.Duration, stopped bool) (gone []uint64) {
 		gone = append(gone, id)
 		delete(p.known, id)
 		p.settle(id)
-		p.link.counts.unreached.Add(number - known.sent)
+		p.link.counts.unreached.Add(sent - known.sent)
+		if len(p.buried) >= buriedMost {
+			clear(p.buried)
+		}
+		p.buried[id] = sent
 	}
 	return gone
 }
