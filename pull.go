@@ -42,7 +42,7 @@ func newPuller(c *Conn) *puller {
 
 func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 	c := p.conn
-	parser := &c.reader.parser
+	parser := c.reader.parser
 	parser.setLimit(messageLimit(limit))
 	parser.setParts(above)
 	for {
