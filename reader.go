@@ -27,7 +27,6 @@ type reader struct {
 
 	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
 
-	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
 	stallSeen atomic.Bool   // it has waited since the keepalive looked
 	dropped   atomic.Uint64 // messages that were not delivered
@@ -114,8 +113,8 @@ func (c *Conn) readMessages(buffered []byte) error {
 
 // parse delivers everything in b, and reports whether a close frame was in it. own says that b is not on loan.
 func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
+	c.reader.parser.setLimit(c.reader.maxMessage.Load())
 	for again := b == nil; len(b) > 0 || again; {
-		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
@@ -124,8 +123,8 @@ func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 		again = event.Part != WholeMessage
 		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
-		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
-			c.reader.batchLeft.Store(left)
+		if left := len(b) > 0; left != c.answers.batchLeft.Load() {
+			c.answers.batchLeft.Store(left)
 		}
 		if closed, err = c.handle(event); closed || err != nil {
 			if err == errStalled {
@@ -236,7 +235,9 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 	}
 	refusal := c.queue.refusalChannel()
-	defer c.traceStallEnded(c.traceStallBegun())
+	if c.settings.trace != nil {
+		defer c.traceStallEnded(c.traceStallBegun())
+	}
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
