@@ -225,20 +225,17 @@ func (m *Member) skip(s *subscription, gap *Gap) {
 // accept queues what was read, and lets the subscription go live once it has all. It reports false if there was no room for
 // all.
 func (m *Member) accept(s *subscription, page Page) (room bool) {
-	deliveries := make([]*delivery, 0, len(page.Publications))
+	deliveries := make([]delivery, 0, len(page.Publications))
 	for i := range page.Publications {
-		d := m.hub.encode(&page.Publications[i])
-		if d == nil {
-			d = &delivery{at: page.Publications[i].At}
-		}
-		deliveries = append(deliveries, d)
+		deliveries = append(deliveries, m.hub.encode(&page.Publications[i]))
 	}
 	var sum [outcomes]uint64
 	defer m.hub.count(&sum)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := s.past
-	for _, d := range deliveries {
+	for i := range deliveries {
+		d := &deliveries[i]
 		size := d.size + itemOverhead
 		switch {
 		case m.left || p.over:

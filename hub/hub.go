@@ -196,9 +196,9 @@ type delivery struct {
 	size int // of its message, in bytes
 }
 
-// encode makes a delivery of a publication. It is nil if there is nothing that can be sent.
-func (h *Hub) encode(p *Publication) *delivery {
-	d := &delivery{topic: p.Topic, at: p.At, before: p.Before, sent: p.prepared}
+// encode makes a delivery of a publication. Its sent is nil if there is nothing that can be sent.
+func (h *Hub) encode(p *Publication) delivery {
+	d := delivery{topic: p.Topic, at: p.At, before: p.Before, sent: p.prepared}
 	msg := p.Message
 	if h.options.Frame != nil {
 		msg = h.options.Frame(p.Topic, p.At, msg)
@@ -208,7 +208,7 @@ func (h *Hub) encode(p *Publication) *delivery {
 		var err error
 		if d.sent, err = wsd.Prepare(msg); err != nil {
 			h.counts.invalid.Add(1)
-			return nil
+			return d
 		}
 	}
 	d.size = len(msg.Data)
@@ -227,7 +227,7 @@ func (h *Hub) deliver(p Publication) {
 		had = alreadyPool.Get().(*already)
 		defer had.release()
 	}
-	var d *delivery
+	var d delivery
 	var sum [outcomes]uint64
 	for _, l := range lists {
 		for s := range l.All() {
@@ -238,23 +238,33 @@ func (h *Hub) deliver(p Publication) {
 			if had.has(s.member) {
 				continue
 			}
-			if d == nil {
-				if d = h.encode(&p); d == nil {
+			if d.sent == nil {
+				if d = h.encode(&p); d.sent == nil {
 					return
 				}
 			}
-			sum[s.member.offer(s, d)]++
+			sum[s.member.offer(s, &d)]++
 		}
 	}
 	h.count(&sum)
 }
 
 func (h *Hub) count(sum *[outcomes]uint64) {
-	for outcome, counter := range map[outcome]*atomic.Uint64{queued: &h.counts.queued, lost: &h.counts.lost, replaced: &h.counts.replaced} {
-		if n := sum[outcome]; n > 0 {
-			counter.Add(n)
+	for o := queued; o < outcomes; o++ {
+		if sum[o] > 0 {
+			h.counts.of(o).Add(sum[o])
 		}
 	}
+}
+
+func (c *counts) of(o outcome) *atomic.Uint64 {
+	switch o {
+	case lost:
+		return &c.lost
+	case replaced:
+		return &c.replaced
+	}
+	return &c.queued
 }
 
 // already is who has had a publication, which matches several subjects.
