@@ -92,7 +92,7 @@ func TestServerIsKilled(t *testing.T) {
 	p.start(t)
 	opts := natsbroker.Options{Dead: 2 * time.Second, Timeout: patience, File: true, Logger: quiet}
 	near, broker := connected(t, p, opts)
-	far, _ := connected(t, p, opts)
+	far, other := connected(t, p, opts)
 	a, err := near.Listen(">")
 	require.NoError(t, err)
 	b, err := far.Listen(">")
@@ -113,6 +113,8 @@ func TestServerIsKilled(t *testing.T) {
 	requireNext(t, a, "2")
 	require.Eventually(t, func() bool { return !broker.Stats().Connected }, patience, time.Millisecond)
 	p.start(t)
+	// Listeners do not read from history: what is published before the server knows of them again passes them by.
+	require.Eventually(t, func() bool { return broker.Stats().Resumed > 0 && other.Stats().Resumed > 0 }, patience, time.Millisecond)
 	publish(t, near, "kept.a", "3")
 	requireSoon(t, a, "3") // ahead of it perhaps x: what failed may have been kept after all
 	requireSoon(t, b, "3") // ahead of it perhaps 2, unless that was given to a connection that was just dying
