@@ -118,6 +118,7 @@ type course struct {
 	timer          *time.Timer   // of CloseTimeout, nil if there is none
 	due            clock.Due     // when it is to run
 	look           *time.Timer   // ends the reader's look for a close frame behind a failed write
+	lookDue        clock.Due     // when it is to run
 }
 
 // connContext is the context of a connection, with what cancels it.
@@ -278,11 +279,28 @@ func (e *ending) writeFailed(cause error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase < phaseOver {
-		e.reach(phaseRefusing).look = time.AfterFunc(writeFailedGrace, func() {
-			e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
-			e.abort(cause)
-		})
+		known := e.reach(phaseRefusing)
+		until := clock.Now() + writeFailedGrace
+		known.lookDue.In(writeFailedGrace)
+		known.look = time.AfterFunc(writeFailedGrace, func() { e.endLook(cause, until) })
 	}
+}
+
+// endLook runs on the timer of writeFailed.
+func (e *ending) endLook(cause error, until time.Duration) {
+	e.mu.Lock()
+	left := time.Duration(0)
+	if e.phase < phaseOver {
+		left = e.course.lookDue.Left(until, writeFailedGrace)
+	}
+	if left > 0 {
+		e.course.look.Reset(left)
+		e.mu.Unlock()
+		return
+	}
+	e.mu.Unlock()
+	e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
+	e.abort(cause)
 }
 
 // expire runs on the timer of CloseTimeout. While messages are being written, time counts only without progress.
@@ -437,6 +455,7 @@ type answers struct {
 	answered  atomic.Uint64                 // those of them that a message of this side has followed
 	waiting   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
 	told      atomic.Bool                   // the consumer knows of the end
+	batchLeft atomic.Bool                   // there are bytes that have not been parsed: more to answer may follow
 }
 
 // due reports whether a message that is sent now answers one that was delivered.
@@ -539,7 +558,7 @@ func (c *Conn) endOnClose() {
 	}
 	if c.settings.role == ClientRole {
 		c.drain(func() {})
-	} else if sendsOn := c.reader.batchLeft.Load(); c.transport.Discard() || sendsOn {
+	} else if sendsOn := c.answers.batchLeft.Load(); c.transport.Discard() || sendsOn {
 		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
 		// overtake the answer.
 		c.transport.CloseWrite()

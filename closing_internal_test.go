@@ -106,6 +106,23 @@ func TestLookBehindAFailedWriteEnds(t *testing.T) {
 	})
 }
 
+// A look whose timer runs late says that this process was stopped, and the close frame may be there, unread.
+func TestLookThatEndsLateIsTakenOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, aborted := newEnding()
+		e.within = 0
+		e.writeFailed(io.ErrClosedPipe)
+		e.mu.Lock()
+		e.course.lookDue.In(writeFailedGrace / 2) // as if it had been to run by then
+		e.mu.Unlock()
+		time.Sleep(writeFailedGrace * 3 / 2)
+		require.Empty(t, aborted)
+		time.Sleep(writeFailedGrace)
+		require.Len(t, aborted, 1, "once")
+		require.Equal(t, io.ErrClosedPipe, <-aborted)
+	})
+}
+
 // A timer that runs late says that this process was stopped: the answer may be there, unread.
 func TestCloseTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -42,7 +42,7 @@ func newPuller(c *Conn) *puller {
 
 func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 	c := p.conn
-	parser := &c.reader.parser
+	parser := c.reader.parser
 	parser.setLimit(messageLimit(limit))
 	parser.setParts(above)
 	for {
@@ -76,8 +76,8 @@ func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 func (p *puller) took(n int) {
 	p.rest = p.rest[n:]
 	// A sender that answers looks at this to see whether it will soon have more to answer.
-	if left := len(p.rest) > 0; left != p.conn.reader.batchLeft.Load() {
-		p.conn.reader.batchLeft.Store(left)
+	if left := len(p.rest) > 0; left != p.conn.answers.batchLeft.Load() {
+		p.conn.answers.batchLeft.Store(left)
 	}
 }
 

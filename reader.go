@@ -13,10 +13,11 @@ import (
 
 // reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
 type reader struct {
-	parser Parser
+	parser *Parser // nil while a quiet connection is between two messages: park.go
 
 	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
 	interval   time.Duration // between the last messages that did not come together
+	longest    uint32        // the length of the longest message that has come in pieces, in bytes, as the last parser knew it
 	noted      bool          // the present read has been noted in the two above
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
@@ -27,7 +28,6 @@ type reader struct {
 
 	maxMessage atomic.Int64 // what SetMaxMessageSize has set, 0 before that
 
-	batchLeft atomic.Bool   // there are bytes that have not been parsed
 	stalled   atomic.Bool   // the reader waits for the consumer
 	stallSeen atomic.Bool   // it has waited since the keepalive looked
 	dropped   atomic.Uint64 // messages that were not delivered
@@ -38,6 +38,7 @@ type reader struct {
 // readLoop is the reader goroutine. It reads until the connection ends, and then returns the cause, or until it is parked.
 // buffered is what has been read before.
 func (c *Conn) readLoop(buffered []byte) error {
+	c.reader.takeParser(c.settings)
 	for {
 		var err error
 		if c.settings.inbox != nil && buffered == nil {
@@ -114,8 +115,8 @@ func (c *Conn) readMessages(buffered []byte) error {
 
 // parse delivers everything in b, and reports whether a close frame was in it. own says that b is not on loan.
 func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
+	c.reader.parser.setLimit(c.reader.maxMessage.Load())
 	for again := b == nil; len(b) > 0 || again; {
-		c.reader.parser.setLimit(c.reader.maxMessage.Load())
 		event, n, err := c.reader.parser.Parse(b)
 		if err != nil {
 			return false, err
@@ -124,8 +125,8 @@ func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 		again = event.Part != WholeMessage
 		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
-		if left := len(b) > 0; left != c.reader.batchLeft.Load() {
-			c.reader.batchLeft.Store(left)
+		if left := len(b) > 0; left != c.answers.batchLeft.Load() {
+			c.answers.batchLeft.Store(left)
 		}
 		if closed, err = c.handle(event); closed || err != nil {
 			if err == errStalled {
@@ -236,7 +237,9 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 	}
 	refusal := c.queue.refusalChannel()
-	defer c.traceStallEnded(c.traceStallBegun())
+	if c.settings.trace != nil {
+		defer c.traceStallEnded(c.traceStallBegun())
+	}
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)

@@ -94,13 +94,13 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 func (c *Conn) prompt() bool {
 	switch {
 	case c.settings.pulled:
-		return !c.reader.batchLeft.Load()
+		return !c.answers.batchLeft.Load()
 	case c.settings.inbox != nil:
 		inbox := c.settings.inbox
 		inbox.help()
-		return c.answers.due() && inbox.idle() && !c.reader.batchLeft.Load()
+		return !c.answers.batchLeft.Load() && c.answers.due() && inbox.idle()
 	}
-	return c.answers.due() && len(c.messages) == 0 && !c.reader.batchLeft.Load()
+	return !c.answers.batchLeft.Load() && c.answers.due() && len(c.messages) == 0
 }
 
 // finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
