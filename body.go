@@ -334,6 +334,9 @@ func (c *Conn) awaitBody(enough func() bool) {
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
+	if c.settings.trace != nil {
+		defer c.traceStallEnded(c.traceStallBegun())
+	}
 	for !enough() {
 		select {
 		case <-pipe.Room():
