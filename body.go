@@ -334,9 +334,6 @@ func (c *Conn) awaitBody(enough func() bool) {
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
-	if c.settings.trace != nil {
-		defer c.traceStallEnded(c.traceStallBegun())
-	}
 	for !enough() {
 		select {
 		case <-pipe.Room():
@@ -351,7 +348,9 @@ func (c *Conn) awaitBody(enough func() bool) {
 func (c *Conn) awaitBodyEnd() {
 	body := c.reader.bodies.unread()
 	if !body.pipe.Finished() {
+		begun := c.traceStallBegun()
 		c.awaitBody(body.pipe.Finished)
+		c.traceStallEnded(begun)
 	}
 	if !c.reader.discarding {
 		body.stop()
