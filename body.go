@@ -348,7 +348,9 @@ func (c *Conn) awaitBody(enough func() bool) {
 func (c *Conn) awaitBodyEnd() {
 	body := c.reader.bodies.unread()
 	if !body.pipe.Finished() {
+		begun := c.traceStallBegun()
 		c.awaitBody(body.pipe.Finished)
+		c.traceStallEnded(begun)
 	}
 	if !c.reader.discarding {
 		body.stop()

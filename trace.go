@@ -39,8 +39,8 @@ type Trace struct {
 	PongReceived func(c *Conn, payload []byte)
 	// RoundTrip is called by the reader when a pong answers a Ping, or one of the keepalive's, with the time between them.
 	RoundTrip func(*Conn, time.Duration)
-	// StallBegun is called by the reader when a message has to wait since Messages is full, and StallEnded when that
-	// message has been delivered or given up, with how long it waited.
+	// StallBegun is called by the reader when a message has to wait since Messages is full or a Body ahead of it is not
+	// read, and StallEnded when that message has been delivered or given up, with how long it waited.
 	StallBegun func(*Conn)
 	StallEnded func(*Conn, time.Duration)
 	// Ended is called once, last of all, on a goroutine of its own. The CloseEvent is complete. Closed is closed when

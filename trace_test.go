@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -92,6 +93,25 @@ func (e *events) trace(also func(c *wsd.Conn, hook string)) *wsd.Trace {
 }
 
 func nothingElse(*wsd.Conn, string) {}
+
+// A message waits for a body ahead of it that is not read as it does for room in Messages.
+func TestTraceIsToldOfAWaitForABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := new(events)
+		c, p := servedConn(t, wsd.Config{Trace: told.trace(nothingElse), StreamAbove: 10})
+		p.send(begin("0123456789abc"), last("def"), text("behind"))
+		_, body := receiveStreamed(t, c)
+		synctest.Wait()
+		require.Contains(t, told.take(), "StallBegun")
+		time.Sleep(3 * time.Second)
+		got, err := io.ReadAll(body)
+		require.NoError(t, err)
+		require.Len(t, got, 16)
+		require.Equal(t, "behind", (<-c.Messages()).String())
+		require.Contains(t, told.take(), "StallEnded 3s")
+		c.CloseNow()
+	})
+}
 
 func TestTraceIsToldWhatHappens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
