@@ -66,7 +66,7 @@ func startEcho(t *testing.T) string {
 }
 
 // browser starts Chromium with an empty profile, and returns a context for chromedp with one tab.
-func browser(t *testing.T) context.Context {
+func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := program(t, "chromium")
 	results.version("chromium", versionOf(t, path, "--version", "--no-sandbox"))
@@ -83,7 +83,7 @@ func browser(t *testing.T) context.Context {
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.IgnoreCertErrors,
 	)
-	allocator, cancelAllocator := chromedp.NewExecAllocator(bounded(t), options...)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(bounded(t), append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
 		cancel()

@@ -16,8 +16,10 @@ require (
 	github.com/hashicorp/yamux v0.1.2
 	github.com/labstack/echo/v4 v4.16.4
 	github.com/lxzan/gws v1.9.1
+	github.com/quic-go/quic-go v0.65.0
 	github.com/seed62836080/wsd v0.0.0
 	github.com/seed62836080/wsd/h2 v0.0.0-00010101000000-000000000000
+	github.com/seed62836080/wsd/h3 v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	github.com/valyala/fasthttp v1.78.0
 	golang.org/x/crypto v0.58.0
@@ -53,7 +55,6 @@ require (
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
 	github.com/quic-go/qpack v0.6.0 // indirect
-	github.com/quic-go/quic-go v0.59.0 // indirect
 	github.com/tinylib/msgp v1.6.3 // indirect
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect
 	github.com/ugorji/go/codec v1.3.1 // indirect
@@ -72,5 +73,7 @@ require (
 replace github.com/seed62836080/wsd => ../
 
 replace github.com/seed62836080/wsd/h2 => ../h2
+
+replace github.com/seed62836080/wsd/h3 => ../h3
 
 replace github.com/seed62836080/wsd/conformance => ../conformance

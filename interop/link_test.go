@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/h2"
 )
 
 // options are what a case asks of a connection.
@@ -82,10 +83,30 @@ func (w *wire) Write(b []byte) (int, error) {
 }
 
 // dialing is an opener that has wsd dial the peer's server at base, a URL without a path.
-func dialing(p *process, base string) opener { return dialingThrough(p, base, nil) }
+func dialing(p *process, base string) opener { return dialingBy(p, base, nil, overHTTP1) }
 
-// dialingThrough is dialing by an HTTP proxy, where proxy is one.
+// dialingThrough is dialing by an HTTP proxy.
 func dialingThrough(p *process, base string, proxy *url.URL) opener {
+	return dialingBy(p, base, proxy, overHTTP1)
+}
+
+// dialingHTTP2 is dialing over HTTP/2, each connection over a TCP connection of its own.
+func dialingHTTP2(p *process, base string) opener { return dialingBy(p, base, nil, overHTTP2) }
+
+// A version makes the transport that wsd.Dial takes.
+type version func(*testing.T, *http.Transport) http.RoundTripper
+
+func overHTTP1(_ *testing.T, base *http.Transport) http.RoundTripper { return base }
+
+func overHTTP2(t *testing.T, base *http.Transport) http.RoundTripper {
+	t.Helper()
+	transport := &h2.Transport{Base: base, UnencryptedHTTP2: true}
+	t.Cleanup(func() { _ = transport.Close() })
+	return transport
+}
+
+// dialingBy is dialing over a version of HTTP, by an HTTP proxy where there is one.
+func dialingBy(p *process, base string, proxy *url.URL, over version) opener {
 	return opener{p, func(t *testing.T, opts options) *link {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -100,12 +121,16 @@ func dialingThrough(p *process, base string, proxy *url.URL) opener {
 			}
 		}
 		var err error
-		l.Conn, _, err = wsd.Dial(ctx, base+l.id, &wsd.DialOptions{
+		var resp *http.Response
+		by := over(t, transport)
+		l.Conn, resp, err = wsd.Dial(ctx, base+l.id, &wsd.DialOptions{
 			Config:       opts.Config,
 			Subprotocols: opts.ask,
-			HTTPClient:   &http.Client{Transport: transport},
+			HTTPClient:   &http.Client{Transport: by},
 		})
 		require.NoError(t, err)
+		_, isHTTP1 := by.(*http.Transport)
+		require.Equal(t, isHTTP1, resp.ProtoMajor == 1)
 		t.Cleanup(l.CloseNow)
 		l.opened, err = p.next(ctx, l.id, "opened")
 		require.NoError(t, err)

@@ -81,7 +81,7 @@ func runProgram(t *testing.T, path string, args ...string) *running {
 	t.Helper()
 	r := &running{Cmd: exec.Command(path, args...), output: new(output), exited: make(chan struct{})}
 	r.Stdout, r.Stderr = r.output, r.output
-	r.Env = append(r.Environ(), "NODE_EXTRA_CA_CERTS="+authorityFile())
+	r.Env = append(r.Environ(), "NODE_EXTRA_CA_CERTS="+authorityFile(), "XDG_DATA_HOME="+shared, "XDG_CONFIG_HOME="+shared)
 	var err error
 	r.stdin, err = r.StdinPipe()
 	require.NoError(t, err)

@@ -294,20 +294,25 @@ func TestIdleTimeoutOfReverseProxies(t *testing.T) {
 			for _, scheme := range []string{"ws", "wss"} {
 				t.Run(scheme, func(t *testing.T) {
 					results.addExtra(t, name, "idle timeout of 1 s, without a keepalive and with one", scheme)
-					alive, aliveServing := bothEnds(t, s, p.base(scheme), "/idle", withPings(100*time.Millisecond))
-					idle, idleServing := bothEnds(t, s, p.base(scheme), "/idle", withPings(-1))
-					talk(t, idle, idleServing)
-					// The one that began later has been idle for the whole second when it ends.
-					cut(t, idle)
-					cut(t, idleServing)
-					talk(t, alive, aliveServing)
-					require.NoError(t, alive.Close(4000, "done"))
-					<-aliveServing.Closed()
-					require.Equal(t, wsd.StatusCode(4000), aliveServing.CloseEvent().Code)
+					idleTimeout(t, s, p.base(scheme))
 				})
 			}
 		})
 	}
+}
+
+func idleTimeout(t *testing.T, s *server, base string) {
+	t.Helper()
+	alive, aliveServing := bothEnds(t, s, base, "/idle", withPings(100*time.Millisecond))
+	idle, idleServing := bothEnds(t, s, base, "/idle", withPings(-1))
+	talk(t, idle, idleServing)
+	// The one that began later has been idle for the whole second when it ends.
+	cut(t, idle)
+	cut(t, idleServing)
+	talk(t, alive, aliveServing)
+	require.NoError(t, alive.Close(4000, "done"))
+	<-aliveServing.Closed()
+	require.Equal(t, wsd.StatusCode(4000), aliveServing.CloseEvent().Code)
 }
 
 // TestReloadOfReverseProxies reloads a proxy while connections are open: they go on, or end as the proxy is told.

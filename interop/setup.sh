@@ -6,17 +6,21 @@ cd "$(dirname "$0")"
 
 # What a package is recognized by, and its name.
 readonly programs=(
-	chromium:chromium nginx:nginx haproxy:haproxy tinyproxy:tinyproxy node:nodejs npm:npm
+	chromium:chromium firefox-esr:firefox-esr certutil:libnss3-tools node:nodejs npm:npm
+	nginx:nginx haproxy:haproxy caddy:caddy apache2:apache2 tinyproxy:tinyproxy
 	libwebsockets-test-server:libwebsockets-test-server libwebsockets-test-client:libwebsockets-test-server
 	mosquitto:mosquitto websockify:websockify
 )
-readonly modules=(websockets aiohttp tornado)
+readonly modules=(websockets aiohttp tornado h2 hypercorn wsproto)
 
 missing=()
 PATH=$PATH:/usr/sbin
 for program in "${programs[@]}"; do
 	command -v "${program%%:*}" >/dev/null || missing+=("${program#*:}")
 done
+# Older ones crash at the end of a WebSocket over HTTP/3.
+version=$(chromium --no-sandbox --version 2>/dev/null | grep -o '[0-9]\+' | head -n 1 || true)
+if ((${version:-0} < 156)) && [[ ! " ${missing[*]} " == *" chromium "* ]]; then missing+=(chromium); fi
 # Not any Python: Debian's packages are for Debian's.
 for module in "${modules[@]}"; do
 	/usr/bin/python3 -c "import $module" 2>/dev/null || missing+=("python3-$module")

@@ -45,9 +45,10 @@ export function obey(session, data, isText) {
 
 export const pathOf = url => new URL(url, "ws://localhost").pathname;
 
-// run starts a peer: serve(secure) resolves to a port, connect(order) opens a connection.
-export async function run({ name, cannot = {}, serve, connect }) {
-  const ready = { event: "ready", version: version(name), cannot };
+// run starts a peer: serve(secure) resolves to a port, connect(order) opens a connection. It has the version of the npm
+// package name, unless release says otherwise.
+export async function run({ name, release, cannot = {}, serve, connect }) {
+  const ready = { event: "ready", version: release ?? version(name), cannot };
   const role = process.argv[2];
   if (role === "server") {
     ready.ws = await serve(false);

@@ -15,6 +15,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+
+	"github.com/seed62836080/wsd"
 )
 
 // maxMessage is the largest message that the peers take, in bytes, where that can be said.
@@ -29,6 +31,7 @@ type library struct {
 	cannot  map[string]string // which of the tests' cases it cannot take part in, and why
 	serve   http.HandlerFunc  // returns when the connection has ended, and has told of it
 	connect func(order) error // returns when the connection has ended, and has told of it, or could not be made
+	http2   bool              // its servers know HTTP/2 in clear text, too
 }
 
 var libraries = map[string]library{
@@ -135,11 +138,11 @@ func main() {
 	}
 	ready := event{Event: "ready", Version: version(lib.module), Cannot: lib.cannot}
 	if os.Args[2] == "server" {
-		ready.WS = listen(lib.serve, nil)
+		ready.WS = lib.listen(nil)
 		cert, err := tls.LoadX509KeyPair(os.Getenv("WSD_CERT"), os.Getenv("WSD_KEY"))
 		check(err)
 		// HTTP/2 is left out, which has another handshake.
-		ready.WSS = listen(lib.serve, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+		ready.WSS = lib.listen(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
 	}
 	tell(ready)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -154,14 +157,20 @@ func main() {
 }
 
 // listen serves on a free port of this machine and returns it.
-func listen(handler http.Handler, config *tls.Config) int {
+func (l library) listen(config *tls.Config) int {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
 	port := listener.Addr().(*net.TCPAddr).Port
 	if config != nil {
 		listener = tls.NewListener(listener, config)
 	}
-	go func() { check(http.Serve(listener, handler)) }()
+	server := &http.Server{Handler: l.serve, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	if l.http2 {
+		server.Protocols.SetUnencryptedHTTP2(true)
+		wsd.ConfigureHTTP2(server)
+	}
+	go func() { check(server.Serve(listener)) }()
 	return port
 }
 

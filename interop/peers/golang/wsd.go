@@ -7,10 +7,12 @@ import (
 	"net/http"
 
 	"github.com/seed62836080/wsd"
+	_ "github.com/seed62836080/wsd/extendedconnect"
 )
 
 var wsdLibrary = library{
 	module: "github.com/seed62836080/wsd",
+	http2:  true,
 	serve: func(w http.ResponseWriter, r *http.Request) {
 		opts := &wsd.AcceptOptions{Subprotocols: subprotocols}
 		opts.Compression = &wsd.Compression{}
