@@ -8,9 +8,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -207,6 +210,36 @@ func BenchmarkServerStats(b *testing.B) {
 				ws.Stats()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*conns), "ns/conn")
+		})
+	}
+}
+
+// BenchmarkLimits compares handshakes under no limits with such under each kind. They are refused for their origin, as what
+// an accepted one does to sockets would drown the difference.
+func BenchmarkLimits(b *testing.B) {
+	for _, row := range []struct {
+		name   string
+		limits wsd.Limits
+	}{
+		{"none", wsd.Limits{}},
+		{"in all", wsd.Limits{Connections: 1000}},
+		{"by address", wsd.Limits{AddressConnections: 1000, AddressHandshakes: 1e12}},
+		{"by address behind a proxy", wsd.Limits{AddressConnections: 1000, AddressHandshakes: 1e12,
+			ClientAddr: wsd.TrustedProxies("X-Forwarded-For", netip.MustParsePrefix("192.0.2.0/24"))}},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			ws := &wsd.Server{Handler: echo, Limits: row.limits, Logger: slog.New(slog.DiscardHandler)}
+			request := handshakeRequest()
+			request.Header.Set("Origin", "http://evil.example")
+			request.Header.Set("X-Forwarded-For", "198.51.100.7")
+			b.ReportAllocs()
+			for b.Loop() {
+				w := httptest.NewRecorder()
+				ws.ServeHTTP(w, request)
+				if w.Code != http.StatusForbidden {
+					b.Fatal(w.Code)
+				}
+			}
 		})
 	}
 }

@@ -5,11 +5,14 @@ package otelwsd_test
 import (
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/otelwsd"
@@ -167,17 +170,35 @@ func hooksOfAMessage(telemetry *otelwsd.Telemetry, c *wsd.Conn) map[string]func(
 	}
 }
 
-// Nothing is allocated for a message, sampled or not, once a span has its events.
+// Nothing is allocated for a message: where spans are not sampled, and where one has had its events.
 func TestHooksAllocateNothing(t *testing.T) {
-	s := newSDK(t)
-	s.SpanEvents = -1
-	telemetry := s.new(wsd.ServerRole)
-	client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{Trace: telemetry.Trace()})
-	defer client.CloseNow()
-	defer server.CloseNow()
-	for name, hooks := range hooksOfAMessage(telemetry, server) {
-		require.Zero(t, testing.AllocsPerRun(1000, hooks), name)
+	sampled := newSDK(t)
+	sampled.SpanEvents = -1
+	for row, s := range map[string]*sdk{"sampled": sampled, "not sampled": newSDK(t, sdktrace.WithSampler(sdktrace.NeverSample()))} {
+		telemetry := s.new(wsd.ServerRole)
+		client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{Trace: telemetry.Trace()})
+		defer client.CloseNow()
+		defer server.CloseNow()
+		for name, hooks := range hooksOfAMessage(telemetry, server) {
+			require.Zero(t, testing.AllocsPerRun(1000, hooks), "%s, %s", row, name)
+		}
 	}
+}
+
+// A server that is no longer watched can be freed.
+func TestUnregisterForgetsServers(t *testing.T) {
+	telemetry, ws := newSDK(t).new(wsd.ServerRole), new(wsd.Server)
+	require.NoError(t, telemetry.Watch(ws))
+	watched := weak.Make(ws)
+	ws = nil
+	runtime.GC()
+	require.NotNil(t, watched.Value())
+	require.NoError(t, telemetry.Unregister())
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return watched.Value() == nil
+	}, 20*time.Second, time.Millisecond)
+	runtime.KeepAlive(telemetry)
 }
 
 // BenchmarkHooks measures what the hooks of a message cost, with many processors at it.
