@@ -1,3 +1,5 @@
+// summary_test.go checks what a run says of its own limits.
+
 package bench
 
 import (
