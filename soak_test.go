@@ -158,6 +158,7 @@ type soakSide struct {
 	cfg     wsd.Config
 	other   *soakSide
 	senders []*soakSender
+	ended   bool          // the inbox has said so
 	echo    *soakSender   // the consumer's own
 	silent  bool          // the consumer does not answer any more; its own
 	stopped bool          // the consumer does not receive to the end
@@ -252,6 +253,9 @@ func (s *soak) run(t *testing.T) {
 			side.cfg.PongTimeout, side.cfg.CloseTimeout = 300*time.Millisecond, 300*time.Millisecond
 			side.cfg.StallTimeout = 100 * time.Millisecond
 			side.cfg.WriteTimeout = anyOf(s.random, 0, 300*time.Millisecond)
+		}
+		if chance(s.random, 4) {
+			side.cfg.Inbox = wsd.NewInbox(anyOf(s.random, -1, 0, 1, 100))
 		}
 		side.intact.Store(true)
 		if chance(s.random, 10) {
@@ -628,6 +632,13 @@ func (side *soakSide) consume() {
 	if side.stopped && side.stopAt == 0 {
 		return
 	}
+	if side.cfg.Inbox != nil {
+		for delivery := range side.cfg.Inbox.C() {
+			if side.taken(delivery); side.ended || !side.goesOn() {
+				return
+			}
+		}
+	}
 	if chance(side.random, 2) {
 		for m, err := range side.conn.Each(context.Background()) {
 			switch {
@@ -656,6 +667,21 @@ func (side *soakSide) consume() {
 		if !side.goesOn() {
 			return
 		}
+	}
+}
+
+// taken takes what an inbox delivers.
+func (side *soakSide) taken(delivery wsd.Delivery) {
+	switch {
+	case delivery.Conn != side.conn || side.ended:
+		side.soak.fail("%s: the inbox delivers what is another's, or behind the end", side.name)
+	case delivery.Ended:
+		side.ended = true
+		if side.conn.State() != wsd.StateClosed {
+			side.soak.fail("%s: the inbox tells of an end ahead of it", side.name)
+		}
+	default:
+		side.take(delivery.Message)
 	}
 }
 
@@ -937,6 +963,15 @@ func (s *soak) judge() {
 	for _, side := range s.sides {
 		c, event := side.conn, side.conn.CloseEvent()
 		fail := func(format string, args ...any) { s.fail("%s: "+format, append([]any{side.name}, args...)...) }
+		for side.cfg.Inbox != nil && !side.ended {
+			select {
+			case delivery := <-side.cfg.Inbox.C():
+				side.taken(delivery)
+			case <-time.After(time.Minute):
+				fail("the inbox never tells of the end")
+				side.ended = true
+			}
+		}
 		// What is left can be received without waiting.
 		for left := true; left; {
 			select {
