@@ -215,7 +215,11 @@ func TestBenchWritesATableAndAPage(t *testing.T) {
 	}
 	assert.NotContains(t, html+r.stdout, "secret")
 	x := startTerminal(t, nil, "bench", url, "-for", "2s")
-	x.screen.wait(t, `\r +\d\.\d s  [\d,]+/s  p50 [\d.]+ (µs|ms)  p99 [\d.]+ (µs|ms)  max [\d.]+ .s  10 connections  0 failed`)
+	x.screen.wait(t, `\r +\d\.\d s  [\d,]+/s  p50 [\d.]+ (µs|ms)  p99 [\d.]+ (µs|ms)  max [\d.]+ .s  10 open  0 failed`)
 	assert.Equal(t, 0, x.interrupt(t), "the results so far")
+	live, _, _ := strings.Cut(x.screen.String(), "\n")
+	for line := range strings.SplitSeq(live, "\r") {
+		assert.Less(t, len([]rune(line)), 80, "a line that is broken could not be written over")
+	}
 	x.screen.wait(t, `connections +10 of 10`)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -75,13 +76,24 @@ func TestWithPythonWebsockets(t *testing.T) {
 	}
 }
 
+// npm returns node, and where a package is installed.
+func npm(t *testing.T, name string) (node, modules string) {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, "node")
+	}
+	modules, err = filepath.Abs("peers/node_modules")
+	require.NoError(t, err)
+	if _, err := os.Stat(filepath.Join(modules, name)); err != nil {
+		missing(t, "the npm package "+name)
+	}
+	return node, modules
+}
+
 func TestWithWsOfNode(t *testing.T) {
 	t.Parallel()
-	node, err := exec.LookPath("node")
-	modules, _ := filepath.Abs("../../interop/peers/node_modules")
-	if _, missed := os.Stat(filepath.Join(modules, "ws")); err != nil || missed != nil {
-		missing(t, "the npm package ws")
-	}
+	node, modules := npm(t, "ws")
 	script := filepath.Join(t.TempDir(), "echo.cjs")
 	require.NoError(t, os.WriteFile(script, []byte(fmt.Sprintf(`
 const { WebSocketServer, WebSocket } = require(%q);
@@ -118,14 +130,62 @@ proxy_set_header Connection upgrade; proxy_set_header Host $host; } } }`, dir, p
 	exercise(t, fmt.Sprintf("ws://127.0.0.1:%d/", port))
 }
 
-// TestManualsTableOfOtherPrograms runs each line of ours in the table of docs/command.md.
-func TestManualsTableOfOtherPrograms(t *testing.T) {
-	t.Parallel()
+// manualsTable returns the lines of the table in docs/command.md that has other programs' invocations beside ours.
+func manualsTable(t *testing.T) string {
+	t.Helper()
 	content, err := os.ReadFile("../../docs/command.md")
 	require.NoError(t, err)
 	_, table, ok := strings.Cut(string(content), "| what | wscat | websocat | wsd |\n")
 	require.True(t, ok)
 	table, _, _ = strings.Cut(table, "\n\n")
+	return table
+}
+
+// TestManualsTableOfWscat runs what the table has for wscat: the lines are its own, and they do what ours do.
+func TestManualsTableOfWscat(t *testing.T) {
+	t.Parallel()
+	_, modules := npm(t, "wscat")
+	wscat := filepath.Join(modules, ".bin", "wscat")
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, []byte("from the file\n"), 0o600))
+	secure, plain := serve(t, "-tls"), serve(t, "-subprotocol", "NAME", "-origin", "*")
+	authority := filepath.Join(t.TempDir(), "authority.pem")
+	require.NoError(t, os.WriteFile(authority, certificateOf(t, secure), 0o600))
+	n := 0
+	var work sync.WaitGroup
+	for _, match := range regexp.MustCompile("(?m)^[^`]*\\| `(wscat -c [^`]*)` \\|").FindAllStringSubmatch(manualsTable(t), -1) {
+		n++
+		line, want := match[1], "hello"
+		url := plain
+		if strings.HasSuffix(line, " -n") || strings.Contains(line, "--ca") {
+			url = secure
+		}
+		if strings.Contains(line, "<") || strings.Contains(line, "-w") {
+			want = "" // without a terminal it does not print what comes
+		} else if !strings.Contains(line, "-x") {
+			line += " -x TEXT -w 1"
+		}
+		command := strings.NewReplacer("URL", url, "TEXT", "hello", "--ca FILE", "--ca "+authority, "FILE", file, "ORIGIN", "https://page.example",
+			"USER:PASSWORD", "me:secret", "-w 5", "-w 1").Replace(line)
+		cmd := exec.CommandContext(bounded(t), "bash", "-c", strings.Replace(command, "wscat", wscat, 1))
+		cmd.Env = environment()
+		stdin, err := cmd.StdinPipe() // its end would be the end of wscat
+		require.NoError(t, err)
+		work.Go(func() {
+			out, err := cmd.CombinedOutput()
+			assert.NoError(t, err, "%s\n%s", line, out)
+			assert.Contains(t, string(out), want, line)
+			stdin.Close()
+		})
+	}
+	work.Wait()
+	assert.GreaterOrEqual(t, n, 9)
+}
+
+// TestManualsTableOfOtherPrograms runs each line of ours in the table of docs/command.md.
+func TestManualsTableOfOtherPrograms(t *testing.T) {
+	t.Parallel()
+	table := manualsTable(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(file, []byte("from the file\n"), 0o600))

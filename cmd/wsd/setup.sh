@@ -23,3 +23,9 @@ if ((${#missing[@]} > 0)); then
 	"${sudo[@]}" apt-get update
 	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends "${missing[@]}"
 fi
+
+# What was installed last is kept beside it, so that a second run finds nothing to do.
+if ! cmp -s peers/package-lock.json peers/node_modules/.installed; then
+	(cd peers && npm ci)
+	cp peers/package-lock.json peers/node_modules/.installed
+fi

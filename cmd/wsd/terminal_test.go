@@ -42,7 +42,7 @@ func TestTerminalTalks(t *testing.T) {
 	x.enter(t, "/help")
 	x.screen.wait(t, `/close \[CODE`)
 	x.enter(t, "/close 4000 bye now")
-	x.screen.wait(t, `closed by this side: 4000`)
+	x.screen.wait(t, `closed by this side: 4000: bye now`)
 	assert.Equal(t, 0, x.end(t))
 }
 

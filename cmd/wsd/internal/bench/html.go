@@ -175,7 +175,11 @@ func latencyLabel(v float64) string {
 	if v == 0 {
 		return "0"
 	}
-	return strings.Replace(since(int64(v)), ".00", "", 1)
+	number, unit, _ := strings.Cut(since(int64(v)), " ")
+	if strings.Contains(number, ".") {
+		number = strings.TrimRight(strings.TrimRight(number, "0"), ".")
+	}
+	return number + " " + unit
 }
 
 func (s *summary) connectionsChart() chart {

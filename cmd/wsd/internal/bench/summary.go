@@ -143,7 +143,7 @@ func (s *summary) writeLatencies(b *strings.Builder, colours bool) {
 	const width = 40 // columns
 	for _, bar := range bars {
 		share := float64(bar.count) / float64(h.TotalCount())
-		fmt.Fprintf(b, "  ≤%9s  %s%s %5.1f %%\n", since(bar.to), tty.Paint(colours, tty.Cyan, blocks(float64(bar.count)/float64(most)*width)),
+		fmt.Fprintf(b, "  %10s  %s%s %5.1f %%\n", "≤ "+since(bar.to), tty.Paint(colours, tty.Cyan, blocks(float64(bar.count)/float64(most)*width)),
 			strings.Repeat(" ", width-int(math.Ceil(float64(bar.count)/float64(most)*width))), share*100)
 	}
 }

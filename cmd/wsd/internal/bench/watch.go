@@ -113,11 +113,15 @@ func newLive(w io.Writer, quiet bool) *live {
 const lineInterval = 5 * time.Second // where lines are not written over
 
 func (l *live) show(p point) {
-	text := fmt.Sprintf("%5.1f s  %s/s  p50 %s  p99 %s  max %s  %s connections", p.At, tty.Count(int64(p.Rate)), since(p.P50), since(p.P99), since(p.Max),
+	text := fmt.Sprintf("%5.1f s  %s/s  p50 %s  p99 %s  max %s  %s open  ", p.At, tty.Count(int64(p.Rate)), since(p.P50), since(p.P99), since(p.Max),
 		tty.Count(p.Connections))
-	errors := fmt.Sprintf("  %d failed", p.Failed)
+	errors := fmt.Sprintf("%d failed", p.Failed)
 	width := len([]rune(text)) + len(errors)
-	if p.Failed > 0 {
+	if columns, _ := tty.Size(l.w); l.over && width >= columns { // a line that is broken could not be written over
+		text, errors = string([]rune(text + errors)[:columns-1]), ""
+		width = columns - 1
+	}
+	if p.Failed > 0 && errors != "" {
 		errors = tty.Paint(l.colours, tty.Red, errors)
 	}
 	text += errors

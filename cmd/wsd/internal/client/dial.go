@@ -15,12 +15,8 @@ type dialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 func (o *Options) dialFunc() (dialFunc, error) {
 	dialer := &net.Dialer{KeepAlive: 30 * time.Second}
 	if o.unix != "" {
-		path := o.unix
-		if strings.HasPrefix(path, "@") { // Linux's abstract names
-			path = "@" + path[1:]
-		}
 		return func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", path)
+			return dialer.DialContext(ctx, "unix", o.unix) // @ begins an abstract name of Linux
 		}, nil
 	}
 	instead := make(map[string]string)

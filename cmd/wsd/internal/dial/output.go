@@ -142,15 +142,18 @@ func indent(data []byte) []byte {
 	return b.Bytes()
 }
 
-// ending describes the end of a connection in words.
+// ending describes the end of a connection in words, with the reason of whoever began it, or else of who answered.
 func ending(event wsd.CloseEvent) string {
-	who := "by the server"
+	who, reason := "by the server", event.Reason
 	if event.Local {
 		who = "by this side"
+		if reason == "" {
+			reason = event.SentReason
+		}
 	}
 	switch {
-	case event.Clean && event.Reason != "":
-		return fmt.Sprintf("closed %s: %v: %s", who, event.Code, cli.Line(event.Reason))
+	case event.Clean && reason != "":
+		return fmt.Sprintf("closed %s: %v: %s", who, event.Code, cli.Line(reason))
 	case event.Clean:
 		return fmt.Sprintf("closed %s: %v", who, event.Code)
 	}

@@ -37,7 +37,7 @@ func (c *conversation) command(line string) {
 		c.note("JSON is shown %s", map[bool]string{true: "with indentation", false: "as it comes"}[c.pretty])
 	case "stats":
 		s := c.conn.Stats()
-		c.note("sent %s messages, %s; received %s, %s; %s wait to be sent", tty.Count(int64(s.MessagesSent)), tty.Bytes(int64(s.BytesSent)),
+		c.note("messages: %s sent (%s), %s received (%s); %s wait to be sent", tty.Count(int64(s.MessagesSent)), tty.Bytes(int64(s.BytesSent)),
 			tty.Count(int64(s.MessagesReceived)), tty.Bytes(int64(s.BytesReceived)), tty.Bytes(int64(s.QueuedBytes)))
 	case "help":
 		for line := range strings.Lines(commands) {

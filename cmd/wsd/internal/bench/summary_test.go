@@ -1,0 +1,31 @@
+// summary_test.go checks what a run says of its own limits.
+
+package bench
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// A run says that bench was what limited the rate when it kept nearly all processors busy, and only then.
+func TestLimit(t *testing.T) {
+	all := time.Duration(runtime.GOMAXPROCS(0)) * 10 * time.Second
+	for _, c := range []struct {
+		cpu  time.Duration
+		rate float64
+		sent uint64
+		want string
+	}{
+		{all * 95 / 100, 0, 1000, "wsd bench itself was the limit, not the server: it kept 95 % of the processors busy"},
+		{all * 95 / 100, 1000, 5000, "wsd bench itself was the limit, not the server: it kept 95 % of the processors busy"},
+		{all / 2, 0, 1000, ""},
+		{all / 2, 1000, 10_000, ""},
+		{all / 2, 1000, 5000, "behind the timetable: 500/s were sent of 1,000/s"},
+	} {
+		s := &summary{options: &options{rate: c.rate}, totals: totals{sent: c.sent}, Took: 10 * time.Second, CPU: c.cpu}
+		assert.Equal(t, c.want, s.limit())
+	}
+}
