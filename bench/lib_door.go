@@ -8,6 +8,7 @@ import (
 	"compress/flate"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -35,6 +36,22 @@ var doorLibrary = library{
 	},
 }
 
+// echoDoorInPieces echoes a message while it arrives.
+func echoDoorInPieces(conn *websocket.Conn) error {
+	kind, reader, err := conn.NextReader()
+	if err != nil {
+		return err
+	}
+	writer, err := conn.NextWriter(kind)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(writer, reader); err != nil {
+		return err
+	}
+	return writer.Close()
+}
+
 func serveDoor(listener net.Listener, r role) error {
 	upgrader := websocket.Upgrader{
 		WriteBufferPool:   &sync.Pool{},
@@ -55,6 +72,11 @@ func serveDoor(listener net.Listener, r role) error {
 			return // the HTTP error has been answered
 		}
 		defer conn.Close()
+		for r.Stream {
+			if echoDoorInPieces(conn) != nil {
+				return
+			}
+		}
 		for {
 			kind, message, err := conn.ReadMessage()
 			if err != nil {

@@ -280,6 +280,17 @@ func TestDialThroughAProxy(t *testing.T) {
 	require.Equal(t, strings.TrimPrefix(target, "ws://"), <-asked)
 	requireEcho(t, c)
 
+	var dialed string
+	d.NetDialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialed = addr
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	c, _, err = d.Dial(target, nil)
+	require.NoError(t, err)
+	require.Equal(t, through.Host, dialed, "the dialer dials the proxy")
+	require.Equal(t, strings.TrimPrefix(target, "ws://"), <-asked)
+	requireEcho(t, c)
+
 	d.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("no proxy for you") }
 	_, _, err = d.Dial(target, nil)
 	require.ErrorContains(t, err, "no proxy for you")
