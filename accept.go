@@ -166,7 +166,7 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 	} else if refused := checkOrigin(r.Header, r.Host, r.TLS != nil, o.Origins); refused != nil {
 		return agreement{}, refused
 	}
-	subprotocol, refused := chooseSubprotocol(r.Header[mapProtocol], o.Subprotocols)
+	subprotocol, refused := chooseSubprotocol(r.Header[mapProtocol], o.Subprotocols, o.isSubprotocol())
 	if refused != nil {
 		return agreement{}, refused
 	}
@@ -185,7 +185,7 @@ func (o *AcceptOptions) judge(r *http.Request) (agreement, *HandshakeError) {
 
 // check finds mistakes in the options that would otherwise show up only with some clients.
 func (o *AcceptOptions) check() *HandshakeError {
-	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
+	if problem := checkSubprotocols(o.Subprotocols, o.isSubprotocol()); problem != nil {
 		return problem
 	}
 	if o.RequireSubprotocol && len(o.Subprotocols) == 0 {

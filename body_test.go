@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -396,6 +397,47 @@ func TestLocalEndInTheMiddleOfABody(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A Shutdown ends within its time while a handler is in the middle of a body, which then fails behind what had come.
+func TestShutdownInTheMiddleOfABody(t *testing.T) {
+	for _, reads := range []bool{false, true} {
+		t.Run(fmt.Sprint(reads), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inBody, readEnd := make(chan struct{}), make(chan error, 1)
+				server := wsd.Server{AcceptOptions: wsd.AcceptOptions{Config: streamed}, Handler: func(c *wsd.Conn) {
+					_, body := receiveStreamed(t, c)
+					close(inBody)
+					if !reads {
+						<-c.Closed()
+					}
+					got, err := io.ReadAll(body)
+					require.NotEmpty(t, got)
+					readEnd <- err
+				}}
+				network := wsdtest.Serve(&server)
+				defer network.Close()
+				client, _, err := network.Dial(t.Context(), "/", nil)
+				require.NoError(t, err)
+				var sending sync.WaitGroup
+				sending.Go(func() {
+					w := client.Writer(context.Background(), wsd.BinaryMessage, nil)
+					for err := error(nil); err == nil; { // it sends on, whatever comes
+						_, err = w.Write(make([]byte, 1000))
+						time.Sleep(time.Millisecond)
+					}
+				})
+				<-inBody
+				time.Sleep(time.Second)
+				start := time.Now()
+				require.NoError(t, server.Shutdown(t.Context()))
+				require.LessOrEqual(t, time.Since(start), 7*time.Second)
+				require.ErrorIs(t, <-readEnd, wsd.ErrClosed)
+				client.CloseNow()
+				sending.Wait()
+			})
+		})
 	}
 }
 

@@ -81,9 +81,11 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreeme
 		c.agreed = &agreed
 	}
 	c.transport.Init(rwc)
-	forParser := *cfg
-	forParser.Compression = agreed.compression
-	c.reader.parser.init(role, &forParser)
+	if agreed.compression != nil || cfg.StreamAbove > 0 || shared.pulled {
+		forParser := *cfg
+		forParser.Compression = agreed.compression
+		c.reader.parser = NewParser(role, forParser)
+	}
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(shared, c.transport.CanTry() || shared.pulled)

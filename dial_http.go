@@ -77,7 +77,7 @@ func (o *DialOptions) request(rawURL string) (*http.Request, *HandshakeError) {
 	if problem != nil {
 		return nil, problem
 	}
-	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
+	if problem := checkSubprotocols(o.Subprotocols, o.isSubprotocol()); problem != nil {
 		return nil, problem
 	}
 	if problem := checkExtraHeader(o.Header); problem != nil {

@@ -54,7 +54,7 @@ func (o *DialOptions) browserTarget(rawURL string) (*url.URL, *HandshakeError) {
 	if problem != nil {
 		return nil, problem
 	}
-	if problem := checkSubprotocols(o.Subprotocols); problem != nil {
+	if problem := checkSubprotocols(o.Subprotocols, isToken); problem != nil {
 		return nil, problem
 	}
 	cannot := func(field, why string) (*url.URL, *HandshakeError) {

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -136,12 +137,77 @@ func ExampleConn_SetMaxMessageSize() {
 	// Output: 100000 <nil>
 }
 
+// A server's log names its peers; a client reads what the server's answer to the handshake said.
+func ExampleConn_RemoteAddr() {
+	server := httptest.NewServer(&wsd.Server{
+		AcceptOptions: wsd.AcceptOptions{Header: http.Header{"X-Node": {"7"}}},
+		Handler: func(conn *wsd.Conn) {
+			host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+			conn.Send(conn.Context(), wsd.Text("hello "+host))
+			<-conn.Closed()
+		},
+	})
+	defer server.Close()
+	ctx := context.Background()
+	conn, _, err := wsd.Dial(ctx, webSocketURL(server), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.Close(wsd.StatusNormalClosure, "")
+	msg, _ := conn.Receive(ctx)
+	fmt.Printf("%s, from node %s at %v\n", msg, conn.Response().Header.Get("X-Node"), conn.RemoteAddr().Network())
+	// Output: hello 127.0.0.1, from node 7 at tcp
+}
+
 // A server that chooses by more than its own order of preference looks at what was asked for.
 func ExampleSubprotocols() {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Sec-WebSocket-Protocol", "chat.v2, chat.v1")
 	fmt.Println(wsd.Subprotocols(r))
 	// Output: [chat.v2 chat.v1]
+}
+
+// What is encoded already needs no copy on its way into a text message.
+func ExampleTextBytes() {
+	client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	defer client.CloseNow()
+	ctx := context.Background()
+	server.Send(ctx, wsd.TextBytes(strconv.AppendInt(nil, 42, 10)))
+	msg, err := client.Receive(ctx)
+	fmt.Println(msg, err)
+	// Output: 42 <nil>
+}
+
+// A peer that cannot join fragments gets every message in one frame.
+func ExampleConfig_maxFrameSize() {
+	client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{MaxFrameSize: -1})
+	defer client.CloseNow()
+	go server.Send(context.Background(), wsd.Binary(make([]byte, 3<<20)))
+	msg, err := client.Receive(context.Background())
+	fmt.Println(len(msg.Data), err)
+	// Output: 3145728 <nil>
+}
+
+// A publisher gives each message to all who have room for it, without a copy, and waits for nobody.
+func ExampleConn_TrySendPrepared() {
+	_, reads := wsdtest.Pipe(wsd.Config{}, wsd.Config{})
+	_, deaf := wsdtest.Pipe(wsd.Config{MessageBuffer: -1}, wsd.Config{SendQueue: 1 << 10})
+	defer reads.CloseNow()
+	defer deaf.CloseNow()
+	for deaf.TrySend(wsd.Binary(make([]byte, 500))) == nil { // nobody receives from the other end
+	}
+	news, _ := wsd.Prepare(wsd.Text("news"))
+	for _, conn := range []*wsd.Conn{reads, deaf} {
+		if err := conn.TrySendPrepared(news); errors.Is(err, wsd.ErrQueueFull) {
+			fmt.Println("skipped")
+		} else {
+			fmt.Println("queued")
+		}
+	}
+	// Output:
+	// queued
+	// skipped
 }
 
 // One select waits for everything that can happen. Messages is drained in any case: when it is closed, everything that

@@ -94,11 +94,12 @@ func appendAccept(dst []byte, key string) []byte {
 }
 
 // chooseSubprotocol returns the first of preferred that is in a client's Sec-WebSocket-Protocol lines, or "" if none is
-// (RFC 6455, section 4.2.2). It returns the server's own string, so that nothing of the request is kept in memory.
-func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
+// (RFC 6455, section 4.2.2). may says what a subprotocol may be. The result is the server's own string, so that nothing of
+// the request is kept in memory.
+func chooseSubprotocol(lines, preferred []string, may func(string) bool) (string, *HandshakeError) {
 	chosen := len(preferred)
 	for element := range elements(lines) {
-		if !isToken(element) {
+		if !may(element) {
 			return "", refusal(http.StatusBadRequest, wireProtocol, "expected a list of tokens, got "+shown(lines))
 		}
 		if i := slices.Index(preferred[:chosen], element); i >= 0 {
@@ -111,10 +112,11 @@ func chooseSubprotocol(lines, preferred []string) (string, *HandshakeError) {
 	return preferred[chosen], nil
 }
 
-// checkSubprotocols checks what a caller wants to negotiate: tokens, none of them twice (RFC 6455, section 4.1).
-func checkSubprotocols(subprotocols []string) *HandshakeError {
+// checkSubprotocols checks what a caller wants to negotiate: tokens, or what else may be, none of them twice (RFC 6455,
+// section 4.1).
+func checkSubprotocols(subprotocols []string, may func(string) bool) *HandshakeError {
 	for i, s := range subprotocols {
-		if !isToken(s) {
+		if !may(s) {
 			return &HandshakeError{Header: wireProtocol, Problem: "expected a token, got " + quote.Short(s)}
 		}
 		if slices.Contains(subprotocols[:i], s) {
@@ -122,6 +124,17 @@ func checkSubprotocols(subprotocols []string) *HandshakeError {
 		}
 	}
 	return nil
+}
+
+// isSubprotocol returns the judge of subprotocols' names: they are tokens, but a connection that is pulled may have others,
+// as those of Kubernetes' port forwarding are, which have a slash.
+func (cfg *Config) isSubprotocol() func(string) bool {
+	if !cfg.pulled {
+		return isToken
+	}
+	return func(s string) bool {
+		return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c == ',' || c >= 0x7F })
+	}
 }
 
 // checkExtraHeader checks the header fields that a caller adds to a request or an answer: they must be well-formed, and

@@ -71,7 +71,7 @@ func TestChooseSubprotocol(t *testing.T) {
 		{"not ASCII", []string{"é"}, nil, "", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, refused := chooseSubprotocol(test.lines, test.preferred)
+			got, refused := chooseSubprotocol(test.lines, test.preferred, isToken)
 			require.Equal(t, test.want, got)
 			require.Equal(t, test.malformed, refused != nil)
 			if refused != nil {

@@ -35,12 +35,13 @@ type Inbox struct {
 	helped  atomic.Bool   // a sender has found the channel half empty lately
 	held    atomic.Int64  // bytes that stalled connections have read and not parsed
 
-	mu          sync.Mutex // guards all below; taken inside the queue's of a connection, if both are
-	first, last *box       // those in line, in the order of their turns
-	live        int        // connections that have not ended
-	pumping     bool       // a goroutine moves what waits into c
-	resting     bool       // it waits for a moment, and others may do so
-	polling     bool       // a timer does, as no connection is left
+	mu          sync.Mutex  // guards all below; taken inside the queue's of a connection, if both are
+	first, last *box        // those in line, in the order of their turns
+	live        int         // connections that have not ended
+	pumping     bool        // a goroutine moves what waits into c
+	resting     bool        // it waits for a moment, and others may do so
+	rested      *time.Timer // ends that; nil before the first
+	polling     bool        // a timer does, as no connection is left
 	pause       time.Duration
 	alone       chan struct{} // closed when no connection is left; nil unless the goroutine waits for that
 	big         bigMessages   // those that may still be in c
@@ -345,15 +346,44 @@ func (in *Inbox) rest() {
 	if !in.helped.Swap(false) {
 		return
 	}
-	in.setResting(true)
-	time.Sleep(restFor)
-	in.setResting(false)
+	if alone := in.beginRest(); alone != nil {
+		select {
+		case <-in.rested.C:
+		case <-alone:
+			in.rested.Stop()
+		}
+		in.endRest()
+	}
 }
 
-func (in *Inbox) setResting(resting bool) {
+// beginRest returns what is closed when no connection is left, nil if none is.
+func (in *Inbox) beginRest() (alone <-chan struct{}) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.resting = resting
+	if in.live == 0 {
+		return nil
+	}
+	in.resting = true
+	if in.rested == nil {
+		in.rested = time.NewTimer(restFor)
+	} else {
+		in.rested.Reset(restFor)
+	}
+	return in.aloneChannel()
+}
+
+func (in *Inbox) endRest() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.resting = false
+}
+
+// aloneChannel returns a channel that is closed when no connection is left.
+func (in *Inbox) aloneChannel() <-chan struct{} {
+	if in.alone == nil {
+		in.alone = make(chan struct{})
+	}
+	return in.alone
 }
 
 // pump is the goroutine that moves what waits into the channel. It ends when nothing waits, or no connection is left: nobody
@@ -392,10 +422,7 @@ func (in *Inbox) nextForPump() (d Delivery, big bool, alone <-chan struct{}) {
 		in.move()
 		return d, false, nil
 	}
-	if in.alone == nil {
-		in.alone = make(chan struct{})
-	}
-	return in.first.nextDelivery(), !in.bigFits(), in.alone
+	return in.first.nextDelivery(), !in.bigFits(), in.aloneChannel()
 }
 
 // sentByPump counts what the goroutine has sent.

@@ -436,3 +436,26 @@ func TestInboxBoundsBigMessages(t *testing.T) {
 		sending.Wait()
 	})
 }
+
+// Behind the last end nothing of an Inbox lingers, not even for a moment: a bubble whose test returns then would fail.
+func TestInboxIsStillBehindTheLastEnd(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			inbox := wsd.NewInbox(16)
+			client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{Inbox: inbox})
+			const count = 200
+			var sending sync.WaitGroup
+			sending.Go(func() {
+				for range count {
+					require.NoError(t, client.Send(t.Context(), wsd.Text("ping")))
+				}
+			})
+			for range count { // an answer moves what waits, so that the Inbox's own goroutine pauses
+				require.NoError(t, server.Send(t.Context(), (<-inbox.C()).Message))
+			}
+			sending.Wait()
+			client.CloseNow()
+			require.True(t, (<-inbox.C()).Ended)
+		})
+	}
+}

@@ -5,6 +5,7 @@ package wsd
 
 import (
 	"errors"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,35 @@ func (c *Conn) park() bool {
 	c.parking.stopWatch()
 	// A reader that was roused before it could look for more still has its burst buffer.
 	c.transport.Release()
-	return c.parking.possible && c.parking.slot.Park()
+	if !c.parking.possible {
+		return false
+	}
+	c.reader.returnParser()
+	if c.parking.slot.Park() {
+		return true
+	}
+	c.reader.takeParser(c.settings)
+	return false
+}
+
+// parsers are those that no reader needs at present.
+var parsers = sync.Pool{New: func() any { return new(Parser) }}
+
+// takeParser sees to it that there is a parser. Called by the reader.
+func (r *reader) takeParser(s *settings) {
+	if r.parser == nil {
+		r.parser = parsers.Get().(*Parser)
+		r.parser.restart(s, r.longest)
+	}
+}
+
+// returnParser lets others have the parser, unless it is in the middle of something. Called by the reader.
+func (r *reader) returnParser() {
+	if p := r.parser; p != nil && p.atRest() {
+		r.longest = uint32(min(p.longestSoFar, math.MaxUint32))
+		r.parser = nil
+		parsers.Put(p)
+	}
 }
 
 // startReader starts a reader of a connection that has none.

@@ -75,6 +75,20 @@ func NewParser(role Role, cfg Config) *Parser {
 	return p
 }
 
+// restart makes a parser that is at rest one for another connection, without compression and messages in parts. longest is
+// the length of the longest message that has come in pieces.
+func (p *Parser) restart(s *settings, longest uint32) {
+	*p = Parser{
+		limit: uint64(s.maxMessage), maxFragments: s.maxFragments, longestSoFar: int(longest), control: p.control[:0],
+	}
+	p.rules.masked = s.role == ServerRole
+}
+
+// atRest reports whether nothing is lost if the parser restarts.
+func (p *Parser) atRest() bool {
+	return p.err == nil && !p.ended && !p.midMessage() && p.inflater == nil && p.pieces == nil
+}
+
 func (p *Parser) init(role Role, cfg *Config) {
 	p.setLimit(messageLimit(cfg.MaxMessageSize))
 	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)

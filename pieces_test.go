@@ -20,12 +20,12 @@ import (
 // joined is what a parser found in a stream, with the parts of each message joined.
 type joined struct {
 	outcome
-	open string // what came of a message of which the last part did not
+	open []byte // what came of a message of which the last part did not
 }
 
 // add records an event, and checks that parts come in their order.
 func (j *joined) add(t testing.TB, event Event, above int) {
-	inside := j.open != ""
+	inside := j.open != nil
 	switch event.Part {
 	case WholeMessage:
 		if event.Opcode == OpText || event.Opcode == OpBinary {
@@ -38,15 +38,15 @@ func (j *joined) add(t testing.TB, event Event, above int) {
 	case FirstPart:
 		require.False(t, inside)
 		require.Len(t, event.Data, above)
-		j.open = string(event.Data)
+		j.open = bytes.Clone(event.Data)
 	case MiddlePart:
 		require.True(t, inside)
 		require.NotEmpty(t, event.Data)
-		j.open += string(event.Data)
+		j.open = append(j.open, event.Data...)
 	case LastPart:
 		require.True(t, inside)
-		j.events = append(j.events, fmt.Sprintf("%v 0 %q", event.Opcode, j.open+string(event.Data)))
-		j.open = ""
+		j.events = append(j.events, fmt.Sprintf("%v 0 %q", event.Opcode, append(j.open, event.Data...)))
+		j.open = nil
 	}
 }
 

@@ -195,7 +195,9 @@ type keepalive struct {
 	unanswered  uint32        // pings that the peer has been silent after
 	pingLate    bool          // the first of them had to wait to be written
 	lookedAgain bool          // the timer ran late when the peer was to be judged, and it was given more time
-	seen        signs         // at the first of them
+	// What signs showed at the first of them.
+	bytesSeen    uint64
+	progressSeen time.Duration
 }
 
 // signs are what shows whether a peer lives.
@@ -205,6 +207,9 @@ type signs struct {
 	pingWaits bool          // to be written
 	stalled   bool          // the reader waits for the consumer
 }
+
+// note keeps what signs show.
+func (k *keepalive) note(now signs) { k.bytesSeen, k.progressSeen = now.bytes, now.progress }
 
 // startKeepalive begins to send pings.
 func (c *Conn) startKeepalive() {
@@ -256,7 +261,7 @@ func (c *Conn) tendPeer() verdict {
 		case peerGone:
 			return v
 		case peerUnjudged:
-			k.seen = now
+			k.note(now)
 			c.reader.stallSeen.Store(now.stalled)
 			k.reset(within)
 			return v
@@ -272,11 +277,11 @@ func (c *Conn) tendPeer() verdict {
 		}
 	}
 	next := every
-	first := within > 0 && (k.unanswered == 0 || now.bytes != k.seen.bytes)
+	first := within > 0 && (k.unanswered == 0 || now.bytes != k.bytesSeen)
 	if first {
 		// Something has arrived since the last ping. The time for which the peer may be silent starts again with this one.
 		k.unanswered, due = 0, 0
-		k.seen = now
+		k.note(now)
 		c.reader.stallSeen.Store(now.stalled)
 	}
 	if within > 0 {
@@ -306,14 +311,14 @@ const onTime = time.Millisecond
 // judge concludes about the peer from what shows of it now and what was seen at the first unanswered ping. stalled says
 // that the reader has waited for the consumer since.
 func (k *keepalive) judge(now signs, stalled bool) verdict {
-	if now.pingWaits && now.progress != k.seen.progress {
+	if now.pingWaits && now.progress != k.progressSeen {
 		// The peer is slowly reading what is ahead of the ping.
 		k.pingLate = true
 		return peerUnjudged
 	}
 	// A consumer that does not receive keeps pongs from being read. Pings continue while nothing is read, since only a
 	// failed write can then tell that the peer is gone.
-	if now.bytes != k.seen.bytes || now.stalled || stalled {
+	if now.bytes != k.bytesSeen || now.stalled || stalled {
 		return peerAlive
 	}
 	if k.pingLate && !now.pingWaits {

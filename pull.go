@@ -8,6 +8,7 @@ package wsd
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -27,9 +28,9 @@ func init() {
 type puller struct {
 	conn *Conn
 
-	// The reading caller's own.
-	rest  []byte // what has been read and not parsed, in the transport's buffer
-	again bool   // the parser may have more without any bytes
+	mu    sync.Mutex // guards all below: callers that read at once, which they must not, harm themselves alone and no pool
+	rest  []byte     // what has been read and not parsed, in the transport's buffer
+	again bool       // the parser may have more without any bytes
 }
 
 func newPuller(c *Conn) *puller {
@@ -41,8 +42,10 @@ func newPuller(c *Conn) *puller {
 }
 
 func (p *puller) Next(limit, above int64) (pulled.Event, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	c := p.conn
-	parser := &c.reader.parser
+	parser := c.reader.parser
 	parser.setLimit(messageLimit(limit))
 	parser.setParts(above)
 	for {

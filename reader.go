@@ -13,10 +13,11 @@ import (
 
 // reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
 type reader struct {
-	parser Parser
+	parser *Parser // nil while a quiet connection is between two messages: park.go
 
 	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
 	interval   time.Duration // between the last messages that did not come together
+	longest    uint32        // the length of the longest message that has come in pieces, in bytes, as the last parser knew it
 	noted      bool          // the present read has been noted in the two above
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
@@ -37,6 +38,7 @@ type reader struct {
 // readLoop is the reader goroutine. It reads until the connection ends, and then returns the cause, or until it is parked.
 // buffered is what has been read before.
 func (c *Conn) readLoop(buffered []byte) error {
+	c.reader.takeParser(c.settings)
 	for {
 		var err error
 		if c.settings.inbox != nil && buffered == nil {

@@ -214,7 +214,7 @@ func TestCallsWhoseContextEndedInLineDoNothing(t *testing.T) {
 	} {
 		for compression, agreed := range map[string]*wsd.Compression{"": nil, ", compressed": {Threshold: -1}} {
 			t.Run(name+compression, func(t *testing.T) {
-				for round := 0; round < 500 && !t.Failed(); round++ {
+				for round := 0; round < 200 && !t.Failed(); round++ {
 					synctest.Test(t, func(t *testing.T) { waitInLine(t, wsd.Config{Compression: agreed}, call) })
 				}
 			})

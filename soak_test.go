@@ -158,13 +158,15 @@ type soakSide struct {
 	cfg     wsd.Config
 	other   *soakSide
 	senders []*soakSender
+	ended   bool          // the inbox has said so
 	echo    *soakSender   // the consumer's own
 	silent  bool          // the consumer does not answer any more; its own
 	stopped bool          // the consumer does not receive to the end
 	stopAt  uint64        // after how many messages
 	slow    time.Duration // how long the consumer takes for some messages
 	got     []uint64      // the consumer's: the last sequence number of each of the other side's senders
-	arrived atomic.Uint64 // messages received
+	arrived atomic.Uint64 // messages received, whole or as far as they were wanted
+	cut     atomic.Uint64 // streamed messages of which the end never came
 	intact  atomic.Bool   // this side has done nothing that ends the connection
 	random  *rand.Rand    // the consumer's
 	sending sync.WaitGroup
@@ -236,6 +238,7 @@ func (s *soak) run(t *testing.T) {
 			cfg: wsd.Config{
 				MessageBuffer: anyOf(s.random, 0, 0, 0, -1, 1, 100),
 				SendQueue:     anyOf(s.random, 0, 0, 0, 1, 1000, 1<<20, -1),
+				StreamAbove:   anyOf[int64](s.random, 0, 0, 0, 100, 3000, 50_000),
 				SlowConsumer:  anyOf(s.random, wsd.BlockSlow, wsd.BlockSlow, wsd.BlockSlow, wsd.CloseSlow, wsd.DropSlow),
 				PingInterval:  anyOf(s.random, 0, time.Second, -1),
 				PongTimeout:   anyOf(s.random, 0, 0, 5*time.Second),
@@ -250,6 +253,9 @@ func (s *soak) run(t *testing.T) {
 			side.cfg.PongTimeout, side.cfg.CloseTimeout = 300*time.Millisecond, 300*time.Millisecond
 			side.cfg.StallTimeout = 100 * time.Millisecond
 			side.cfg.WriteTimeout = anyOf(s.random, 0, 300*time.Millisecond)
+		}
+		if chance(s.random, 4) {
+			side.cfg.Inbox = wsd.NewInbox(anyOf(s.random, -1, 0, 1, 100))
 		}
 		side.intact.Store(true)
 		if chance(s.random, 10) {
@@ -626,6 +632,13 @@ func (side *soakSide) consume() {
 	if side.stopped && side.stopAt == 0 {
 		return
 	}
+	if side.cfg.Inbox != nil {
+		for delivery := range side.cfg.Inbox.C() {
+			if side.taken(delivery); side.ended || !side.goesOn() {
+				return
+			}
+		}
+	}
 	if chance(side.random, 2) {
 		for m, err := range side.conn.Each(context.Background()) {
 			switch {
@@ -657,6 +670,21 @@ func (side *soakSide) consume() {
 	}
 }
 
+// taken takes what an inbox delivers.
+func (side *soakSide) taken(delivery wsd.Delivery) {
+	switch {
+	case delivery.Conn != side.conn || side.ended:
+		side.soak.fail("%s: the inbox delivers what is another's, or behind the end", side.name)
+	case delivery.Ended:
+		side.ended = true
+		if side.conn.State() != wsd.StateClosed {
+			side.soak.fail("%s: the inbox tells of an end ahead of it", side.name)
+		}
+	default:
+		side.take(delivery.Message)
+	}
+}
+
 // goesOn is what a consumer does besides, and reports whether it is to receive more.
 func (side *soakSide) goesOn() bool {
 	if side.slow > 0 && chance(side.random, 8) {
@@ -684,25 +712,76 @@ func (side *soakSide) take(m wsd.Message) {
 	fail := func(format string, args ...any) {
 		side.soak.fail("%s: "+format, append([]any{side.name}, args...)...)
 	}
+	data, fate := side.read(m, fail)
 	var id, size int
 	var sequence uint64
-	if len(m.Data) < soakHeader {
-		fail("got a message of %d bytes, which nobody sent", len(m.Data))
+	if len(data) < soakHeader {
+		fail("got a message of %d bytes, which nobody sent", len(data))
 		return
 	}
-	if _, err := fmt.Sscanf(string(m.Data[:soakHeader]), "%02d%010d%08d", &id, &sequence, &size); err != nil ||
-		id >= len(side.got) || soakHeader+size != len(m.Data) {
-		fail("got a message that nobody sent: %d bytes, %q", len(m.Data), m.Data[:soakHeader])
+	if _, err := fmt.Sscanf(string(data[:soakHeader]), "%02d%010d%08d", &id, &sequence, &size); err != nil ||
+		id >= len(side.got) || soakHeader+size < len(data) || fate == soakWhole && soakHeader+size != len(data) {
+		fail("got a message that nobody sent: %d bytes, %q", len(data), data[:soakHeader])
 		return
 	}
-	if !bytes.Equal(m.Data[soakHeader:], soakBody(id, sequence, size)) {
+	if !bytes.Equal(data[soakHeader:], soakBody(id, sequence, size)[:len(data)-soakHeader]) {
 		fail("message %d of sender %d was changed", sequence, id)
+	}
+	if fate == soakCut { // it was delivered, but need not have been sent whole
+		side.cut.Add(1)
+		return
 	}
 	if next := side.got[id] + 1; sequence < next || sequence > next && side.cfg.SlowConsumer != wsd.DropSlow {
 		fail("got message %d of sender %d, expected %d", sequence, id, next)
 	}
 	side.got[id] = sequence
 	side.arrived.Add(1)
+}
+
+// soakFate is what became of a message that was received.
+type soakFate int
+
+const (
+	soakWhole  soakFate = iota
+	soakClosed          // its Body was closed before its end
+	soakCut             // the connection ended before its end
+)
+
+// read returns what a message holds. The body of a streamed one is read in pieces, sometimes after a pause, and sometimes
+// not to its end.
+func (side *soakSide) read(m wsd.Message, fail func(format string, args ...any)) ([]byte, soakFate) {
+	if !m.Streamed() {
+		return m.Data, soakWhole
+	}
+	body := m.Body()
+	defer body.Close()
+	enough := -1
+	if chance(side.random, 4) {
+		enough = soakHeader + side.random.IntN(10_000)
+	}
+	var data []byte
+	piece := make([]byte, 1+side.random.IntN(anyOf(side.random, 100, 5000, 100_000)))
+	for enough < 0 || len(data) < enough {
+		if chance(side.random, 100) {
+			side.soak.pause(time.Duration(side.random.IntN(int(time.Millisecond))))
+		}
+		wanted := piece
+		if enough >= 0 {
+			wanted = piece[:min(len(piece), enough-len(data))]
+		}
+		n, err := body.Read(wanted)
+		data = append(data, wanted[:n]...)
+		switch {
+		case err == io.EOF:
+			return data, soakWhole
+		case err != nil:
+			if !errors.Is(err, wsd.ErrClosed) || !errors.Is(err, io.ErrUnexpectedEOF) {
+				fail("Body: %v", err)
+			}
+			return data, soakCut
+		}
+	}
+	return data, soakClosed
 }
 
 // accepted counts the messages that this side's senders got accepted.
@@ -884,6 +963,15 @@ func (s *soak) judge() {
 	for _, side := range s.sides {
 		c, event := side.conn, side.conn.CloseEvent()
 		fail := func(format string, args ...any) { s.fail("%s: "+format, append([]any{side.name}, args...)...) }
+		for side.cfg.Inbox != nil && !side.ended {
+			select {
+			case delivery := <-side.cfg.Inbox.C():
+				side.taken(delivery)
+			case <-time.After(time.Minute):
+				fail("the inbox never tells of the end")
+				side.ended = true
+			}
+		}
 		// What is left can be received without waiting.
 		for left := true; left; {
 			select {
@@ -909,6 +997,8 @@ func (s *soak) judge() {
 		switch {
 		case event.Err == nil || c.Context().Err() == nil || c.State() != wsd.StateClosed:
 			fail("ended without saying so")
+		case event.Clean && event.Err == wsd.ErrBodyTimeout && len(reported) == 1 && reported[0] == event.Err:
+			// The peer has answered the close frame of who did not read.
 		case event.Clean && len(reported) > 0:
 			fail("a clean end with errors: %v", reported)
 		case !event.Clean && (len(reported) != 1 || reported[0] != event.Err):
@@ -923,7 +1013,7 @@ func (s *soak) judge() {
 			s.totals.unclean.Add(1)
 		}
 		stats := c.Stats()
-		if arrived := side.arrived.Load(); stats.MessagesReceived-stats.MessagesDropped != arrived {
+		if arrived := side.arrived.Load() + side.cut.Load(); stats.MessagesReceived-stats.MessagesDropped != arrived {
 			fail("%d messages have arrived, and Stats are %+v", arrived, stats)
 		}
 		accepted, doubtful, flushed := uint64(0), uint64(0), uint64(0)
@@ -945,7 +1035,8 @@ func (s *soak) judge() {
 	for _, from := range s.sides {
 		to := from.other
 		// A side that does nothing to end a connection, and sees it closed by the handshake, has received everything.
-		whole := from.conn.CloseEvent().Clean && to.conn.CloseEvent().Clean && to.intact.Load()
+		whole := from.conn.CloseEvent().Clean && to.conn.CloseEvent().Clean && to.intact.Load() &&
+			to.conn.CloseEvent().Err != wsd.ErrBodyTimeout // whoever stopped receiving left a body unread
 		for id, x := range from.senders {
 			got, most := to.got[id], x.sequence
 			if x.doubtful {

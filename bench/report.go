@@ -204,7 +204,13 @@ func kernel() string {
 func moduleVersion(path string) string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, module := range info.Deps {
-			if module.Path == path && module.Replace == nil && strings.HasPrefix(module.Version, "v") {
+			if module.Path != path {
+				continue
+			}
+			if module.Replace != nil {
+				module = module.Replace // by another version, as in go.work, or by a directory
+			}
+			if module.Path == path && strings.HasPrefix(module.Version, "v") {
 				return module.Version
 			}
 		}

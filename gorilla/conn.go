@@ -29,6 +29,8 @@ type Conn struct {
 	pulled  pulled.Conn
 	netConn net.Conn
 
+	gathers int // how many bytes of a message of NextWriter are gathered before fragments are sent
+
 	// The reading caller's own.
 	readLimit    int64 // 0 for none
 	readErr      error // ends the reading for good
@@ -64,8 +66,9 @@ func options(compress bool) wsd.Config {
 	return cfg
 }
 
-func newConn(conn *wsd.Conn) *Conn {
-	c := &Conn{conn: conn, pulled: pulled.Of(conn)}
+// newConn makes a connection whose messages of NextWriter are one frame if they are at most of writeBufferSize bytes.
+func newConn(conn *wsd.Conn, writeBufferSize int) *Conn {
+	c := &Conn{conn: conn, pulled: pulled.Of(conn), gathers: max(gathered, writeBufferSize)}
 	c.netConn = c.pulled.NetConn()
 	if c.pulled.Waits() {
 		c.pulled.OnWrite(c.bound)

@@ -34,7 +34,8 @@ type Dialer struct {
 	TLSClientConfig *tls.Config
 	// HandshakeTimeout bounds the handshake, from dialing on. Zero means no bound, and a negative one has passed.
 	HandshakeTimeout time.Duration
-	// ReadBufferSize and WriteBufferSize are not used: connections borrow memory while they need some.
+	// ReadBufferSize is not used, and WriteBufferSize is how long a message of NextWriter may be to become one frame, if it
+	// is above 32 KiB: connections borrow memory while they need some.
 	ReadBufferSize, WriteBufferSize int
 	// WriteBufferPool is not used, for the same reason.
 	WriteBufferPool BufferPool
@@ -79,7 +80,7 @@ func (d *Dialer) DialContext(ctx context.Context, urlStr string, requestHeader h
 	if err != nil {
 		return nil, resp, dialError(resp, err)
 	}
-	return newConn(conn), resp, nil
+	return newConn(conn, d.WriteBufferSize), resp, nil
 }
 
 // options returns what wsd needs for a dial.
@@ -183,7 +184,7 @@ func (e *lateError) Timeout() bool   { return true }
 func (e *lateError) Temporary() bool { return true }
 func (e *lateError) Unwrap() error   { return e.cause }
 
-// NewClient performs a handshake over a network connection that exists. The sizes of buffers are not used.
+// NewClient performs a handshake over a network connection that exists. The sizes are those of a Dialer.
 //
 // Deprecated: use a Dialer with NetDial.
 func NewClient(netConn net.Conn, u *url.URL, requestHeader http.Header, readBufSize, writeBufSize int) (c *Conn, response *http.Response, err error) {

@@ -284,3 +284,14 @@ func TestDialThroughAProxy(t *testing.T) {
 	_, _, err = d.Dial(target, nil)
 	require.ErrorContains(t, err, "no proxy for you")
 }
+
+func TestASubprotocolThatIsNoToken(t *testing.T) {
+	const name = "SPDY/3.1+portforward.k8s.io" // Kubernetes'
+	client, server := inMemory(t, &websocket.Upgrader{Subprotocols: []string{name}}, &websocket.Dialer{Subprotocols: []string{"a", name}})
+	require.Equal(t, name, client.Subprotocol())
+	require.Equal(t, name, server.Subprotocol())
+	for _, name := range []string{"", "a b", "a,b", "a\r\nb: c", "\u00e4"} {
+		_, _, err := (&websocket.Dialer{Subprotocols: []string{name}}).Dial("ws://127.0.0.1:1", nil)
+		require.ErrorContains(t, err, "expected a token", name)
+	}
+}

@@ -88,10 +88,14 @@ func over(t *testing.T, u *websocket.Upgrader, d *websocket.Dialer, serve func(h
 
 // played returns a server's connection whose client the test plays byte by byte.
 func played(t *testing.T) (raw net.Conn, server *websocket.Conn) {
+	return playedTo(t, &websocket.Upgrader{})
+}
+
+// playedTo is played with an Upgrader of its own.
+func playedTo(t *testing.T, u *websocket.Upgrader) (raw net.Conn, server *websocket.Conn) {
 	t.Helper()
 	accepted := make(chan *websocket.Conn, 1)
 	s := wsdtest.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u := websocket.Upgrader{}
 		conn, err := u.Upgrade(w, r, nil)
 		if err == nil {
 			accepted <- conn

@@ -14,7 +14,7 @@ import (
 	"github.com/seed62836080/wsd/internal/pulled"
 )
 
-// mostFailedReads is how many reads may fail for good before one panics: the loop around it does not look at errors.
+// mostFailedReads is the read that panics, of those that fail for good: the loop around it does not look at errors.
 const mostFailedReads = 1000
 
 // heldWhole is the length in bytes up to which a message is held whole even if it is read as a stream.
@@ -54,7 +54,13 @@ func (c *Conn) next(above int64) (pulled.Event, error) {
 		c.message.skip()
 		c.message = nil
 	}
-	return c.nextData(above)
+	event, err := c.nextData(above)
+	if err != nil {
+		if c.failedReads++; c.failedReads >= mostFailedReads {
+			panic("websocket: repeated read of a connection that has failed: " + err.Error())
+		}
+	}
+	return event, err
 }
 
 // nextData returns the next message or part of one, and handles what control messages come before it.
@@ -73,9 +79,6 @@ func (c *Conn) nextData(above int64) (pulled.Event, error) {
 		default:
 			c.readErr = c.handle(event)
 		}
-	}
-	if c.failedReads++; c.failedReads > mostFailedReads {
-		panic("websocket: repeated read of a connection that has failed: " + c.readErr.Error())
 	}
 	return pulled.Event{}, c.readErr
 }

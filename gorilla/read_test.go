@@ -227,3 +227,16 @@ func TestJoinMessages(t *testing.T) {
 	require.True(t, websocket.IsCloseError(err, websocket.CloseAbnormalClosure), "%v", err)
 	require.Equal(t, "a, , bc, ", string(p))
 }
+
+func TestTheThousandthReadOfAFailedConnectionPanics(t *testing.T) {
+	client, server := inMemory(t, &websocket.Upgrader{}, &websocket.Dialer{})
+	require.NoError(t, client.Close())
+	var failed error
+	for range 999 {
+		_, _, failed = server.ReadMessage()
+		require.Error(t, failed)
+	}
+	require.PanicsWithValue(t, "websocket: repeated read of a connection that has failed: "+failed.Error(), func() {
+		_, _, _ = server.NextReader()
+	})
+}

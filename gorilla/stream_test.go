@@ -6,7 +6,10 @@ package websocket_test
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"net"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -16,6 +19,7 @@ import (
 
 	websocket "github.com/seed62836080/wsd/gorilla"
 	"github.com/seed62836080/wsd/internal/wiretest"
+	"github.com/seed62836080/wsd/wsdtest"
 )
 
 // pattern is an endless text that shows what is missing.
@@ -209,4 +213,54 @@ func TestTheLimitHoldsForPiecesToo(t *testing.T) {
 	n, err := io.Copy(io.Discard, r)
 	require.Equal(t, websocket.ErrReadLimit, err)
 	require.LessOrEqual(t, n, int64(1<<20))
+}
+
+// firstBytes keeps the first byte of each write.
+type firstBytes struct {
+	net.Conn
+	written chan byte
+}
+
+func (c firstBytes) Write(p []byte) (int, error) {
+	select {
+	case c.written <- p[0]:
+	default: // more than the test looks at
+	}
+	return c.Conn.Write(p)
+}
+
+func TestAMessageAsLongAsTheWriteBufferIsOneFrame(t *testing.T) {
+	const size = 60 << 10
+	write := func(c *websocket.Conn) {
+		w, err := c.NextWriter(websocket.BinaryMessage)
+		for i := 0; i < 2 && err == nil; i++ {
+			_, err = w.Write(make([]byte, size/2))
+		}
+		if err == nil {
+			_ = w.Close()
+		}
+	}
+	for buffer, first := range map[int]byte{0: 0x02, size - 1: 0x02, size: 0x82} {
+		raw, server := playedTo(t, &websocket.Upgrader{WriteBufferSize: buffer})
+		go write(server)
+		got := make([]byte, 1)
+		_, err := raw.Read(got)
+		require.NoError(t, err)
+		require.Equal(t, first, got[0], "a server's, with a buffer of %d", buffer)
+
+		d := &websocket.Dialer{WriteBufferSize: buffer}
+		written := make(chan byte, 2)
+		client, _ := over(t, &websocket.Upgrader{}, d, func(handler http.Handler) (string, func()) {
+			s := wsdtest.Serve(handler)
+			dial := s.Client().Transport.(*http.Transport).DialContext
+			d.NetDialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := dial(ctx, network, addr)
+				return firstBytes{conn, written}, err
+			}
+			return "", s.Close
+		})
+		require.Equal(t, byte('G'), <-written, "of the request")
+		go write(client)
+		require.Equal(t, first, <-written, "a client's, with a buffer of %d", buffer)
+	}
 }

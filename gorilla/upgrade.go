@@ -21,7 +21,8 @@ import (
 type Upgrader struct {
 	// HandshakeTimeout bounds the writing of the answer. Zero means 10 s.
 	HandshakeTimeout time.Duration
-	// ReadBufferSize and WriteBufferSize are not used: connections borrow memory while they need some.
+	// ReadBufferSize is not used, and WriteBufferSize is how long a message of NextWriter may be to become one frame, if it
+	// is above 32 KiB: connections borrow memory while they need some.
 	ReadBufferSize, WriteBufferSize int
 	// WriteBufferPool is not used, for the same reason.
 	WriteBufferPool BufferPool
@@ -49,7 +50,7 @@ type BufferPool interface {
 func IsWebSocketUpgrade(r *http.Request) bool { return wsd.IsUpgrade(r) }
 
 // Subprotocols returns the subprotocols that a request asks for.
-func Subprotocols(r *http.Request) []string { return wsd.Subprotocols(r) }
+func Subprotocols(r *http.Request) []string { return list(r.Header["Sec-Websocket-Protocol"]) }
 
 // Upgrade turns a request into a connection. responseHeader is added to the answer, for cookies, say, and may be nil. A
 // request that cannot be upgraded is answered by u.Error, and the error is a HandshakeError.
@@ -66,7 +67,7 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, responseHeade
 	}
 	conn, err := wsd.Accept(w, r, &opts)
 	if err == nil {
-		return newConn(conn), nil
+		return newConn(conn, u.WriteBufferSize), nil
 	}
 	var refused *wsd.HandshakeError
 	if !errors.As(err, &refused) || refused.StatusCode == 0 {
@@ -114,7 +115,7 @@ func (u *Upgrader) subprotocols(r *http.Request, h http.Header) []string {
 	if offered == nil {
 		offered, _ = field(h, "Sec-Websocket-Protocol")
 	}
-	asked := wsd.Subprotocols(r)
+	asked := Subprotocols(r)
 	var possible []string
 	for _, name := range offered {
 		if slices.Contains(asked, name) && !slices.Contains(possible, name) {
@@ -148,7 +149,7 @@ func ownFields(h http.Header) http.Header {
 }
 
 // Upgrade turns a request into a connection, whatever its origin. A request that cannot be upgraded is not answered. The
-// sizes of buffers are not used.
+// sizes are those of an Upgrader.
 //
 // Deprecated: use an Upgrader.
 func Upgrade(w http.ResponseWriter, r *http.Request, responseHeader http.Header, readBufSize, writeBufSize int) (*Conn, error) {

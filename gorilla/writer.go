@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// gathered is how many bytes of a message are gathered before fragments of it are sent, and gatheredToCompress the same
-	// for one that is to be compressed, since fragments keep a compressor until the message ends.
+	// gathered is how many bytes of a message are gathered before fragments of it are sent, unless the WriteBufferSize is
+	// larger, and gatheredToCompress the same for one that is to be compressed, since fragments keep a compressor until the
+	// message ends.
 	gathered           = 32 << 10
 	gatheredToCompress = 1 << 20
 )
@@ -65,9 +66,9 @@ func (w *messageWriter) most() int {
 	case w.messageType != TextMessage && w.messageType != BinaryMessage:
 		return longestControl
 	case w.conn.pulled.Compresses() && w.conn.compress() != wsd.CompressNever:
-		return gatheredToCompress
+		return max(gatheredToCompress, w.conn.gathers)
 	}
-	return gathered
+	return w.conn.gathers
 }
 
 // begin begins to send the message in fragments.

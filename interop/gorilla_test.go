@@ -6,12 +6,10 @@ package interop
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -219,60 +217,4 @@ var internalTests = []string{
 	"TestJoinMessages", "TestMaskBytes", "TestNetConn", "TestParseExtensions", "TestPartialJSONRead", "TestPreparedMessage",
 	"TestReadLimit", "TestTokenListContainsValue", "TestTruncWriter", "TestValidCompressionLevel",
 	"TestWriteAfterMessageWriterClose", "TestWriteBufferPool", "TestWriteBufferPoolError", "TestWriteBufferPoolSync",
-}
-
-// gorillaPrograms import gorilla, and have tests that need no network.
-var gorillaPrograms = []struct {
-	module string
-	args   []string // of go test
-}{
-	{"github.com/slack-go/slack@v0.35.0", []string{"./socketmode/...", "./slacktest/..."}},
-	{"github.com/99designs/gqlgen@v0.17.98", []string{"./graphql/handler/transport/..."}},
-}
-
-// TestProgramsThatUseGorilla builds programs that others wrote over package gorilla, and runs their tests.
-func TestProgramsThatUseGorilla(t *testing.T) {
-	door := filepath.Join(t.TempDir(), "websocket")
-	standIn(t, door)
-	for _, program := range gorillaPrograms {
-		t.Run(program.module, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "program")
-			copyModule(t, program.module, dir)
-			for _, replacement := range []string{"github.com/gorilla/websocket=" + door, "github.com/seed62836080/wsd=" + repository(t)} {
-				out, err := goIn(dir, "mod", "edit", "-replace", replacement)
-				require.NoError(t, err, "%s", out)
-			}
-			out, err := goIn(dir, append([]string{"test", "-timeout", "2m"}, program.args...)...)
-			require.NoError(t, err, "%s", out)
-		})
-	}
-}
-
-// copyModule copies a module from the module cache, which gets it if need be.
-func copyModule(t *testing.T, module, dir string) {
-	t.Helper()
-	cmd := exec.Command("go", "mod", "download", "-json", module)
-	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
-	out, err := cmd.Output()
-	require.NoError(t, err, "%s", out)
-	var got struct{ Dir string }
-	require.NoError(t, json.Unmarshal(out, &got))
-	require.NoError(t, filepath.WalkDir(got.Dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		below, err := filepath.Rel(got.Dir, path)
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		to := filepath.Join(dir, below)
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if err = os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(to, data, 0o644)
-	}))
 }

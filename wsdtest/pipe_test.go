@@ -22,7 +22,7 @@ func TestPipeTakesAConfigForEachEndOrBoth(t *testing.T) {
 		configs        []wsd.Config
 		client, server int
 	}{
-		{nil, 12, 12},
+		{nil, 14, 14},
 		{[]wsd.Config{small}, 2, 2},
 		{[]wsd.Config{small, large}, 2, 30},
 	} {

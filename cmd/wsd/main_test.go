@@ -29,6 +29,13 @@ const patience = time.Minute
 var shared, binary string
 
 func TestMain(m *testing.M) {
+	if role := roles[os.Getenv(roleVariable)]; role != nil {
+		if err := role(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(func() int {
 		var err error
 		if shared, err = os.MkdirTemp("", "wsd-command-"); err != nil {
@@ -255,7 +262,7 @@ func (x *terminal) enter(t *testing.T, line string) {
 }
 
 // freePort returns a port on which nothing listens, for programs that cannot take any and tell which.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -80,7 +80,7 @@ that twice to talk to yourself. Ctrl-C ends it.
 
 // run serves until ctx is done, and then shuts down.
 func run(ctx context.Context, stdout io.Writer, addr string) error {
-	c := newChat()
+	c := newChat(patience)
 	server := &http.Server{Handler: c.routes(), ReadHeaderTimeout: headerTimeout}
 
 	listener, err := net.Listen("tcp", addr)
@@ -112,7 +112,7 @@ type chat struct {
 	rooms  *hub.Hub
 }
 
-func newChat() *chat {
+func newChat(patience time.Duration) *chat {
 	// Up to 1 MiB waits for a member whose network stalls, which is some seconds of a busy room.
 	c := &chat{rooms: hub.New(&hub.Options{Slow: hub.Close, Patience: patience})}
 	c.server.AcceptOptions = options

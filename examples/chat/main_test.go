@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -143,7 +144,11 @@ func TestWhoIsShownOut(t *testing.T) {
 }
 
 func TestARoomDoesNotWaitForWhoDoesNotRead(t *testing.T) {
-	url, _ := start(t)
+	c := newChat(time.Second / 4)
+	c.server.AcceptOptions.CloseTimeout = time.Second / 4
+	server := httptest.NewServer(c.routes())
+	defer server.Close()
+	url := server.URL + "/"
 	// Nobody receives, so that its connection stops reading. What is compressed would be too little to matter.
 	deaf := enterWith(t, wsd.Config{}, url, "tea", "deaf")
 	ann := enter(t, url, "tea", "ann")
@@ -160,13 +165,15 @@ func TestARoomDoesNotWaitForWhoDoesNotRead(t *testing.T) {
 	for range deaf.Messages() { // what had been sent to it
 	}
 	<-deaf.Closed()
+	require.NoError(t, c.rooms.Close())
+	require.NoError(t, c.server.Shutdown(t.Context()))
 	require.Equal(t, wsd.StatusAbnormalClosure, deaf.CloseEvent().Code)
 }
 
 // With twenty members that do not read, a line reaches the others at once: in the bubble, no time passes until it is there.
 func TestALineReachesTheOthersAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newChat()
+		c := newChat(patience)
 		server := wsdtest.Serve(c.routes())
 		defer func() { require.NoError(t, c.rooms.Close()) }()
 		defer server.Close()

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long something may take that a broker has to do.
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 // quiet is how long nothing must come before it counts as not coming.
 const quiet = 50 * time.Millisecond

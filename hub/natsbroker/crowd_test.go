@@ -37,8 +37,8 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// wire takes words between rosters; some are lost.
-func exchange(r *rand.Rand, rosters map[uint64]*roster, loss int) {
+// exchange takes words between rosters; some are lost.
+func exchange(r *rand.Rand, rosters []*roster, loss int) {
 	for _, from := range rosters {
 		for w := from.takeChanges(); w != nil; w = from.takeChanges() {
 			spread(r, rosters, from, w, loss)
@@ -47,7 +47,7 @@ func exchange(r *rand.Rand, rosters map[uint64]*roster, loss int) {
 	}
 }
 
-func spread(r *rand.Rand, rosters map[uint64]*roster, from *roster, w *word, loss int) {
+func spread(r *rand.Rand, rosters []*roster, from *roster, w *word, loss int) {
 	w.From = from.self
 	for _, to := range rosters {
 		if to == from || r.IntN(100) < loss {
@@ -67,38 +67,72 @@ func spread(r *rand.Rand, rosters map[uint64]*roster, from *roster, w *word, los
 }
 
 func TestRostersAgree(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		rosters := map[uint64]*roster{}
-		for id := range uint64(4) {
-			rosters[id+1] = newRoster(id + 1)
+		var rosters []*roster
+		for range 4 {
+			rosters = append(rosters, newRoster(r.Uint64()))
 		}
 		for range 300 {
-			at := rosters[uint64(1+r.IntN(4))]
+			at := r.IntN(4)
 			c := change{Topic: fmt.Sprint("t", r.IntN(2)), ID: fmt.Sprint(r.IntN(6)), Value: fmt.Sprint(r.IntN(3)), Gone: r.IntN(2) == 0}
-			at.change(c)
+			rosters[at].change(c)
 			switch r.IntN(40) {
-			case 0:
-				rosters[uint64(1+r.IntN(4))].forget(uint64(1 + r.IntN(4)))
-			case 1, 2, 3, 4, 5:
-				exchange(r, rosters, 30)
-			}
-			for id, roster := range rosters {
-				if roster.parts[id] == nil {
-					rosters[id] = newRoster(id) // it has forgotten itself
+			case 0: // it was silent for too long
+				rosters[(at+1)%4].forget(rosters[at].self)
+			case 1: // it dies, and another takes its place
+				for _, other := range rosters {
+					if other != rosters[at] {
+						other.forget(rosters[at].self)
+					}
 				}
+				rosters[at] = newRoster(r.Uint64())
+			case 2, 3, 4, 5, 6:
+				exchange(r, rosters, 30)
 			}
 		}
 		for range 3 {
 			exchange(r, rosters, 0)
 		}
 		for _, topic := range []string{"t0", "t1"} {
-			want := idsOf(rosters[1].at(topic))
-			for id, roster := range rosters {
-				require.Equal(t, want, idsOf(roster.at(topic)), "seed %d, node %d", seed, id)
+			want := idsOf(rosters[0].at(topic))
+			for i, roster := range rosters {
+				require.Equal(t, want, idsOf(roster.at(topic)), "seed %d, node %d", seed, i)
 			}
 		}
 	}
+}
+
+// What has come of a state is nothing until all has, and nothing of it is left when another begins.
+func TestAPartOfAStateIsLost(t *testing.T) {
+	near, far := newRoster(1), newRoster(2)
+	told := func(words ...*word) {
+		for _, w := range words {
+			w.From = 2
+			near.hear(w)
+		}
+	}
+	forget := func() {
+		for far.takeChanges() != nil { // they are lost
+		}
+	}
+	for i := range 2*stateMost + 1 {
+		far.change(change{Topic: "t", ID: fmt.Sprint(i)})
+	}
+	forget()
+	first := far.state()
+	require.Len(t, first, 3)
+	told(first[0], first[2])
+	require.Zero(t, near.len())
+	told(first[0])
+	far.change(change{Topic: "t", ID: first[0].Changes[0].ID, Gone: true})
+	forget()
+	second := far.state()
+	told(second[1:]...)
+	require.Zero(t, near.len())
+	told(second...)
+	require.Equal(t, idsOf(far.at("t")), idsOf(near.at("t")))
+	require.Len(t, near.at("t"), 2*stateMost)
 }
 
 func idsOf(all []hub.Presence) (ids []string) {

@@ -35,8 +35,9 @@ func smallDisk(t *testing.T, bytes string) (dir string, mounted bool) {
 // With a full disk, publishing to topics with history fails with hub.ErrBroker, and other topics go on. Once there is room
 // and the node has started again, what was acknowledged is there.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	dir, mounted := smallDisk(t, "24m")
-	opts := natsbroker.Options{Dir: filepath.Join(dir, "nats"), Timeout: 2 * time.Second, Logger: quiet}
+	opts := natsbroker.Options{Dir: filepath.Join(dir, "nats"), Timeout: 5 * time.Second, Logger: quiet}
 	if !mounted {
 		opts.MaxBytes = 4 << 20 // lets go of the oldest instead, and never fails
 	}

@@ -4,7 +4,7 @@ package natsbroker_test
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -73,7 +73,7 @@ func (p *process) start(t *testing.T) {
 			_ = c.Close()
 		}
 		return err == nil
-	}, 20*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 }
 
 // kill is kill -9.
@@ -87,9 +87,10 @@ func (p *process) kill() {
 
 // While the server is away, what has no history is delivered here, what has fails, and both come back by themselves.
 func TestServerIsKilled(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t)
 	p.start(t)
-	opts := natsbroker.Options{Dead: 2 * time.Second, Timeout: time.Second, File: true, Logger: quiet}
+	opts := natsbroker.Options{Dead: 2 * time.Second, Timeout: patience, File: true, Logger: quiet}
 	near, far := connected(t, p, opts), connected(t, p, opts)
 	a, err := near.Listen(">")
 	require.NoError(t, err)
@@ -99,20 +100,28 @@ func TestServerIsKilled(t *testing.T) {
 	requireNext(t, a, "1")
 	requireNext(t, b, "1")
 	p.kill()
-	require.Eventually(t, func() bool {
-		return errors.Is(near.Publish(t.Context(), "kept.a", wsd.Text("x")), hub.ErrBroker)
-	}, patience, time.Millisecond)
-	_, err = near.History(t.Context(), "kept.a", hub.Position{}, 10)
+	brief := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	require.ErrorIs(t, near.Publish(brief(), "kept.a", wsd.Text("x")), hub.ErrBroker)
+	_, err = near.History(brief(), "kept.a", hub.Position{}, 10)
 	require.ErrorIs(t, err, hub.ErrBroker)
 	publish(t, near, "live", "2")
 	requireNext(t, a, "2")
 	p.start(t)
-	require.Eventually(t, func() bool { return near.Publish(t.Context(), "kept.a", wsd.Text("3")) == nil }, patience, 10*time.Millisecond)
-	requireNext(t, a, "3")
+	publish(t, near, "kept.a", "3")
+	requireSoon(t, a, "3") // ahead of it perhaps x: what failed may have been kept after all
 	requireSoon(t, b, "3") // ahead of it perhaps 2, unless that was given to a connection that was just dying
 	page, err := far.History(t.Context(), "kept.a", hub.Position{}, 10)
 	require.NoError(t, err)
-	require.Len(t, page.Publications, 2, "in files")
+	var texts []string
+	for _, p := range page.Publications {
+		texts = append(texts, string(p.Message.Data))
+	}
+	require.Subset(t, []string{"1", "x", "3"}, texts)
+	require.Subset(t, texts, []string{"1", "3"}, "in files")
 	publish(t, far, "live", "4")
 	requireNext(t, a, "4")
 }

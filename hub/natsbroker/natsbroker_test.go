@@ -3,9 +3,10 @@
 package natsbroker_test
 
 import (
-	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -22,12 +23,18 @@ import (
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func TestMemoryIsABroker(t *testing.T) {
-	brokertest.Run(t, func(_ *testing.T, n int) []hub.Broker { return same(hub.NewMemory(), n) })
+	t.Parallel()
+	brokertest.Run(t, func(t *testing.T, n int) []hub.Broker {
+		t.Parallel()
+		return same(hub.NewMemory(), n)
+	})
 }
 
 func TestEmbeddedAloneIsABroker(t *testing.T) {
+	t.Parallel()
 	brokertest.Run(t, func(t *testing.T, n int) []hub.Broker {
-		return same(embedded(t, natsbroker.Options{}), n)
+		t.Parallel()
+		return same(embedded(t, natsbroker.Options{Timeout: patience}), n)
 	})
 }
 
@@ -51,13 +58,16 @@ func embedded(t *testing.T, opts natsbroker.Options) *natsbroker.Broker {
 	return b
 }
 
-// freeAddresses returns addresses of this machine that nobody listens on.
-func freeAddresses(t *testing.T, n int) []string {
+// freeAddresses returns addresses of this machine that nobody listens on. Their ports are below those that systems give to
+// outgoing connections, so that they stay free while a node that has been killed is away.
+func freeAddresses(t *testing.T, n int) (all []string) {
 	t.Helper()
-	var all []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+	for tries := 0; len(all) < n; tries++ {
+		require.Less(t, tries, 1000, "ports that are free")
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err != nil {
+			continue
+		}
 		defer l.Close()
 		all = append(all, l.Addr().String())
 	}
@@ -78,15 +88,17 @@ func cluster(t *testing.T, n int, opts natsbroker.Options) []*natsbroker.Broker 
 	}
 	starting.Wait()
 	for _, b := range all {
-		require.Eventually(t, func() bool { return b.Stats().Routes == n-1 }, 10*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return b.Stats().Routes == n-1 }, patience, 5*time.Millisecond)
 	}
 	return all
 }
 
 func TestEmbeddedThreeNodesAreABroker(t *testing.T) {
+	t.Parallel()
 	brokertest.Run(t, func(t *testing.T, n int) []hub.Broker {
+		t.Parallel()
 		var all []hub.Broker
-		for _, b := range cluster(t, 3, natsbroker.Options{Timeout: 20 * time.Second})[:n] {
+		for _, b := range cluster(t, 3, natsbroker.Options{Timeout: patience})[:n] {
 			all = append(all, b)
 		}
 		return all
@@ -94,10 +106,12 @@ func TestEmbeddedThreeNodesAreABroker(t *testing.T) {
 }
 
 func TestConnectIsABroker(t *testing.T) {
+	t.Parallel()
 	url := external(t)
 	brokertest.Run(t, func(t *testing.T, n int) []hub.Broker {
+		t.Parallel()
 		var all []hub.Broker
-		opts := natsbroker.Options{Prefix: rand.Text(), Logger: quiet} // its own subjects and streams
+		opts := natsbroker.Options{Prefix: fmt.Sprint("test", rand.Uint32()), Timeout: patience, Logger: quiet} // its own subjects and streams
 		for range n {
 			b, err := natsbroker.Connect(url, &opts)
 			require.NoError(t, err)

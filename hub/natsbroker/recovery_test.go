@@ -5,6 +5,7 @@ package natsbroker
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -44,9 +45,15 @@ func (r *recorder) seen() []string {
 	return append([]string(nil), r.got...)
 }
 
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = nil
+}
+
 func (r *recorder) awaits(t *testing.T, want ...string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(r.seen()) >= len(want) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.seen()) >= len(want) }, patience, time.Millisecond)
 	require.Equal(t, want, r.seen())
 }
 
@@ -100,7 +107,7 @@ func TestUnsubscribedIsNotMissed(t *testing.T) {
 	var r, other recorder
 	l, far := attach(t, b, &r), attach(t, b, &other)
 	for _, s := range []string{"kept.a", "kept.>"} {
-		r.got = nil
+		r.forget()
 		require.NoError(t, l.Subscribe(s))
 		publish(t, far, "kept.a", "1")
 		r.awaits(t, "1")
@@ -134,45 +141,45 @@ func TestBurstsAreNotDropped(t *testing.T) {
 		require.NoError(t, far.Publish(t.Context(), hub.Publication{Topic: "t", Message: wsd.Text("x")}))
 	}
 	close(release)
-	require.Eventually(t, func() bool { return len(came.seen()) == n }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(came.seen()) == n }, patience, 10*time.Millisecond)
 	require.Zero(t, b.Stats().Dropped)
 }
 
 // Readings that begin while another is under way are shared, and begin after all who wait for them.
 func TestFlights(t *testing.T) {
-	var f flights
-	began, end := make(chan struct{}), make(chan struct{})
-	n := 0
-	read := func() (hub.Page, error) {
-		n++
-		began <- struct{}{}
-		<-end
-		return hub.Page{More: n == 2}, nil
-	}
-	pages := make(chan hub.Page, 10)
-	ask := func() {
-		page, err := f.share(t.Context(), flightKey{topic: "a"}, read)
-		if err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		var f flights
+		end := make(chan struct{})
+		n := 0
+		read := func() (hub.Page, error) {
+			n++
+			mine := n
+			<-end
+			return hub.Page{More: mine == 2}, nil
 		}
-		pages <- page
-	}
-	go ask()
-	<-began
-	for range 9 {
+		pages := make(chan hub.Page, 10)
+		ask := func() {
+			page, err := f.share(t.Context(), flightKey{topic: "a"}, read)
+			if err != nil {
+				t.Error(err)
+			}
+			pages <- page
+		}
 		go ask()
-	}
-	require.Eventually(t, func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.all[flightKey{topic: "a"}].next != nil
-	}, 10*time.Second, time.Millisecond)
-	time.Sleep(10 * time.Millisecond) // for the rest of them
-	end <- struct{}{}
-	require.False(t, (<-pages).More)
-	<-began
-	end <- struct{}{}
-	for range 9 {
-		require.True(t, (<-pages).More)
-	}
+		synctest.Wait()
+		for range 9 {
+			go ask()
+		}
+		synctest.Wait()
+		end <- struct{}{}
+		require.False(t, (<-pages).More)
+		synctest.Wait()
+		require.Empty(t, pages, "what was being read when they asked is not for them")
+		end <- struct{}{}
+		for range 9 {
+			require.True(t, (<-pages).More)
+		}
+		synctest.Wait()
+		require.Equal(t, 2, n)
+	})
 }

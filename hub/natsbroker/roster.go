@@ -24,6 +24,7 @@ type roster struct {
 	parts   map[uint64]*part
 	clock   uint64 // the newest time of a value, in nanoseconds
 	seats   int
+	states  uint64   // how many have been told
 	changes []change // of this node, that the others have not been told of
 	events  []hub.Publication
 }
@@ -34,6 +35,8 @@ type part struct {
 	known   bool // the rest is what it is at that version
 	entries map[entry]held
 	coming  map[entry]held // a state that has come in part, nil if none has
+	token   uint64         // of that
+	parts   int            // of it that have come
 	asked   time.Duration  // when the node was asked for its state, on clock
 }
 
@@ -117,12 +120,13 @@ func (r *roster) state() (words []*word) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	mine := r.parts[r.self]
-	w := &word{Kind: state, Version: mine.version}
+	r.states++
+	w := &word{Kind: state, Version: mine.version, Token: r.states}
 	for e, h := range mine.entries {
 		if len(w.Changes) == stateMost {
 			w.More = true
 			words = append(words, w)
-			w = &word{Kind: state, Version: mine.version}
+			w = &word{Kind: state, Version: mine.version, Token: r.states, Part: len(words)}
 		}
 		w.Changes = append(w.Changes, change{Topic: e.topic, ID: e.id, Value: h.value, Stamp: h.stamp})
 	}
@@ -162,11 +166,17 @@ func (r *roster) hear(w *word) (ask bool) {
 // askAgain is how long an answer may take until a node is asked again.
 const askAgain = 100 * time.Millisecond
 
-// takeState makes a node's part what it says.
+// takeState makes a node's part what it says, once all of that has come. Where something is lost, the next beat has it asked for
+// again.
 func (r *roster) takeState(w *word, p *part) {
-	if p.coming == nil {
-		p.coming = make(map[entry]held)
+	if w.Part == 0 {
+		p.coming, p.token, p.parts = make(map[entry]held), w.Token, 0
 	}
+	if p.coming == nil || w.Token != p.token || w.Part != p.parts {
+		p.coming = nil
+		return
+	}
+	p.parts++
 	for _, c := range w.Changes {
 		p.coming[entry{c.Topic, c.ID}] = held{c.Value, c.Stamp}
 	}

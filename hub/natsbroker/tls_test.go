@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"math/big"
 	"net"
 	"testing"
@@ -60,16 +61,20 @@ func (a *authority) config(t *testing.T) *tls.Config {
 }
 
 func TestNodesNeedACertificate(t *testing.T) {
+	t.Parallel()
 	ours, theirs := newAuthority(t), newAuthority(t)
-	first := start(t, Options{Listen: "127.0.0.1:0", TLS: ours.config(t)})
-	join := func(config *tls.Config) *Broker {
-		return start(t, Options{Listen: "127.0.0.1:0", TLS: config, Routes: []string{first.Addr()}, Timeout: 2 * time.Second})
-	}
 	stranger := theirs.config(t)
 	stranger.RootCAs = ours.pool // it trusts, and is not trusted
-	require.Zero(t, join(stranger).Stats().Routes)
-	require.Zero(t, join(nil).Stats().Routes)
-	member := join(ours.config(t))
-	require.Eventually(t, func() bool { return member.Stats().Routes == 1 }, 10*time.Second, 5*time.Millisecond)
-	require.Equal(t, 1, first.Stats().Routes)
+	for name, config := range map[string]*tls.Config{"of another authority": stranger, "none": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logged
+			logger := slog.New(slog.NewTextHandler(&log, nil))
+			first := start(t, Options{Listen: "127.0.0.1:0", TLS: ours.config(t), Logger: logger})
+			node := func(config *tls.Config) Options {
+				return Options{Listen: "127.0.0.1:0", TLS: config, Routes: []string{first.Addr()}}
+			}
+			requireStranger(t, first, &log, "TLS route handshake error", node(config), node(ours.config(t)))
+		})
+	}
 }

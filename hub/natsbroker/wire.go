@@ -77,7 +77,8 @@ type word struct {
 	Kind    string `json:"kind"`
 	From    uint64 `json:"from"`
 	Version uint64 `json:"version,omitempty"` // of the sender's part of the presence, with this word
-	Token   uint64 `json:"token,omitempty"`   // of a barrier
+	Token   uint64 `json:"token,omitempty"`   // of a barrier, or of a state whose parts belong together
+	Part    int    `json:"part,omitempty"`    // of a state, from 0 on
 	History string `json:"history,omitempty"` // what the sender has history of
 	More    bool   `json:"more,omitempty"`    // the state goes on with the next word
 

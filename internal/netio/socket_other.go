@@ -12,6 +12,8 @@ import (
 
 type socket struct{}
 
+func (*socket) release() {}
+
 func (*Transport) initSocket(syscall.Conn) {}
 
 // CanTry reports whether the transport is a socket that can be read and written without waiting.

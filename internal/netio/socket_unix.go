@@ -15,16 +15,70 @@ import (
 	"github.com/seed62836080/wsd/internal/clock"
 )
 
-// socket is a socket's descriptor, kept alive and polled by the net package, with the state of an attempt to read.
+// socket is a socket's descriptor, kept alive and polled by the net package.
 type socket struct {
-	conn syscall.RawConn // nil if the transport is something else
-	// readStep reads into the slice into, or into a borrowed buffer if that is nil, and leaves what it read there. It is
-	// kept here so that it is allocated only once.
-	readStep func(fd uintptr) bool
-	into     []byte
-	readErr  int32 // a syscall.Errno, 0 if there was no error
+	conn       syscall.RawConn // nil if the transport is something else
+	reading    *reading        // what a Read works with; nil if none has begun since Release
+	othersRead atomic.Bool     // for noteRead
+}
 
-	othersRead atomic.Bool // for noteRead
+// reading is the state of a read. It comes from a pool, as nothing comes on most connections at any moment.
+type reading struct {
+	t *Transport
+	// into is what is read into, or nil for a borrowed buffer, and afterwards what was read.
+	into []byte
+	err  int32 // a syscall.Errno, 0 if there was no error
+	step func(fd uintptr) bool
+}
+
+var readings = sync.Pool{New: func() any {
+	r := new(reading)
+	// A closure rather than a method: that is one stack frame less in goroutines that wait by the thousand.
+	r.step = func(fd uintptr) bool {
+		t, into := r.t, r.into
+		if into == nil {
+			into = t.burst.borrow()
+			switch {
+			case t.readsLess:
+				into = into[:littleSize]
+			case t.expectsLong:
+				into = into[:beginningSize]
+			}
+		}
+		n, err := readNow(int(fd), into)
+		for err == syscall.EINTR {
+			n, err = readNow(int(fd), into)
+		}
+		if err == syscall.EAGAIN {
+			// The goroutine waits now, perhaps for hours.
+			t.burst.giveBack()
+			if t.wait {
+				return false
+			}
+		}
+		errno, _ := err.(syscall.Errno)
+		r.err = int32(errno)
+		r.into = into[:max(n, 0)]
+		return true
+	}
+	return r
+}}
+
+// begin returns what a Read of t works with.
+func (s *socket) begin(t *Transport) *reading {
+	if s.reading == nil {
+		s.reading = readings.Get().(*reading)
+		s.reading.t = t
+	}
+	return s.reading
+}
+
+// release gives back what begin took.
+func (s *socket) release() {
+	if r := s.reading; r != nil {
+		s.reading, r.t, r.into = nil, nil, nil
+		readings.Put(r)
+	}
 }
 
 // writing is the state of a write. It comes from a pool, as most connections are not writing at any moment.
@@ -77,35 +131,6 @@ func (t *Transport) initSocket(conn syscall.Conn) {
 	}
 	t.socket.conn = raw
 	t.socket.othersRead.Store(true) // as far as is known
-	// A closure rather than a method: that is one stack frame less in goroutines that wait by the thousand.
-	t.socket.readStep = func(fd uintptr) bool {
-		s := &t.socket
-		into := s.into
-		if into == nil {
-			into = t.burst.borrow()
-			switch {
-			case t.readsLess:
-				into = into[:littleSize]
-			case t.expectsLong:
-				into = into[:beginningSize]
-			}
-		}
-		n, err := readNow(int(fd), into)
-		for err == syscall.EINTR {
-			n, err = readNow(int(fd), into)
-		}
-		if err == syscall.EAGAIN {
-			// The goroutine waits now, perhaps for hours.
-			t.burst.giveBack()
-			if t.wait {
-				return false
-			}
-		}
-		errno, _ := err.(syscall.Errno)
-		s.readErr = int32(errno)
-		s.into = into[:max(n, 0)]
-		return true
-	}
 }
 
 // CanTry reports whether the transport is a socket that can be read and written without waiting.
@@ -122,12 +147,12 @@ func (t *Transport) Read(direct []byte, wait bool) ([]byte, error) {
 	if !t.CanTry() {
 		return t.readAny(direct)
 	}
-	s := &t.socket
-	s.into, t.wait = direct, wait
-	err := s.conn.Read(s.readStep)
-	b := s.into
-	s.into = nil // or the connection would keep a buffer that is lent to another by now
-	switch errno := syscall.Errno(s.readErr); {
+	r := t.socket.begin(t)
+	r.into, t.wait = direct, wait
+	err := t.socket.conn.Read(r.step)
+	b := r.into
+	r.into = nil // or the connection would keep a buffer that is lent to another by now
+	switch errno := syscall.Errno(r.err); {
 	case err != nil:
 		return nil, err
 	case errno == syscall.EAGAIN:

@@ -120,7 +120,10 @@ func (t *Transport) readAny(direct []byte) ([]byte, error) {
 }
 
 // Release gives back what Read has borrowed. What was read into it is then gone.
-func (t *Transport) Release() { t.burst.giveBack() }
+func (t *Transport) Release() {
+	t.burst.giveBack()
+	t.socket.release()
+}
 
 // Discard drops what has arrived and was not read, if CanTry, and reports whether there was anything; otherwise it reports
 // whether there probably is. Closing a socket with bytes unread resets the connection, and the reset may reach the peer

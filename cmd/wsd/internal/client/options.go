@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -27,9 +26,7 @@ type Options struct {
 	subprotocols []string
 	origin, auth string
 	jarFile      string
-	caFile       string
-	certFile     string
-	keyFile      string
+	certificates Certificates
 	insecure     bool
 	proxy        string
 	unix         string
@@ -68,9 +65,9 @@ func (o *Options) Declare(f *cli.Flags) {
 // DeclareTLS declares the flags of certificates.
 func (o *Options) DeclareTLS(f *cli.Flags) {
 	f.Bool(&o.insecure, "insecure", "do not verify the server's certificate").Common()
-	f.String(&o.caFile, "cacert", "FILE", "trust the authorities in a PEM file, and no others").File()
-	f.String(&o.certFile, "cert", "FILE", "the client's certificate, PEM").File()
-	f.String(&o.keyFile, "key", "FILE", "its key, PEM, where that is not in the same file").File()
+	f.String(&o.certificates.Roots, "cacert", "FILE", "trust the authorities in a PEM file, and no others").File()
+	f.String(&o.certificates.Cert, "cert", "FILE", "the client's certificate, PEM").File()
+	f.String(&o.certificates.Key, "key", "FILE", "its key, PEM, where that is not in the same file").File()
 }
 
 // DeclareConfig declares the flags of the connection behind the handshake.
@@ -123,30 +120,11 @@ func Shown(rawURL string) string {
 
 // TLS returns the settings that the flags ask for.
 func (o *Options) TLS() (*tls.Config, error) {
-	config := &tls.Config{InsecureSkipVerify: o.insecure}
-	if o.caFile != "" {
-		pem, err := os.ReadFile(o.caFile)
-		if err != nil {
-			return nil, cli.Usagef("-cacert: %v", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, cli.Usagef("-cacert: %s: expected certificates in PEM", o.caFile)
-		}
+	config, err := o.certificates.Config()
+	if err != nil {
+		return nil, err
 	}
-	switch key := o.keyFile; {
-	case o.certFile != "":
-		if key == "" {
-			key = o.certFile
-		}
-		pair, err := tls.LoadX509KeyPair(o.certFile, key)
-		if err != nil {
-			return nil, cli.Usagef("-cert %s, -key %s: %v", o.certFile, key, err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	case key != "":
-		return nil, cli.Usagef("-key: expected -cert, too")
-	}
+	config.InsecureSkipVerify = o.insecure
 	return config, nil
 }
 

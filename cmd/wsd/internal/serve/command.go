@@ -37,6 +37,7 @@ type options struct {
 	limits       wsd.Limits
 	log          string
 	quiet        bool
+	nodes        nodes
 }
 
 // Command returns the verb.
@@ -52,6 +53,8 @@ func Command() *cli.Command {
 			{Line: "wsd serve -exec 'bc -l' 9000", Does: "lines to a program, and back"},
 			{Line: "wsd serve -tcp 127.0.0.1:5900 -dir novnc", Does: "VNC for browsers, with the pages for it"},
 			{Line: "wsd serve -broadcast 0.0.0.0:8080", Does: "what comes to a path goes to all who are there"},
+			{Line: "wsd serve -broadcast -cluster 6222 8080", Does: "the same by many processes: the first of them"},
+			{Line: "wsd serve -broadcast -cluster 6223 -join 6222 8081", Does: "and one more"},
 			{Line: "wsd serve -tls -log json", Does: "wss, with a certificate made now"},
 			{Line: "wsd serve -origin 'https://*.example.com'", Does: "let pages of these origins connect"},
 		},
@@ -76,6 +79,7 @@ func (o *options) declare(f *cli.Flags) {
 	f.Bool(&o.binary, "binary", "with -exec: bytes as binary messages, not lines")
 	f.String(&o.tcp, "tcp", "HOST:PORT", "bridge to a TCP server; binary messages are its byte stream").Common()
 	f.String(&o.dir, "dir", "DIR", "serve files, too").Common().File()
+	o.nodes.declare(f)
 	f.Group("Who may connect")
 	f.Strings(&o.origins, "origin", "ORIGIN", "let web pages of an origin connect, * for any, repeatable").Common()
 	f.Strings(&o.subprotocols, "subprotocol", "NAME", "a subprotocol to agree on, repeatable")
@@ -112,6 +116,9 @@ func (o *options) check() error {
 		return cli.Usagef("-binary: expected -exec, too")
 	case o.keyFile != "" && o.certFile == "":
 		return cli.Usagef("-key: expected -cert, too")
+	}
+	if err := o.nodes.check(o.broadcast); err != nil {
+		return err
 	}
 	if o.tcp != "" {
 		if host, port, err := net.SplitHostPort(o.tcp); err != nil || host == "" || !isPort(port) {
@@ -172,6 +179,10 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if s.files, err = openDir(o.dir); err != nil {
 		return cli.Usagef("-dir: %v", err)
 	}
+	if err := s.nodes.open(s.log); err != nil {
+		return err
+	}
+	defer s.nodes.close()
 	if s.serve, err = s.mode(); err != nil {
 		return err
 	}

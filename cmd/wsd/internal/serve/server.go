@@ -33,7 +33,7 @@ func (s *server) what() string {
 	what := "echoing"
 	switch {
 	case s.broadcast:
-		what = "broadcasting by path"
+		what = "broadcasting by path" + s.nodes.what()
 	case s.exec != "":
 		what = "running " + s.exec
 	case s.tcp != "":
@@ -49,7 +49,7 @@ func (s *server) what() string {
 func (s *server) mode() (func(http.ResponseWriter, *http.Request), error) {
 	switch {
 	case s.broadcast:
-		return s.broadcasting(), nil
+		return s.broadcasting, nil
 	case s.exec != "":
 		return s.executing()
 	case s.tcp != "":
@@ -182,6 +182,10 @@ func (s *server) variables(w http.ResponseWriter) {
 		return
 	}
 	fmt.Fprintf(w, "{\n\"wsd\": %s", stats)
+	if s.nodes.broker != nil {
+		nodes, _ := json.Marshal(s.nodes.broker.Stats()) // counters can be marshaled
+		fmt.Fprintf(w, ",\n\"nodes\": %s", nodes)
+	}
 	expvar.Do(func(v expvar.KeyValue) {
 		if v.Key != "cmdline" { // which may hold secrets
 			fmt.Fprintf(w, ",\n%q: %s", v.Key, v.Value)
@@ -190,14 +194,17 @@ func (s *server) variables(w http.ResponseWriter) {
 	fmt.Fprint(w, "\n}\n")
 }
 
+// metric is a line for Prometheus.
+type metric struct {
+	name, kind, help string
+	value            uint64
+}
+
 // metrics answers with the counters in Prometheus' text format.
 func (s *server) metrics(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	stats := s.ws.Stats()
-	for _, m := range []struct {
-		name, kind, help string
-		value            uint64
-	}{
+	all := []metric{
 		{"connections", "gauge", "Connections that are open or being closed.", uint64(stats.Connections)},
 		{"accepted_total", "counter", "Connections in all.", stats.Accepted},
 		{"refused_total", "counter", "Handshakes that were refused.", stats.Refused},
@@ -209,7 +216,8 @@ func (s *server) metrics(w http.ResponseWriter) {
 		{"messages_dropped_total", "counter", "Messages that were discarded.", stats.MessagesDropped},
 		{"writes_total", "counter", "Writes to the network.", stats.Writes},
 		{"queued_bytes", "gauge", "Bytes that wait to be written.", uint64(stats.QueuedBytes)},
-	} {
+	}
+	for _, m := range append(all, s.nodes.metrics()...) {
 		fmt.Fprintf(w, "# HELP wsd_%[1]s %[3]s\n# TYPE wsd_%[1]s %[2]s\nwsd_%[1]s %[4]d\n", m.name, m.kind, m.help, m.value)
 	}
 }

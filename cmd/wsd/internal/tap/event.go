@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -78,6 +79,9 @@ func (e *Event) opcode() wsd.Opcode { return wsd.Opcode(e.Opcode) }
 
 // flags says what is unusual about a frame.
 func (e *Event) flags() string {
+	if e.Fin && e.RSV == 0 {
+		return ""
+	}
 	var flags []string
 	if !e.Fin {
 		flags = append(flags, "more follows")
@@ -91,29 +95,32 @@ func (e *Event) flags() string {
 	return strings.Join(flags, ", ")
 }
 
-// preview returns the beginning of the payload in one line.
-func (e *Event) preview(limit int) string {
+// appendPreview appends the beginning of the payload in one line.
+func (e *Event) appendPreview(b []byte, limit int) []byte {
 	data := e.data
 	switch e.opcode() {
 	case wsd.OpClose:
 		if len(data) < 2 {
-			return ""
+			return b
 		}
-		text := wsd.StatusCode(binary.BigEndian.Uint16(data)).String()
+		b = append(b, wsd.StatusCode(binary.BigEndian.Uint16(data)).String()...)
 		if len(data) > 2 {
-			text += ": " + oneLine(data[2:], limit)
+			b = appendOneLine(append(b, ": "...), data[2:], limit)
 		}
-		return text
+		return b
 	case wsd.OpPong:
 		if e.RTT > 0 {
-			return strings.TrimSpace("after " + time.Duration(e.RTT).Round(time.Microsecond).String() + " " + oneLine(data, limit))
+			b = append(append(b, "after "...), time.Duration(e.RTT).Round(time.Microsecond).String()...)
+			if len(data) > 0 {
+				b = append(b, ' ')
+			}
 		}
 	}
-	return oneLine(data, limit)
+	return appendOneLine(b, data, limit)
 }
 
-// oneLine returns bytes as text if they are, and in hexadecimal if not.
-func oneLine(data []byte, limit int) string {
+// appendOneLine appends bytes as text if they are, and in hexadecimal if not.
+func appendOneLine(b, data []byte, limit int) []byte {
 	cut := len(data) > limit
 	if cut {
 		data = data[:limit]
@@ -121,54 +128,106 @@ func oneLine(data []byte, limit int) string {
 			data = data[:len(data)-1]
 		}
 	}
-	if bytes.IndexByte(data, 0) >= 0 || !utf8.Valid(data) {
+	switch {
+	case bytes.IndexByte(data, 0) >= 0 || !utf8.Valid(data):
 		digits := data[:min(len(data), limit/4)]
-		return hex.EncodeToString(digits) + map[bool]string{true: "…"}[cut || len(data) > len(digits)]
+		cut = cut || len(data) > len(digits)
+		b = hex.AppendEncode(b, digits)
+	case printable(data):
+		b = append(b, data...)
+	default:
+		b = append(b, lineEnds.Replace(tty.Safe(string(data)))...)
 	}
-	return lineEnds.Replace(tty.Safe(string(data))) + map[bool]string{true: "…"}[cut]
+	if cut {
+		b = append(b, "…"...)
+	}
+	return b
+}
+
+// printable reports whether bytes are ASCII without control characters, as most are.
+func printable(data []byte) bool {
+	for _, c := range data {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 var lineEnds = strings.NewReplacer("\n", `\n`, "\t", `\t`)
 
-// line returns the event for people.
-func (e *Event) line(colours bool) string {
-	begin := tty.Paint(colours, tty.Dim, e.Time.Format("15:04:05.000000")) + fmt.Sprintf(" #%d ", e.Conn)
+// appendLine appends the event for people.
+func (e *Event) appendLine(b []byte, colours bool) []byte {
+	if colours {
+		b = append(b, "\x1b["+tty.Dim+"m"...)
+	}
+	b = appendTime(b, e.Time)
+	if colours {
+		b = append(b, "\x1b[0m"...)
+	}
+	b = append(strconv.AppendInt(append(b, " #"...), int64(e.Conn), 10), ' ')
+	star := tty.Paint(colours, tty.Yellow, "*") + " "
 	switch e.Event {
 	case "open":
 		first, _, _ := strings.Cut(e.Request, "\r\n")
 		status, _, _ := strings.Cut(e.Response, "\r\n")
-		return begin + tty.Paint(colours, tty.Yellow, "*") + " " + tty.Safe(e.Remote+" "+first+", "+status)
+		return append(append(b, star...), tty.Safe(e.Remote+" "+first+", "+status)...)
 	case "end":
-		text := "the end"
+		b = append(append(b, star...), "the end"...)
 		if e.Problem != "" {
-			text += ": " + e.Problem
+			b = append(append(b, ": "...), tty.Safe(e.Problem)...)
 		}
-		return begin + tty.Paint(colours, tty.Yellow, "*") + " " + tty.Safe(text)
+		return b
 	}
-	arrow := tty.Paint(colours, tty.Green, "→")
+	return e.appendFrame(b, colours)
+}
+
+// appendTime appends a time of day to the microsecond.
+func appendTime(b []byte, t time.Time) []byte {
+	hour, minute, second := t.Clock()
+	for i, n := range [...]int{hour, minute, second} {
+		if i > 0 {
+			b = append(b, ':')
+		}
+		b = append(b, byte('0'+n/10), byte('0'+n%10))
+	}
+	b = append(b, '.')
+	for n, digit := t.Nanosecond()/1000, 100_000; digit > 0; digit /= 10 {
+		b = append(b, byte('0'+n/digit%10))
+	}
+	return b
+}
+
+// appendFrame appends what a line says of a frame, behind its beginning.
+func (e *Event) appendFrame(b []byte, colours bool) []byte {
+	arrow, style := "→", tty.Green
 	if e.From == "server" {
-		arrow = tty.Paint(colours, tty.Cyan, "←")
+		arrow, style = "←", tty.Cyan
 	}
-	length := fmt.Sprint(e.Length)
+	b = append(append(b, tty.Paint(colours, style, arrow)...), ' ')
+	name := shortName(e.opcode())
+	b = append(append(b, name...), "       "[min(len(name), 6):]...)
+	var room [48]byte
+	length := strconv.AppendUint(room[:0], e.Length, 10)
 	if e.Inflated > 0 {
-		length += "/" + fmt.Sprint(e.Inflated)
+		length = strconv.AppendInt(append(length, '/'), e.Inflated, 10)
 	}
-	text := fmt.Sprintf("%s%s %-6s %7s ", begin, arrow, shortName(e.opcode()), length)
+	b = append(append(append(b, "       "[min(len(length), 7):]...), length...), ' ')
 	if flags := e.flags(); flags != "" {
-		text += "[" + flags + "] "
+		b = append(append(append(b, '['), flags...), "] "...)
 	}
-	text += e.preview(200)
+	b = e.appendPreview(b, 200)
 	if e.Problem != "" {
-		text += tty.Paint(colours, tty.Red, " ! "+tty.Safe(e.Problem))
+		b = append(b, tty.Paint(colours, tty.Red, " ! "+tty.Safe(e.Problem))...)
 	}
-	return strings.TrimRight(text, " ")
+	return bytes.TrimRight(b, " ")
 }
 
 func shortName(o wsd.Opcode) string {
 	if o == wsd.OpContinuation {
 		return "cont"
 	}
-	return strings.Replace(o.String(), "opcode ", "", 1)
+	return strings.TrimPrefix(o.String(), "opcode ")
 }
 
 // encode returns the event as a line of a recording.

@@ -57,36 +57,47 @@ func (r *reader) feed(b []byte) {
 	}
 }
 
+// mostHeader is the length of the longest header.
+const mostHeader = 14
+
 // header reads what of a header has come and returns the rest.
 func (r *reader) header(b []byte) []byte {
+	if len(r.head) == 0 && len(b) >= mostHeader {
+		size := headerSize(b[1])
+		r.begin(b[:size])
+		return b[size:]
+	}
 	for len(b) > 0 {
 		r.head = append(r.head, b[0])
 		b = b[1:]
-		if len(r.head) < 2 {
-			continue
-		}
-		size := 2
-		switch r.head[1] & 0x7f {
-		case 126:
-			size += 2
-		case 127:
-			size += 8
-		}
-		if r.head[1]&0x80 != 0 {
-			size += 4
-		}
-		if len(r.head) == size {
-			r.begin()
+		if len(r.head) >= 2 && len(r.head) == headerSize(r.head[1]) {
+			r.begin(r.head)
+			r.head = r.head[:0]
 			return b
 		}
 	}
 	return b
 }
 
+// headerSize returns how long a header is, by its second byte.
+func headerSize(second byte) int {
+	size := 2
+	switch second & 0x7f {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if second&0x80 != 0 {
+		size += 4
+	}
+	return size
+}
+
 // begin is called with a whole header.
-func (r *reader) begin() {
-	h := r.head
+func (r *reader) begin(h []byte) {
 	f := frame{opcode: wsd.Opcode(h[0] & 0x0f), fin: h[0]&0x80 != 0, rsv: h[0] >> 4 & 7, masked: h[1]&0x80 != 0, length: uint64(h[1] & 0x7f)}
+	f.payload = r.current.payload[:0]
 	var problems []string
 	rest := h[2:]
 	switch f.length {
@@ -109,8 +120,7 @@ func (r *reader) begin() {
 	copy(r.key[:], rest)
 	problems = append(problems, r.judge(&f)...)
 	f.problem = strings.Join(problems, ", ")
-	r.head, r.at, r.inPayload, r.current = r.head[:0], 0, true, f
-	r.current.payload = nil
+	r.at, r.inPayload, r.current = 0, true, f
 	if f.length == 0 || r.lost {
 		r.complete()
 	}
@@ -173,8 +183,16 @@ func (r *reader) take(b []byte) {
 
 // unmask unmasks bytes that begin at a position of the payload.
 func unmask(b []byte, key [4]byte, at uint64) {
+	var turned [8]byte
+	for i := range turned {
+		turned[i] = key[(at+uint64(i))&3]
+	}
+	word := binary.LittleEndian.Uint64(turned[:])
+	for ; len(b) >= 8; b = b[8:] {
+		binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)^word)
+	}
 	for i := range b {
-		b[i] ^= key[(at+uint64(i))&3]
+		b[i] ^= turned[i]
 	}
 }
 

@@ -132,7 +132,7 @@ func summarize(n int, e *Event) summary {
 		status, _, _ := strings.Cut(e.Response, "\r\n")
 		s.Text = tty.Safe(e.Remote + "  " + first + "  " + status)
 	case "frame":
-		s.Op, s.Length, s.Flags, s.Text = shortName(e.opcode()), fmt.Sprint(e.Length), e.flags(), e.preview(160)
+		s.Op, s.Length, s.Flags, s.Text = shortName(e.opcode()), fmt.Sprint(e.Length), e.flags(), string(e.appendPreview(nil, 160))
 		if e.Inflated > 0 {
 			s.Length += " / " + fmt.Sprint(e.Inflated)
 		}
@@ -159,7 +159,7 @@ func (g *gallery) detail(n int) detail {
 	case e.Event == "open":
 		return detail{Detail: n, Kind: "text", Text: tty.Safe(strings.ReplaceAll(e.Request+e.Response, "\r\n", "\n"))}
 	case e.opcode() == wsd.OpClose:
-		return detail{Detail: n, Kind: "text", Text: e.preview(200)}
+		return detail{Detail: n, Kind: "text", Text: string(e.appendPreview(nil, 200))}
 	case utf8.Valid(e.data) && !strings.Contains(string(e.data), "\x00"):
 		return detail{Detail: n, Kind: "text", Text: tty.Safe(string(e.data)), Cut: e.Cut}
 	}

@@ -46,13 +46,21 @@ type direction struct {
 	reader   *reader
 	inflater *inflater
 
-	compressed bool   // a compressed message is under way
-	shown      []byte // the beginning of the frame that is under way
+	compressed bool      // a compressed message is under way
+	shown      []byte    // the beginning of the frame that is under way
+	now        time.Time // when what is being read came
+	event      Event     // of the frame that is under way
+	lines      []byte    // that are not with sinks yet
 }
 
 // newObserver begins with the handshake.
 func newObserver(s *sinks, number int, remote string, request, response *head) *observer {
 	o := &observer{sinks: s, number: number}
+	if s.none() { // how far a frame has come is all that is needed
+		o.client = &direction{observer: o, reader: &reader{fromClient: true, emit: func(*frame) {}}}
+		o.server = &direction{observer: o, reader: &reader{emit: func(*frame) {}}}
+		return o
+	}
 	keep := s.keep()
 	if s.record != nil {
 		keep = recordKeep
@@ -73,7 +81,20 @@ func (o *observer) direction(from string, i *inflater) *direction {
 	return d
 }
 
-func (d *direction) feed(b []byte) { d.reader.feed(b) }
+// feed takes bytes of this direction, ahead of whoever answers them.
+func (d *direction) feed(b []byte) {
+	d.now = time.Now()
+	d.reader.feed(b)
+	d.flush()
+}
+
+// flush hands lines on.
+func (d *direction) flush() {
+	if len(d.lines) > 0 {
+		d.sinks.lines.put(d.lines)
+		d.lines = d.lines[:0]
+	}
+}
 
 // end is called when both directions have ended.
 func (o *observer) end(problem string) {
@@ -104,18 +125,29 @@ func (d *direction) frame(f *frame) {
 	if compressed {
 		d.inflater.feed(f.payload)
 	}
-	if f.offset == 0 {
-		d.shown = d.shown[:0]
+	shown := f.payload
+	if d.reader.pieces {
+		if f.offset == 0 {
+			d.shown = d.shown[:0]
+		}
+		d.shown = append(d.shown, f.payload[:min(len(f.payload), max(d.sinks.keep()-len(d.shown), 0))]...)
+		shown = d.shown
 	}
-	d.shown = append(d.shown, f.payload[:min(len(f.payload), max(d.sinks.keep()-len(d.shown), 0))]...)
 	if d.sinks.record != nil && !compressed && !f.last {
-		d.sinks.take(d.event(f, f.payload), false)
+		d.take(f, f.payload)
+		d.sinks.take(&d.event, false)
 	}
 	if !f.last {
 		return
 	}
-	e := d.event(f, d.shown)
-	e.Cut = uint64(len(d.shown)) < f.length
+	d.take(f, shown)
+	e := &d.event
+	e.Offset, e.Cut = 0, uint64(len(shown)) < f.length
+	if d.sinks.record == nil && !compressed {
+		d.judge(e, f)
+		d.show(e)
+		return
+	}
 	recorded := *e
 	recorded.Offset, recorded.data, recorded.Cut = f.offset, f.payload, false
 	if compressed {
@@ -123,7 +155,25 @@ func (d *direction) frame(f *frame) {
 	}
 	d.judge(e, f)
 	recorded.Problem, recorded.RTT, recorded.Code = e.Problem, e.RTT, e.Code
-	d.sinks.frame(e, &recorded)
+	if d.sinks.record != nil {
+		d.sinks.take(&recorded, false)
+	}
+	d.show(e)
+}
+
+// linesAtATime is how many bytes of lines go to the sinks at a time.
+const linesAtATime = 64 << 10
+
+// show shows a frame.
+func (d *direction) show(e *Event) {
+	if d.sinks.lines != nil {
+		if d.lines = append(e.appendLine(d.lines, d.sinks.colours), '\n'); len(d.lines) > linesAtATime {
+			d.flush()
+		}
+	}
+	if d.sinks.page != nil {
+		d.sinks.page.add(e)
+	}
 }
 
 // complete adds what a compressed message holds to the event of its last frame; the others have none of it.
@@ -143,9 +193,10 @@ func (d *direction) complete(e, recorded *Event, f *frame) {
 	recorded.data, recorded.Cut = data, int64(len(data)) < length
 }
 
-func (d *direction) event(f *frame, data []byte) *Event {
-	return &Event{
-		Conn: d.number, Time: time.Now(), Event: "frame", From: d.from, Opcode: int(f.opcode), Fin: f.fin, RSV: int(f.rsv), Masked: f.masked,
+// take makes an event of a frame.
+func (d *direction) take(f *frame, data []byte) {
+	d.event = Event{
+		Conn: d.number, Time: d.now, Event: "frame", From: d.from, Opcode: int(f.opcode), Fin: f.fin, RSV: int(f.rsv), Masked: f.masked,
 		Length: f.length, Offset: f.offset, More: !f.last, Problem: f.problem, data: data,
 	}
 }

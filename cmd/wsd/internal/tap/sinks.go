@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // sinks are what was asked for. A nil one is not there.
@@ -37,22 +38,17 @@ func (s *sinks) take(e *Event, all bool) {
 	}
 }
 
-// frame takes a frame, as it is shown and as it is recorded.
-func (s *sinks) frame(shown, recorded *Event) {
-	if s.record != nil {
-		s.take(recorded, false)
-	}
-	s.show(shown)
-}
-
 func (s *sinks) show(e *Event) {
 	if s.lines != nil {
-		s.lines.put([]byte(e.line(s.colours) + "\n"))
+		s.lines.put(append(e.appendLine(nil, s.colours), '\n'))
 	}
 	if s.page != nil {
 		s.page.add(e)
 	}
 }
+
+// none reports whether nothing was asked for.
+func (s *sinks) none() bool { return s.lines == nil && s.record == nil && s.page == nil }
 
 // problem tells of what kept a connection from being one.
 func (s *sinks) problem(remote, text string) {
@@ -73,8 +69,12 @@ type spool struct {
 	broken  bool
 }
 
-// maxWaiting bounds what waits to be written, in bytes.
-const maxWaiting = 4 << 20
+const (
+	// maxWaiting bounds what waits to be written, in bytes.
+	maxWaiting = 4 << 20
+	// gathering is how long lines gather behind a write: to wake the goroutine that writes costs more than a line.
+	gathering = 5 * time.Millisecond
+)
 
 func newSpool(w io.Writer, failed func(error)) *spool {
 	s := &spool{w: w, failed: failed, done: make(chan struct{})}
@@ -83,8 +83,8 @@ func newSpool(w io.Writer, failed func(error)) *spool {
 	return s
 }
 
-// put adds a line.
-func (s *spool) put(line []byte) {
+// put adds lines.
+func (s *spool) put(lines []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.waiting) > maxWaiting && !s.broken {
@@ -93,7 +93,7 @@ func (s *spool) put(line []byte) {
 	if s.broken {
 		return
 	}
-	s.waiting = append(s.waiting, line...)
+	s.waiting = append(s.waiting, lines...)
 	s.changed.Broadcast()
 }
 
@@ -127,6 +127,7 @@ func (s *spool) run() {
 			return
 		}
 		buffer = lines
+		time.Sleep(gathering)
 	}
 }
 
