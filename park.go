@@ -89,7 +89,7 @@ func (r *reader) takeParser(s *settings) {
 // returnParser lets others have the parser, unless it is in the middle of something. Called by the reader.
 func (r *reader) returnParser() {
 	if p := r.parser; p != nil && p.atRest() {
-		r.longest = uint32(min(p.longestSoFar, math.MaxUint32))
+		r.longest = uint32(min(uint64(p.longestSoFar), math.MaxUint32))
 		r.parser = nil
 		parsers.Put(p)
 	}

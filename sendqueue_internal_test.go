@@ -100,6 +100,22 @@ func TestLoansComeBackOnce(t *testing.T) {
 	}
 }
 
+// What is being written when the queue stops serves others only once that is over.
+func TestWhatIsBeingWrittenIsNotLentToOthers(t *testing.T) {
+	const size = 200 << 10 // more than one piece: the queue has the loan while the first is written
+	q, _ := newQueue(Config{SendQueue: -1}, false)
+	loan := append(bufpool.Get(size), make([]byte, size)...)
+	_, err := q.tryAdd(&outgoing{opcode: byte(OpBinary), payload: loan, loan: true})
+	require.NoError(t, err)
+	var b batch
+	require.True(t, q.take(&b, everything))
+	q.stop()
+	for range 4 {
+		require.NotSame(t, &loan[0], &bufpool.Get(size)[:1][0], "it is still being written")
+	}
+	require.False(t, q.wrote(&b, b.len(), nil, everything).more)
+}
+
 // askedFor is a context that does something when it is asked whether it has ended.
 type askedFor struct {
 	context.Context
