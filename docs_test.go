@@ -133,12 +133,14 @@ func TestDocumentedLinksLeadSomewhere(t *testing.T) {
 
 func TestDocumentedTestsExist(t *testing.T) {
 	var tests strings.Builder
-	paths, err := filepath.Glob("*_test.go")
-	require.NoError(t, err)
-	for _, path := range paths {
-		source, err := os.ReadFile(path)
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "*/*/*_test.go"} {
+		paths, err := filepath.Glob(pattern)
 		require.NoError(t, err)
-		tests.Write(source)
+		for _, path := range paths {
+			source, err := os.ReadFile(path)
+			require.NoError(t, err)
+			tests.Write(source)
+		}
 	}
 	names := regexp.MustCompile("`(Test[A-Z0-9]\\w*)(…?)`")
 	found := 0
