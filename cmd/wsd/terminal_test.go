@@ -36,7 +36,7 @@ func TestTerminalTalks(t *testing.T) {
 	x.enter(t, "/binary "+file)
 	x.screen.wait(t, `binary, 5 bytes\r\n +00000000  00 1b 5b 32 4a +\.\.\[2J`)
 	x.enter(t, "/stats")
-	x.screen.wait(t, `sent \d messages`)
+	x.screen.wait(t, `messages: \d sent`)
 	x.enter(t, "/nonsense")
 	x.screen.wait(t, `no command /nonsense`)
 	x.enter(t, "/help")

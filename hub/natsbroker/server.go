@@ -18,6 +18,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// startsWithin is how long an embedded server may take to start at the least, on a machine that is busy with other things.
+const startsWithin = 20 * time.Second
+
 // embedded is a server.
 type embedded struct {
 	server   *server.Server
@@ -49,7 +52,7 @@ func startServer(o *Options, log *slog.Logger) (*embedded, error) {
 	e.server = s
 	s.SetLoggerV2(&serverLog{log.With("nats", so.ServerName)}, false, false, false)
 	s.Start()
-	if !s.ReadyForConnections(o.Timeout) {
+	if !s.ReadyForConnections(max(o.Timeout, startsWithin)) {
 		return nil, errors.Join(errors.New("wsd: embedded NATS has not started, its log says why"), e.stop())
 	}
 	if o.Listen != "" && s.ClusterAddr() == nil {
