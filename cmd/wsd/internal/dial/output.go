@@ -142,20 +142,22 @@ func indent(data []byte) []byte {
 	return b.Bytes()
 }
 
-// ending describes the end of a connection in words, with the reason of whoever began it, or else of who answered.
+// ending describes the end of a connection in words: what whoever began it said, and the server too if that was something else.
 func ending(event wsd.CloseEvent) string {
-	who, reason := "by the server", event.Reason
-	if event.Local {
-		who = "by this side"
+	said := func(code wsd.StatusCode, reason string) string {
 		if reason == "" {
-			reason = event.SentReason
+			return fmt.Sprint(code)
 		}
+		return fmt.Sprintf("%v: %s", code, cli.Line(reason))
 	}
 	switch {
-	case event.Clean && reason != "":
-		return fmt.Sprintf("closed %s: %v: %s", who, event.Code, cli.Line(reason))
+	case event.Clean && event.Local && event.Code != event.SentCode:
+		return fmt.Sprintf("closed by this side: %s; the server sent %s", said(event.SentCode, event.SentReason),
+			said(event.Code, event.Reason))
+	case event.Clean && event.Local:
+		return "closed by this side: " + said(event.SentCode, event.SentReason)
 	case event.Clean:
-		return fmt.Sprintf("closed %s: %v", who, event.Code)
+		return "closed by the server: " + said(event.Code, event.Reason)
 	}
 	return fmt.Sprintf("ended without a closing handshake, %v: %s", event.Code, cli.Line(strings.TrimPrefix(event.Err.Error(), "wsd: ")))
 }
