@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/park"
+	"github.com/seed62836080/wsd/internal/wiretest"
 )
 
 // A quiet connection lends its parser to others only between two messages, and goes on with its own limits.
@@ -58,4 +61,23 @@ func TestAParserIsLentBetweenMessages(t *testing.T) {
 	r.takeParser(s)
 	_, _, err = r.parser.Parse(concat(wire(c, 0x02, "a"), wire(c, 0x00, "b"), wire(c, 0x80, "c")))
 	require.ErrorContains(t, err, "MaxFragments")
+}
+
+// Parking gives the parser back, and where it cannot be done the reader goes on with one.
+func TestParkingGivesTheParserBack(t *testing.T) {
+	if !park.Supported {
+		t.Skip("no parking here")
+	}
+	_, socket := wiretest.Pair(t, "tcp")
+	c := newConn(socket, ServerRole, &Config{}, agreement{})
+	c.parking.possible = true
+	c.parking.slot.Init(c.transport.Socket(), func() {})
+	c.reader.takeParser(c.settings)
+	require.True(t, c.park())
+	require.Nil(t, c.reader.parser)
+	require.True(t, c.parking.slot.Unpark())
+	c.reader.takeParser(c.settings)
+	require.NoError(t, socket.Close())
+	require.False(t, c.park())
+	require.NotNil(t, c.reader.parser)
 }
