@@ -160,6 +160,28 @@ func ExampleConn_RemoteAddr() {
 	// Output: hello 127.0.0.1, from node 7 at tcp
 }
 
+// A server that speaks nothing but its own subprotocol refuses whoever does not ask for that.
+func ExampleAcceptOptions_requireSubprotocol() {
+	server := httptest.NewServer(&wsd.Server{
+		AcceptOptions: wsd.AcceptOptions{Subprotocols: []string{"chat.v2"}, RequireSubprotocol: true},
+		Handler:       func(conn *wsd.Conn) { <-conn.Closed() },
+	})
+	defer server.Close()
+	for _, asked := range [][]string{nil, {"chat.v1"}, {"chat.v1", "chat.v2"}} {
+		conn, resp, err := wsd.Dial(context.Background(), webSocketURL(server), &wsd.DialOptions{Subprotocols: asked})
+		if err != nil {
+			fmt.Println(resp.StatusCode)
+			continue
+		}
+		fmt.Println(conn.Subprotocol())
+		conn.Close(wsd.StatusNormalClosure, "")
+	}
+	// Output:
+	// 400
+	// 400
+	// chat.v2
+}
+
 // A server that chooses by more than its own order of preference looks at what was asked for.
 func ExampleSubprotocols() {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
