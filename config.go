@@ -28,7 +28,7 @@ type Config struct {
 	// message is ahead of it in Messages, before the connection is closed with StatusTryAgainLater. While a Read waits
 	// for the peer, no time counts. Default 1 min.
 	BodyTimeout time.Duration
-	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 14. For a
+	// MessageBuffer is the capacity of Messages, in messages, up to 65536; negative means unbuffered. Default 15. For a
 	// message of 1 MiB or more, Messages also counts as full if, with it, it would hold more than 64 MiB in such
 	// messages, because data that compresses well costs a peer next to nothing. If no such message is waiting, there is
 	// always room for one.
@@ -88,7 +88,7 @@ const (
 const (
 	defaultMaxMessageSize = 64<<20 - 1 // bytes, the limit of Common Lisp's websocket-driver
 	defaultMaxFragments   = 128 << 10  // frames; conformance suites send 64Ki frames in a message
-	defaultMessageBuffer  = 14         // messages
+	defaultMessageBuffer  = 15         // messages: sixteen, with the one that the consumer has
 	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
 	defaultMaxFrameSize   = 1 << 20    // bytes, so that control frames never wait behind megabytes
