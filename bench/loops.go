@@ -58,7 +58,7 @@ const inboxPath = "/inbox"
 
 // serveInbox serves that echo. Its connections need no handler.
 func serveInbox(options wsd.AcceptOptions) *wsd.Server {
-	inbox := wsd.NewInbox(256)
+	inbox := wsd.NewInbox(64 * 64) // what is under way in the fullest row
 	options.Inbox = inbox
 	go func() {
 		for delivery := range inbox.C() {
