@@ -95,16 +95,44 @@ func lastAddress(list string) (addr netip.Addr, rest string) {
 	return parseAddr(trimSpace(list[comma+1:])), list[:max(comma, 0)]
 }
 
-// lastForwarded returns the address that the last element of a Forwarded line names, and what is ahead of it. What it looks
-// at was added by a proxy that is trusted, so that a comma in quotes can only be the client's, further to the front.
+// lastForwarded returns the address that the last element of a Forwarded line names, and what is ahead of it (RFC 7239,
+// section 4). It reads from the end, since what it looks at was added by a proxy that is trusted: quotes there are in order,
+// and what is in them, such as a host, may be the client's. Further to the front, a quote may be one that the client opened.
 func lastForwarded(line string) (addr netip.Addr, rest string) {
-	comma := strings.LastIndexByte(line, ',')
-	for pair := range strings.SplitSeq(line[comma+1:], ";") {
-		if name, value, ok := strings.Cut(pair, "="); ok && equalFold(trimSpace(name), "for") {
+	for named := 0; ; {
+		at := lastSeparator(line)
+		if name, value, _ := strings.Cut(line[at+1:], "="); equalFold(trimSpace(name), "for") {
+			named++
 			addr = parseAddr(strings.Trim(trimSpace(value), `"`))
 		}
+		if at >= 0 && line[at] == ';' {
+			line = line[:at]
+			continue
+		}
+		if named > 1 {
+			addr = netip.Addr{} // a proxy that quotes nothing has passed one of them on
+		}
+		return addr, line[:max(at, 0)]
 	}
-	return addr, line[:max(comma, 0)]
+}
+
+// lastSeparator returns where the last comma or semicolon is that is not in quotes, or -1.
+func lastSeparator(line string) int {
+	for i := len(line) - 1; i >= 0; i-- {
+		switch line[i] {
+		case ',', ';':
+			return i
+		case '"':
+			for i--; i >= 0 && (line[i] != '"' || isEscaped(line[:i])); i-- {
+			}
+		}
+	}
+	return -1
+}
+
+// isEscaped reports whether what follows s in a quoted string stands for itself (RFC 9110, section 5.6.4).
+func isEscaped(s string) bool {
+	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
 }
 
 // addressKey is an address as far as it is counted.
