@@ -49,7 +49,8 @@ type Server struct {
 	totals ServerStats        // of the connections that have ended, and what Serve has answered
 }
 
-// ServerStats holds the counters of a Server, which do not go back. As JSON it is one object of numbers.
+// ServerStats holds the counters of a Server. They do not go back, except those that are of the moment: Connections,
+// QueuedBytes, OldestQueued and BodyUnread. As JSON it is one object.
 type ServerStats struct {
 	Connections int    // whose handlers are running or that are being closed
 	Accepted    uint64 // connections in all
@@ -57,7 +58,7 @@ type ServerStats struct {
 	Limited     uint64 // those of them that were refused because of Limits
 	Failed      uint64 // handlers that panicked or left with runtime.Goexit
 	// Stats are the sums over all connections, live and ended, QueuedBytes over the live ones. OldestQueued is the oldest of
-	// all that wait.
+	// all that wait, and BodyUnread says whether any of them has such a message.
 	Stats
 }
 
@@ -255,7 +256,9 @@ func (s *Server) Stats() ServerStats {
 	s.mu.Unlock()
 	stats.Connections = len(live)
 	for _, conn := range live {
-		stats.add(conn.Stats())
+		s := conn.Stats()
+		stats.add(s)
+		stats.BodyUnread = stats.BodyUnread || s.BodyUnread
 	}
 	return stats
 }

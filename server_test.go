@@ -270,6 +270,44 @@ func TestServerStats(t *testing.T) {
 	require.Contains(t, string(encoded), `"MessagesReceived":`)
 }
 
+// What is of the moment is that of the live connections, and gone with them, also where it was cut off.
+func TestServerStatsOfTheMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		n := newNode(t, func(c *wsd.Conn) {
+			for c.TrySend(wsd.Binary(make([]byte, 16<<10))) == nil {
+			}
+			_, _ = c.Receive(c.Context())
+			<-end
+			c.CloseNow()
+		})
+		n.ws.StreamAbove = 100
+		peer, err := n.listener.dial(t.Context())
+		require.NoError(t, err)
+		defer peer.Close()
+		_, err = peer.Write([]byte(rawRequest("")))
+		require.NoError(t, err)
+		_, err = http.ReadResponse(bufio.NewReader(peer), nil) // and nothing more
+		require.NoError(t, err)
+		_, err = peer.Write(encodeFrame(frame{0x02, make([]byte, 200)}, true))
+		require.NoError(t, err)
+		synctest.Wait()
+		filled := time.Now()
+		time.Sleep(time.Second)
+		stats := n.ws.Stats()
+		require.Greater(t, stats.QueuedBytes, 16<<10)
+		require.Equal(t, filled, stats.OldestQueued)
+		require.True(t, stats.BodyUnread)
+		close(end)
+		require.NoError(t, n.ws.Shutdown(t.Context()))
+		stats = n.ws.Stats()
+		require.Zero(t, stats.QueuedBytes)
+		require.True(t, stats.OldestQueued.IsZero())
+		require.False(t, stats.BodyUnread)
+		require.EqualValues(t, 1, stats.MessagesReceived)
+	})
+}
+
 // A CloseEvent in a log has the text of its cause, in JSON too.
 func TestCloseEventInALog(t *testing.T) {
 	var log bytes.Buffer
