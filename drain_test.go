@@ -57,21 +57,11 @@ func newNode(t *testing.T, handler func(*wsd.Conn)) *node {
 	return n
 }
 
-// drained is how many clients a test has: as many as a server may, but for the race detector, which does not take so many
-// goroutines, and for what is to be short.
-func drained() int {
-	if wsd.RaceEnabled || testing.Short() {
-		return 10_000
-	}
-	return 10_000
-}
-
 // Clients of Redial that are drained from one of two servers come to the other one at a bounded rate, and get everything
 // that was sent to them before.
 func TestDrainSpreadsItsClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const over, every = 20 * time.Second, time.Minute
-		clients := drained()
+		const clients, over, every = 10_000, 20 * time.Second, time.Minute
 		var sent, received atomic.Int64
 		handler := func(c *wsd.Conn) {
 			for c.Send(c.Context(), wsd.Text("update")) == nil {

@@ -771,7 +771,6 @@ func ExampleConn_Close() {
 	// wsd: cannot close with 1006 (abnormal closure): this code may not be sent
 }
 
-// Errors tells what went wrong. It need not be read, and is closed without a value after a clean end.
 // A login that ends with its token is renewed over the connection: the client sends a new token in time.
 func ExampleConn_ExpireAt() {
 	verify := func(token string) (until time.Time, err error) { // as a library for tokens would
@@ -819,6 +818,7 @@ func ExampleConn_ExpireAt() {
 	// 3000 (unauthorized) the login has expired
 }
 
+// Errors tells what went wrong. It need not be read, and is closed without a value after a clean end.
 func ExampleConn_Errors() {
 	transport, peer := wsdtest.Transport()
 	conn := wsd.NewConn(transport, wsd.ServerRole, wsd.Config{})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -68,7 +69,6 @@ func TestExpireAt(t *testing.T) {
 				require.True(t, client.CloseEvent().Clean)
 				require.True(t, server.CloseEvent().Local)
 				require.True(t, wsd.Permanent(client.CloseEvent().Err))
-				server.ExpireAt(time.Now().Add(time.Hour)) // and nothing is left of it, or the bubble would not end
 			})
 		})
 	}
@@ -111,6 +111,30 @@ func TestExpireAtNeedsNoGoroutine(t *testing.T) {
 			c.CloseNow()
 		}
 	})
+}
+
+// A connection that ends before its login does is not kept for that.
+func TestExpireAtKeepsNoConnection(t *testing.T) {
+	for name, end := range map[string]func(client, server *wsd.Conn){
+		"CloseNow":         func(_, server *wsd.Conn) { server.CloseNow() },
+		"Close":            func(_, server *wsd.Conn) { _ = server.Close(wsd.StatusNormalClosure, "") },
+		"the peer's Close": func(client, _ *wsd.Conn) { _ = client.Close(wsd.StatusNormalClosure, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := func() weak.Pointer[wsd.Conn] {
+				client, server := wsdtest.Pipe()
+				server.ExpireAt(time.Now().Add(24 * time.Hour))
+				end(client, server)
+				<-server.Closed()
+				client.CloseNow()
+				server.ExpireAt(time.Now().Add(24 * time.Hour)) // in vain
+				return weak.Make(server)
+			}()
+			for kept.Value() != nil {
+				runtime.GC()
+			}
+		})
+	}
 }
 
 // Times are moved, and connections closed, by any goroutine.
