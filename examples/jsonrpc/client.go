@@ -71,7 +71,7 @@ func (c *client) run(ctx context.Context, url string, opts *wsd.RedialOptions) e
 			continue
 		}
 		for topic := range c.connect(conn) {
-			subscribing.Go(func() { c.resubscribe(running, topic) })
+			subscribing.Go(func() { c.resubscribe(running, conn, topic) })
 		}
 		for msg := range conn.Messages() {
 			c.receive(msg)
@@ -97,8 +97,9 @@ func (c *client) connect(conn *wsd.Conn) map[string]struct{} {
 }
 
 // resubscribe subscribes on a new connection. If that ends, too, the next one does it again.
-func (c *client) resubscribe(ctx context.Context, topic string) {
-	if err := c.call(ctx, "subscribe", topic, nil); err != nil && !errors.Is(err, errLost) && ctx.Err() == nil {
+func (c *client) resubscribe(ctx context.Context, conn *wsd.Conn, topic string) {
+	err := c.callOn(ctx, conn, "subscribe", topic, nil)
+	if err != nil && !errors.Is(err, errLost) && ctx.Err() == nil {
 		c.notified("error", json.RawMessage(fmt.Sprintf("%q", topic+": "+err.Error())))
 	}
 }
@@ -123,7 +124,12 @@ func (c *client) receive(msg wsd.Message) {
 // call calls a method, once there is a connection, and waits for the answer, which is decoded into result if that is not
 // nil. The error is a *rpcError if the server answered one, and matches errLost if the connection ended first.
 func (c *client) call(ctx context.Context, method string, params, result any) error {
-	conn, id, answer, err := c.place(ctx)
+	return c.callOn(ctx, nil, method, params, result)
+}
+
+// callOn is call on the connection on and no other, if that is not nil.
+func (c *client) callOn(ctx context.Context, on *wsd.Conn, method string, params, result any) error {
+	conn, id, answer, err := c.place(ctx, on)
 	if err != nil {
 		return err
 	}
@@ -151,12 +157,12 @@ func (c *client) call(ctx context.Context, method string, params, result any) er
 	}
 }
 
-// place waits for a connection, and takes a place among the requests on it.
-func (c *client) place(ctx context.Context) (conn *wsd.Conn, id uint64, answer chan incoming, err error) {
+// place takes a place among the requests on a connection: on, or the first that there is.
+func (c *client) place(ctx context.Context, on *wsd.Conn) (conn *wsd.Conn, id uint64, answer chan incoming, err error) {
 	for {
 		c.mu.Lock()
 		conn, changed := c.conn, c.changed
-		if conn != nil {
+		if conn != nil && (on == nil || conn == on) {
 			defer c.mu.Unlock()
 			c.last++
 			answer := make(chan incoming, 1)
@@ -164,6 +170,9 @@ func (c *client) place(ctx context.Context) (conn *wsd.Conn, id uint64, answer c
 			return conn, c.last, answer, nil
 		}
 		c.mu.Unlock()
+		if on != nil {
+			return nil, 0, nil, errLost
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -196,12 +205,17 @@ func (c *client) notify(ctx context.Context, method string, params any) error {
 	return conn.Send(ctx, msg)
 }
 
-// subscribe subscribes to a topic for as long as the client runs.
+// subscribe subscribes to a topic for as long as the client runs, once on each connection, beginning with the present one
+// if there is one: only its error is returned.
 func (c *client) subscribe(ctx context.Context, topic string) error {
 	c.mu.Lock()
 	c.topics[topic] = struct{}{}
+	conn := c.conn
 	c.mu.Unlock()
-	err := c.call(ctx, "subscribe", topic, nil)
+	if conn == nil {
+		return nil
+	}
+	err := c.callOn(ctx, conn, "subscribe", topic, nil)
 	if errors.Is(err, errLost) {
 		return nil // the next connection subscribes
 	}

@@ -136,6 +136,53 @@ func TestLostCalls(t *testing.T) {
 	require.Empty(t, c.waiting)
 }
 
+// What is subscribed to, before there is a connection or on one, is subscribed to once on each.
+func TestSubscriptions(t *testing.T) {
+	type visit map[string]int
+	visits := make(chan visit, 8)
+	server := httptest.NewServer(&wsd.Server{Handler: func(conn *wsd.Conn) {
+		seen, all := visit{}, 0
+		for msg := range conn.Messages() {
+			var in incoming
+			_ = msg.Decode(&in)
+			switch in.Method {
+			case "subscribe":
+				seen[string(in.Params)]++
+				all++
+			case "end":
+				visits <- seen
+				return
+			}
+			m, _ := wsd.JSON(map[string]any{"id": in.ID, "result": all})
+			_ = conn.Send(conn.Context(), m)
+		}
+	}})
+	defer server.Close()
+	c := newClient(func(_ string, params json.RawMessage) { t.Errorf("%s", params) })
+	subscribed := make(chan error, 1)
+	go func() { subscribed <- c.subscribe(t.Context(), "early") }()
+	for topics := 0; topics == 0; {
+		c.mu.Lock()
+		topics = len(c.topics)
+		c.mu.Unlock()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.run(ctx, server.URL, &wsd.RedialOptions{MinBackoff: -1}) }()
+	require.NoError(t, <-subscribed)
+	require.NoError(t, c.call(t.Context(), "anything", nil, nil))
+	require.NoError(t, c.subscribe(t.Context(), "late"))
+	for range 2 {
+		for subscriptions := 0; subscriptions < 2; { // until run has subscribed to both, or more
+			require.NoError(t, c.call(t.Context(), "anything", nil, &subscriptions))
+		}
+		require.ErrorIs(t, c.call(t.Context(), "end", nil, nil), errLost)
+		require.Equal(t, visit{`"early"`: 1, `"late"`: 1}, <-visits)
+	}
+	cancel()
+	require.NoError(t, <-ended)
+}
+
 // A context ends the wait for an answer, and for a connection.
 func TestCallsEndWithTheirContext(t *testing.T) {
 	c := running(t, func(conn *wsd.Conn) { <-conn.Closed() }, nil)
