@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -234,6 +235,39 @@ func TestPanelsOfTheDashboard(t *testing.T) {
 		variables = append(variables, variable.Name)
 	}
 	require.Equal(t, []string{"datasource", "job", "instance"}, variables)
+}
+
+// asProgram has the test binary be the program.
+const asProgram = "WSD_EXAMPLE_TEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// The command explains itself, and refuses what it does not understand.
+func TestCommandLine(t *testing.T) {
+	for _, row := range []struct {
+		arg    string
+		status int
+		says   string
+	}{
+		{"-help", 0, `^usage: example \S.*\n\nExample is `},
+		{"extra", 2, `^example: expected no arguments, got \["extra"\]; -help says more\n$`},
+		{"-nosuch", 2, `-nosuch\nusage: example `},
+	} {
+		var stdout, stderr bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), os.Args[0], row.arg)
+		cmd.Env = append(os.Environ(), asProgram+"=yes")
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		_ = cmd.Run()
+		require.Equal(t, row.status, cmd.ProcessState.ExitCode(), row.arg)
+		require.Empty(t, stdout.String(), "it has not begun")
+		require.Regexp(t, row.says, stderr.String())
+	}
 }
 
 // The command serves, and goes down when it is told to.

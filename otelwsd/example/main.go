@@ -27,8 +27,13 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
+	addr := flag.String("addr", "127.0.0.1:8080", "the `address` to listen on")
+	flag.Usage = usage
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "example: expected no arguments, got %q; -help says more\n", flag.Args())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", *addr)
@@ -39,6 +44,15 @@ func main() {
 	if err := run(ctx, listener); err != nil {
 		log.Fatal(err)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), `usage: example [flags]
+
+Example is an echo server whose metrics Prometheus reads, for Grafana to show with dashboard.json. Ctrl-C ends it.
+
+`)
+	flag.PrintDefaults()
 }
 
 // run serves until ctx is done, and then ends all connections.
