@@ -5,8 +5,10 @@ package wsd
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -129,6 +131,7 @@ func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: failed}
 	}
 	_ = conn.SetDeadline(time.Time{}) // also those of the server, if Hijack has left them
+	freeBuffers(conn, rw)
 	c.start(buffered, OpenedInfo{Request: r})
 	return c, nil
 }
@@ -298,6 +301,31 @@ func takeBuffered(rw *bufio.ReadWriter) []byte {
 	}
 	early, _ := rw.Peek(rw.Reader.Buffered()) // what is buffered is there without an error
 	return slices.Clone(early)                // so that the reader and all it refers to can be freed
+}
+
+// freeBuffers frees the 8 KiB that net/http's buffers hold until the handler returns, which may be when the connection ends.
+// What reads a connection of another make may be such a buffer.
+func freeBuffers(conn net.Conn, rw *bufio.ReadWriter) {
+	if !isSocket(conn) || rw == nil {
+		return
+	}
+	if rw.Reader != nil {
+		*rw.Reader = bufio.Reader{}
+	}
+	if rw.Writer != nil {
+		*rw.Writer = bufio.Writer{}
+	}
+}
+
+// isSocket reports whether conn is known to keep its deadlines to the letter, and to have no buffer but those of TLS.
+func isSocket(conn net.Conn) bool {
+	switch conn := conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	case *tls.Conn:
+		return isSocket(conn.NetConn())
+	}
+	return false
 }
 
 // answer writes the 101, with the fields of headers.

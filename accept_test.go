@@ -407,6 +407,46 @@ func TestAcceptTakesEarlyFramesFromTheBuffersOfAnyHijacker(t *testing.T) {
 	require.Equal(t, "Hello", string(m.Data))
 }
 
+// kept is a ResponseWriter that keeps what it has handed over, and wraps the connection if it is told to.
+type kept struct {
+	http.ResponseWriter
+	buffers *bufio.ReadWriter
+	wraps   bool
+}
+
+func (w *kept) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	w.buffers = buffers
+	if w.wraps {
+		conn = readFrom{buffers.Reader, conn}
+	}
+	return conn, buffers, err
+}
+
+// What net/http has buffered a request in is freed, even if the handler stays, unless the connection may be read from it.
+func TestAcceptFreesTheBuffersOfTheRequest(t *testing.T) {
+	for _, wraps := range []bool{false, true} {
+		freed := make(chan bool)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			keeps := &kept{ResponseWriter: w, wraps: wraps}
+			conn, err := wsd.Accept(keeps, r, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			freed <- keeps.buffers.Reader.Size() == 0 && keeps.buffers.Writer.Size() == 0
+			echo(conn)
+		}))
+		defer server.Close()
+		conn, _, err := wsd.Dial(t.Context(), server.URL, nil)
+		require.NoError(t, err)
+		defer conn.CloseNow()
+		require.Equal(t, !wraps, <-freed)
+		requireEcho(t, conn, "whatever became of the buffers")
+		require.NoError(t, conn.Close(wsd.StatusNormalClosure, ""))
+	}
+}
+
 // It is up to http.Server to bound a request that trickles, as the documentation of AcceptOptions.HandshakeTimeout says.
 func TestATricklingHandshakeIsBoundedByReadHeaderTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -245,17 +244,6 @@ func (h *handshake) judge(resp *http.Response) (dialed, *HandshakeError) {
 // field, and closes the connection.
 func lostConnection(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusSwitchingProtocols && resp.Close && len(resp.Header["Connection"]) == 0
-}
-
-// isSocket reports whether conn is known to keep its deadlines to the letter.
-func isSocket(conn net.Conn) bool {
-	switch conn := conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	case *tls.Conn:
-		return isSocket(conn.NetConn())
-	}
-	return false
 }
 
 // drainBody returns what net/http has read from conn after the answer. From then on conn can be used directly.

@@ -73,7 +73,7 @@
 // [ConfigureHTTP2]. A GET gets 505 there, CONNECT without a protocol and other methods 405, another protocol than
 // websocket 501, and another version of that 400.
 //
-// net/http holds some 12 KiB for a request until its handler returns. If there are many connections, let it return, and
+// net/http holds some 5 KiB for a request until its handler returns. If there are many connections, let it return, and
 // continue in another goroutine, as [Server.Serve] does.
 //
 // [Dial] follows redirects as HTTPClient.CheckRedirect decides, but never from wss to ws. Once a redirect has left the

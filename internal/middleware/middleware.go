@@ -66,19 +66,27 @@ func (w *netHTTPWriter) found() bool { return w.wroteHeader.IsValid() }
 // Whether middleware passes a status on at once cannot be told from outside, and an answer must be sent once, neither
 // twice nor never. So this looks at what net/http's writer notes for itself. Without that note, middleware is not told.
 func below(w http.ResponseWriter) (own netHTTPWriter) {
+	if isOwn(w) {
+		return own // as most are: what follows takes time, and stack that a goroutine keeps
+	}
 	for w = unwrap(w); w != nil; w = unwrap(w) {
-		v := reflect.ValueOf(w)
-		if v.Kind() != reflect.Pointer || v.Type().Elem().PkgPath() != "net/http" || v.Type().Elem().Name() != "response" {
+		if !isOwn(w) {
 			continue
 		}
 		hijacker, hijacks := w.(http.Hijacker)
 		flusher, flushes := w.(flusher)
-		if wrote := v.Elem().FieldByName("wroteHeader"); hijacks && flushes && wrote.Kind() == reflect.Bool {
+		if wrote := reflect.ValueOf(w).Elem().FieldByName("wroteHeader"); hijacks && flushes && wrote.Kind() == reflect.Bool {
 			own = netHTTPWriter{hijacker, flusher, wrote}
 		}
 		break
 	}
 	return own
+}
+
+// isOwn reports whether w is net/http's writer for HTTP/1.
+func isOwn(w http.ResponseWriter) bool {
+	t := reflect.TypeOf(w)
+	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t.Elem().Name() == "response"
 }
 
 // unwrap returns what w wraps, by its method Unwrap or as an embedded ResponseWriter, or nil.
