@@ -23,6 +23,7 @@ import (
 	"github.com/seed62836080/wsd/wsdtest"
 )
 
+// The documentation of Conn.StartClose.
 func TestStartCloseDoesNotWait(t *testing.T) {
 	eachRole(t, func(t *testing.T, pair newPair) {
 		c, p := pair(t, wsd.Config{SendQueue: -1, PingInterval: -1})
@@ -103,6 +104,7 @@ func TestStartCloseWithArgumentsThatDoNotFit(t *testing.T) {
 	}
 }
 
+// The documentation of CloseEvent.
 func TestCloseEventSaysWhoClosedAndWithWhat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := wsdtest.Pipe()
@@ -204,6 +206,7 @@ func TestCloseEventOfAMessageThatWasGivenUp(t *testing.T) {
 
 const maxReason = 123 // bytes (RFC 6455, section 5.5)
 
+// The documentation of Conn.Close: a reason that does not fit is cut, and the connection is closed.
 func TestCloseWithAReasonThatDoesNotFit(t *testing.T) {
 	for name, row := range map[string]struct{ reason, want string }{
 		"too long":                         {strings.Repeat("x", 124), strings.Repeat("x", 123)},
@@ -245,6 +248,7 @@ func TestCloseWithAReasonThatIsNotUTF8(t *testing.T) {
 	}
 }
 
+// The documentation of Conn.Close: a code that may not be sent closes with 1011.
 func TestCloseWithACodeThatMayNotBeSent(t *testing.T) {
 	for _, given := range []wsd.StatusCode{0, 999, 1004, wsd.StatusAbnormalClosure, wsd.StatusTLSHandshake, 1016, 2999, 5000, 65535} {
 		eachRole(t, func(t *testing.T, pair newPair) {
@@ -384,6 +388,7 @@ func requireCut(t *testing.T, c *wsd.Conn, err error) {
 	}
 }
 
+// The documentation of Config.CloseTimeout; docs/architecture.md, "Time without progress counts".
 func TestCloseTimeoutSparesAPeerThatTakesData(t *testing.T) {
 	for name, begin := range beginnings {
 		t.Run(name, func(t *testing.T) {
@@ -496,6 +501,7 @@ func (p *peer) endsItsDirection(frames ...frame) {
 	require.NoError(p.t, p.rwc.(interface{ CloseWrite() error }).CloseWrite())
 }
 
+// docs/architecture.md, "A peer that ends its direction is still answered".
 func TestPeerThatEndsItsDirectionGetsEveryAnswer(t *testing.T) {
 	check := func(t *testing.T, c *wsd.Conn, p *peer, want []frame) {
 		background := ends(t, c, p)
@@ -627,6 +633,7 @@ func TestEndOfThePeersBytesEndsTheConnection(t *testing.T) {
 // wrapped is a connection as listeners that limit or count wrap it: it has the methods of a net.Conn and no more.
 type wrapped struct{ net.Conn }
 
+// docs/architecture.md, "The end of a failed connection's bytes waits for a pause".
 func TestViolationIsSeenOverAWrappedConnection(t *testing.T) {
 	for range 50 {
 		client, server := tcpPair(t)

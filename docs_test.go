@@ -156,3 +156,20 @@ func TestDocumentedTestsExist(t *testing.T) {
 	}
 	require.NotZero(t, found)
 }
+
+// Tests that name the sentence they hold, by a document and its words, name one that there is.
+func TestSentencesThatTestsNameExist(t *testing.T) {
+	named := regexp.MustCompile(`(docs/[a-z-]+\.md), "([^"\n]+)"`)
+	found, texts := 0, documents(t)
+	paths, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	for _, path := range paths {
+		source, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, name := range named.FindAllStringSubmatch(string(source), -1) {
+			found++
+			require.Contains(t, texts[name[1]], name[2], "%s names it", path)
+		}
+	}
+	require.NotZero(t, found)
+}

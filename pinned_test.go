@@ -36,6 +36,7 @@ func doubled(size int) []frame {
 	return []frame{{0x02, payload[1:]}, {0x00, payload[:1]}, {0x80, nil}}
 }
 
+// docs/performance.md, "What one connection can pin".
 func TestWhatAPeerCanPin(t *testing.T) {
 	const kib, mib = 1 << 10, 1 << 20
 	pongs := slices.Repeat([]frame{pong(strings.Repeat("x", 125))}, 33) // more than an allocation that is shared

@@ -195,6 +195,7 @@ func waitInLine(t *testing.T, cfg wsd.Config, call func(ctx context.Context, c *
 	p.expectEOF() // nothing came of the calls, and the line goes on
 }
 
+// The package comment: a context that is done leaves the connection unharmed; docs/architecture.md, "Senders are admitted, not locked out".
 func TestCallsWhoseContextEndedInLineDoNothing(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *wsd.Conn) error{
 		"Send": func(ctx context.Context, c *wsd.Conn) error { return c.Send(ctx, wsd.Text("short")) },
@@ -224,6 +225,7 @@ func TestCallsWhoseContextEndedInLineDoNothing(t *testing.T) {
 
 var sixteenMiB = sync.OnceValue(func() []byte { return make([]byte, 16<<20) })
 
+// The documentation of Conn.Flush.
 func TestFlushWaitsForTheFragmentsQueuedSoFar(t *testing.T) {
 	eachRole(t, func(t *testing.T, pair newPair) {
 		c, p := pair(t, wsd.Config{SendQueue: -1, PingInterval: -1})

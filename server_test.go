@@ -321,6 +321,90 @@ func TestCloseEventInALog(t *testing.T) {
 		`"sent_reason":"bye too","cause":"wsd: closed with 1000 (normal closure): \"bye\""}`)
 }
 
+// What docs/operation.md says of the codes in a log: which end of a connection has which, and who began it.
+func TestCodesInALog(t *testing.T) {
+	answers := func(c *wsd.Conn, p *peer) { // as a peer does that obeys the protocol
+		for {
+			f, err := p.tryReceive()
+			if err != nil {
+				return
+			}
+			if f.first == 0x88 {
+				_, _ = p.rwc.Write(p.encode(f))
+			}
+		}
+	}
+	after := func(frames ...frame) func(*wsd.Conn, *peer) {
+		return func(c *wsd.Conn, p *peer) {
+			_, _ = p.rwc.Write(p.encode(frames...))
+			answers(c, p)
+		}
+	}
+	silent := func(c *wsd.Conn, _ *peer) { <-c.Closed() }
+	nothing := func(*wsd.Conn) {}
+	for _, row := range []struct {
+		name  string
+		code  wsd.StatusCode
+		local bool
+		cause error // nil for any
+		does  func(*wsd.Conn)
+		peer  func(*wsd.Conn, *peer)
+	}{
+		{"the client was done", 1000, false, nil, nothing, after(closeFrame(1000))},
+		{"the handler returned", 1000, true, nil, func(c *wsd.Conn) { _ = c.Close(wsd.StatusNormalClosure, "") }, answers},
+		{"the page was left", 1001, false, nil, nothing, after(closeFrame(1001))},
+		{"the client broke the protocol", 1002, true, nil, nothing, after(frame{0x83, nil})},
+		{"the client sent no text", 1007, true, nil, nothing, after(text("\xFF"))},
+		{"the client says that this side broke the protocol", 1002, false, nil, nothing, after(closeFrame(1002))},
+		{"without a code", 1005, false, nil, nothing, after(frame{0x88, nil})},
+		{"the network", 1006, false, nil, nothing, func(_ *wsd.Conn, p *peer) { p.close() }},
+		{"nothing came", 1006, true, wsd.ErrPongTimeout, nothing, silent},
+		{"nothing was taken", 1006, true, wsd.ErrWriteTimeout, func(c *wsd.Conn) {
+			_ = c.Send(context.Background(), wsd.Binary(make([]byte, 16<<20)))
+		}, func(_ *wsd.Conn, p *peer) {
+			for { // as it would have to, with the pings, but for the keepalive
+				if _, err := p.rwc.Write(p.encode(pong(""))); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}},
+		{"no answer to a close frame", 1006, true, wsd.ErrCloseTimeout, func(c *wsd.Conn) {
+			_ = c.Close(wsd.StatusNormalClosure, "")
+		}, silent},
+		{"CloseNow", 1006, true, net.ErrClosed, (*wsd.Conn).CloseNow, silent},
+		{"more than MaxFragments", 1008, true, nil, nothing,
+			after(frame{0x01, []byte("a")}, frame{0x00, []byte("b")}, frame{0x00, []byte("c")}, frame{0x80, []byte("d")})},
+		{"more than MaxMessageSize", 1009, true, nil, nothing, after(binaryFrame(make([]byte, 101)))},
+		{"a Writer was abandoned", 1011, true, nil, func(c *wsd.Conn) {
+			ctx, cancel := context.WithCancel(context.Background())
+			w := c.Writer(ctx, wsd.BinaryMessage, nil)
+			_, _ = w.Write(make([]byte, 64<<10))
+			cancel()
+			_, _ = w.Write(make([]byte, 64<<10))
+		}, answers},
+		{"the handler does not receive", 1013, true, nil, func(c *wsd.Conn) { time.Sleep(time.Minute) },
+			after(text("1"), text("2"), text("3"), text("4"), text("5"))},
+		{"the login has expired", 3000, true, nil, func(c *wsd.Conn) { c.ExpireAt(time.Now()) }, answers},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := servedConn(t, wsd.Config{MaxMessageSize: 100, MaxFragments: 3, MessageBuffer: 2, SlowConsumer: wsd.CloseSlow,
+					StallTimeout: time.Second})
+				ends(t, c, p).Go(func() { row.peer(c, p) })
+				row.does(c)
+				<-c.Closed()
+				event := c.CloseEvent()
+				require.Equal(t, row.code, event.Code, "%v", event.Err)
+				require.Equal(t, row.local, event.Local)
+				if row.cause != nil {
+					require.ErrorIs(t, event.Err, row.cause)
+				}
+			})
+		})
+	}
+}
+
 func TestServerSurvivesAPanic(t *testing.T) {
 	var log bytes.Buffer
 	previous := slog.Default()
