@@ -59,6 +59,7 @@ type Hub struct {
 // counts are what Stats tells; atomic, so that reading them needs no lock.
 type counts struct {
 	published, queued, lost, replaced, invalid, expelled atomic.Uint64
+	waiting                                              atomic.Int64
 }
 
 // Stats holds the counts of a hub: of this process alone, whatever its Broker connects it with.
@@ -66,6 +67,7 @@ type Stats struct {
 	Members       int
 	Subjects      int    // different topics and patterns that somebody is subscribed to
 	Subscriptions int    // of members and listeners
+	Waiting       int    // bytes that wait for members beyond what their connections queue, as Options.Backlog counts them
 	Published     uint64 // by Publish of this hub, without those that failed
 	Queued        uint64 // messages that were queued for members
 	Lost          uint64 // messages that members lost, as in Member.Lost
@@ -120,6 +122,7 @@ func (h *Hub) Join(conn *wsd.Conn, id string) (*Member, error) {
 	}
 	m := &Member{hub: h, conn: conn, id: id}
 	m.onRoom = m.pump
+	m.waiting.total = &h.counts.waiting
 	if err := h.admit(m); err != nil {
 		return nil, err
 	}
@@ -312,7 +315,7 @@ func (h *Hub) Stats() Stats {
 	subscriptions, subjects := h.tree.Len()
 	c := &h.counts
 	return Stats{
-		Members: int(h.members.Load()), Subjects: subjects, Subscriptions: subscriptions,
+		Members: int(h.members.Load()), Subjects: subjects, Subscriptions: subscriptions, Waiting: int(c.waiting.Load()),
 		Published: c.published.Load(), Queued: c.queued.Load(), Lost: c.lost.Load(), Replaced: c.replaced.Load(),
 		Invalid: c.invalid.Load(), Expelled: c.expelled.Load(),
 	}

@@ -16,7 +16,8 @@ import (
 )
 
 // Member is a connection that has joined a hub. All its methods are safe for concurrent use, and none waits for the
-// connection.
+// connection. Hooks of a wsd.Trace on the connection may call Conn, ID and Lost alone: the hub is sending to the member
+// meanwhile.
 type Member struct {
 	hub    *Hub
 	conn   *wsd.Conn

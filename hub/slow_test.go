@@ -66,9 +66,12 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Less(t, int64(liveHeap())-int64(before), int64(6*size+members*300<<10), "what the pipes hold, and some messages once")
+		require.Equal(t, members*(size+64), h.Stats().Waiting)
 		for _, p := range peers {
 			require.Positive(t, p.Lost())
+			p.Leave()
 		}
+		require.Zero(t, h.Stats().Waiting)
 	})
 }
 
@@ -221,6 +224,7 @@ func TestLatest(t *testing.T) {
 		}
 		require.Equal(t, []string{"b2", "a3", "c1"}, last)
 		p.hearsNothing(t)
+		require.Zero(t, h.Stats().Waiting)
 		require.Zero(t, p.Lost(), "what was replaced is not lost")
 	})
 }
@@ -234,8 +238,13 @@ func TestLatestWithoutRoom(t *testing.T) {
 			publish(t, h, "filler", strings.Repeat("x", 1500))
 			synctest.Wait()
 		}
+		waiting := h.Stats().Waiting
 		publish(t, h, "a", strings.Repeat("a", 1000))
+		require.Equal(t, waiting+1000+64, h.Stats().Waiting)
+		publish(t, h, "a", strings.Repeat("a", 1100))
+		require.Equal(t, waiting+1100+64, h.Stats().Waiting)
 		publish(t, h, "a", strings.Repeat("a", 3000))
+		require.Equal(t, waiting, h.Stats().Waiting)
 		require.EqualValues(t, 1, p.Lost())
 		publish(t, h, "b", "b1")
 		for {

@@ -4,6 +4,7 @@ package hub
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed62836080/wsd"
@@ -47,12 +48,21 @@ type loss struct {
 type waiting struct {
 	first, last *item
 	size        int              // in bytes
+	total       *atomic.Int64    // the sum of the sizes of all members
 	latest      map[string]*item // those under Latest, by topic; nil before the first
 }
 
 func (w *waiting) empty() bool { return w.first == nil }
 
-func (w *waiting) clear() { *w = waiting{} }
+func (w *waiting) clear() {
+	w.grow(-w.size)
+	*w = waiting{total: w.total}
+}
+
+func (w *waiting) grow(n int) {
+	w.size += n
+	w.total.Add(int64(n))
+}
 
 func (w *waiting) push(i *item) {
 	if w.last == nil {
@@ -61,7 +71,7 @@ func (w *waiting) push(i *item) {
 		w.last.next = i
 	}
 	w.last = i
-	w.size += i.size
+	w.grow(i.size)
 	if i.latest {
 		if w.latest == nil {
 			w.latest = make(map[string]*item)
@@ -77,7 +87,7 @@ func (w *waiting) pop() {
 	if w.first == nil {
 		w.last = nil
 	}
-	w.size -= i.size
+	w.grow(-i.size)
 	if i.latest {
 		delete(w.latest, i.topic)
 	}
@@ -151,13 +161,13 @@ func (m *Member) replace(older *item, s *subscription, d *delivery, size int) ou
 	w := &m.waiting
 	if w.size-older.size+size > m.hub.options.Backlog && w.size > older.size {
 		// What is newest finds no room, and what is older is worth nothing.
-		w.size -= older.size
+		w.grow(-older.size)
 		older.size, older.sent, older.latest = 0, nil, false
 		delete(w.latest, d.topic)
 		m.lose(s, 1)
 		return lost
 	}
-	w.size += size - older.size
+	w.grow(size - older.size)
 	older.sent, older.size = d.sent, size
 	return replaced
 }

@@ -60,6 +60,10 @@ func TestFullDisk(t *testing.T) {
 	} else {
 		require.NoError(t, failed)
 	}
+	require.GreaterOrEqual(t, b.Stats().Stored, uint64(min(acked, 16)*len(text)))
+	if mounted {
+		require.EqualValues(t, 1, b.Stats().Failed)
+	}
 	l, err := h.Listen("live")
 	require.NoError(t, err)
 	require.NoError(t, h.Publish(t.Context(), "live", wsd.Text("x")))

@@ -145,7 +145,7 @@ func (b *Broker) Stats() Stats {
 		sum.add(l.stats())
 	}
 	if b.server != nil {
-		sum.Routes = b.server.routes()
+		sum.Routes, sum.Stored = b.server.routes(), b.server.stored()
 	}
 	return sum
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/hub"
 )
 
@@ -185,6 +186,20 @@ func TestNoHistory(t *testing.T) {
 	var refused *hub.OptionError
 	require.ErrorAs(t, err, &refused)
 	require.NoError(t, h.Close())
+	require.Zero(t, b.Stats().Stored)
+}
+
+// What an embedded server keeps is told, in memory and in files.
+func TestStored(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"", t.TempDir()} {
+		b := start(t, Options{Dir: dir})
+		require.Zero(t, b.Stats().Stored)
+		h := hub.New(&hub.Options{Broker: b, History: []hub.History{{Topics: "a"}}})
+		require.NoError(t, h.Publish(t.Context(), "a", wsd.Binary(make([]byte, 10_000))))
+		require.GreaterOrEqual(t, b.Stats().Stored, uint64(10_000))
+		require.NoError(t, h.Close())
+	}
 }
 
 func TestConnectToNobody(t *testing.T) {

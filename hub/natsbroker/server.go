@@ -152,6 +152,15 @@ func (e *embedded) awaitRoutes() {
 // routes returns how many other servers it is connected with.
 func (e *embedded) routes() int { return e.server.NumRemotes() }
 
+// stored returns how many bytes of history it keeps.
+func (e *embedded) stored() uint64 {
+	if e.options.NoHistory {
+		return 0
+	}
+	kept := e.server.GlobalAccount().JetStreamUsage()
+	return kept.Store + kept.Memory
+}
+
 // lacks returns what is not there yet, "" if nothing is missing.
 func (e *embedded) lacks() string {
 	if e.routes() < min(e.options.others(), 1) {

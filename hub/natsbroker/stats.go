@@ -11,6 +11,8 @@ type Stats struct {
 	Routes    int  // other servers that an embedded one is connected with
 	Present   int  // entries in the presence of all topics on all nodes, the most that one here knows
 
+	Stored uint64 // bytes of history that an embedded server keeps, in files or in memory
+
 	Sent      uint64 // publications that were handed to NATS
 	Received  uint64 // publications that came from there, and were delivered
 	Failed    uint64 // publications to topics with history that failed
