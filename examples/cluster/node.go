@@ -40,6 +40,9 @@ const (
 	maxText = 1000
 )
 
+// notSaid is how word begins of a line that was not kept.
+const notSaid = "not said, as too few nodes are there: "
+
 // newSecret is what the nodes of this cluster show each other.
 var newSecret = rand.Text()
 
@@ -218,7 +221,7 @@ func (n *node) say(conn *wsd.Conn, l line) {
 		err = n.hub.Publish(conn.Context(), room, msg)
 	}
 	if errors.Is(err, hub.ErrBroker) {
-		_ = send(conn, news{Error: "not said, as too few nodes are there: " + l.Text})
+		_ = send(conn, news{Error: notSaid + l.Text})
 	} else if err != nil {
 		slog.Error("not said", "error", err)
 	}
