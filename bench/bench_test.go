@@ -51,6 +51,8 @@ func TestEveryLibraryInEveryKindOfCase(t *testing.T) {
 		hubCase(true, "hub", 20, 0, 4, 128),
 		hubCase(true, "hub with slow ones", 20, 2, 4, 128),
 		hubCase(true, "hub of large messages", 5, 0, 2, 1<<20),
+		topicsCase(true, "hub of many topics", 200, 50, 32),
+		latestCase(true, "hub of the latest", 100, 10, 10, 16),
 		floodCase(true, "flood", 1, 0),
 		floodCase(true, "flood with a rate", 1, floodPace),
 		deliveryCase(true, "large broadcast", role{Work: serveBroadcast}, 10, 1, 2, 1<<20),
@@ -122,9 +124,11 @@ func TestEveryGoalNamesACaseThatIsMeasured(t *testing.T) {
 	r.libraries = []library{{name: wsdName}, {name: "gorilla"}, {name: rawName}}
 	for _, w := range workloads(1 << 20) {
 		for _, c := range w.cases {
-			r.outcomes[w.name+"/"+c.name+"/"+wsdName] = &outcome{readings: []reading{{
-				rateKey: 4, cpuKey: 0.25, p50Key: 2, memoryKey: 1 << 10,
-			}}}
+			for _, name := range []string{wsdName, aloneName, pairName} {
+				r.outcomes[w.name+"/"+c.name+"/"+name] = &outcome{readings: []reading{{
+					rateKey: 4, cpuKey: 0.25, p50Key: 2, memoryKey: 1 << 10,
+				}}}
+			}
 		}
 	}
 	for _, g := range goals() {

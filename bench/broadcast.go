@@ -5,6 +5,7 @@ package main
 // This file drives a broadcast: one publisher, many who listen, and some of them slow to read.
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"slices"
@@ -20,6 +21,7 @@ type broadcastLoad struct {
 	slow        int
 	deaf        bool // the slow ones read nothing
 	inflight    int
+	topics      topics
 	script      *script
 	speaks      *protocol // what subscribers speak, nil for messages as they are
 	warmup      time.Duration
@@ -29,8 +31,8 @@ type broadcastLoad struct {
 
 // protocol is one that a library has above WebSocket.
 type protocol struct {
-	greeting func() ([]byte, error)               // the payload with which a subscriber begins, which is answered by one message
-	piece    func(message []byte) (uint64, error) // how many bytes of payload a published message takes
+	greeting func() ([]byte, error)                               // the payload with which a subscriber begins, which is answered by one message
+	piece    func(channel string, message []byte) (uint64, error) // how many bytes of payload a published message takes
 }
 
 // greet has subscribers begin.
@@ -39,14 +41,41 @@ func (p *protocol) greet(fds []int) error {
 	if err != nil {
 		return err
 	}
-	frame, answer := appendFrame(nil, 0x80|opBinary, payload), make([]byte, 4<<10)
+	frame := appendFrame(nil, 0x80|opBinary, payload)
 	for _, fd := range fds {
-		if _, err := unix.Write(fd, frame); err != nil {
+		if _, err := writeBlocking(fd, frame); err != nil {
 			return fmt.Errorf("bench: a greeting: %w", err)
 		}
-		// The answer is short, and nothing else comes before something is published.
-		if n, err := unix.Read(fd, answer); err != nil || n < 2 || answer[0] != 0x80|opBinary || int(answer[1]) != n-2 {
-			return fmt.Errorf("bench: expected an answer to the greeting, got %q, %v", answer[:max(n, 0)], err)
+		if err := readAnswer(fd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAnswer reads one binary message of one frame. Nothing else comes before something is published.
+func readAnswer(fd int) error {
+	header, buf := make([]byte, 4), make([]byte, 4<<10)
+	fill := func(b []byte) (err error) {
+		for n := 0; len(b) > 0 && err == nil; b = b[n:] {
+			n, err = readBlocking(fd, b)
+		}
+		return err
+	}
+	if err := fill(header[:2]); err != nil || header[0] != 0x80|opBinary || header[1] > 126 {
+		return fmt.Errorf("bench: expected an answer to the greeting, got %q, %v", header[:2], err)
+	}
+	length := int(header[1])
+	if length == 126 {
+		if err := fill(header[2:]); err != nil {
+			return fmt.Errorf("bench: the answer to the greeting: %w", err)
+		}
+		length = int(binary.BigEndian.Uint16(header[2:]))
+	}
+	for n := 0; length > 0; length -= n {
+		n = min(length, len(buf))
+		if err := fill(buf[:n]); err != nil {
+			return fmt.Errorf("bench: the answer to the greeting: %w", err)
 		}
 	}
 	return nil
@@ -67,7 +96,7 @@ const joinTime = 300 * time.Millisecond
 func (l broadcastLoad) run(port int) (result sample, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	subscribe := target{port: port, path: "/sub"}
+	subscribe := target{port: port, path: "/sub", numbered: true}
 	fds, err := subscribe.connectAll(0, l.subscribers)
 	if err != nil {
 		return sample{}, err
@@ -81,7 +110,7 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 	defer closeAll(slow)
 	var piece uint64
 	if l.speaks != nil {
-		if piece, err = l.speaks.piece(l.script.want[0]); err != nil {
+		if piece, err = l.speaks.piece(l.topics.channel(0), l.script.want[0]); err != nil {
 			return sample{}, err
 		}
 		if err := l.speaks.greet(append(slices.Clone(fds), slow...)); err != nil {
@@ -107,7 +136,8 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 	publisher := newPeer(l.script, l.inflight)
 	peers := make([]*peer, l.subscribers)
 	for i, fd := range fds {
-		peers[i] = &peer{script: l.script, line: publisher.line, piece: piece}
+		peers[i] = &peer{script: l.script, line: publisher.line, piece: piece, stride: uint64(l.topics.groups)}
+		peers[i].begin(uint64(i % l.topics.groups))
 		if err := poll.add(fd, i); err != nil {
 			return sample{}, err
 		}
@@ -117,12 +147,13 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 	}
 	time.Sleep(joinTime)
 
-	// missing[m % inflight] is how many have yet to read message m. Everyone reads in order, so that messages become
-	// complete in order as well.
-	missing := make([]int, l.inflight)
+	// missing[m % inflight] is how many have yet to read message m. Where all get the same messages these become complete in
+	// order; where not, one that waits for an earlier one is complete with that.
+	missing, each := make([]int, l.inflight), l.subscribers/l.topics.groups
 	for i := range missing {
-		missing[i] = l.subscribers
+		missing[i] = each
 	}
+	var oldest int // the slot of the oldest message under way
 	h := newHistogram()
 	var deliveries uint64
 	const (
@@ -179,15 +210,15 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 			}
 			p := peers[i]
 			err := poll.drain(fds[i], func(b []byte) error {
-				now, first := clock(), p.answers
+				now, m := clock(), p.at
 				n, err := p.feed(b, now, h)
 				deliveries += uint64(n)
-				for m := first; m < first+uint64(n); m++ {
-					slot := m % uint64(l.inflight)
-					if missing[slot]--; missing[slot] > 0 {
-						continue
-					}
-					missing[slot] = l.subscribers
+				for ; m < p.at; m += p.stride {
+					missing[m%uint64(l.inflight)]--
+				}
+				for missing[oldest] == 0 {
+					missing[oldest] = each
+					oldest = (oldest + 1) % l.inflight
 					if phase == draining {
 						underway--
 					} else {

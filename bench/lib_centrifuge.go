@@ -24,15 +24,28 @@ var centrifugeLibrary = library{
 	cannot: canAll,
 }
 
-func serveCentrifuge(listener net.Listener, _ role) error {
+// centrifugeQuery is where the context of a connection has the query of its handshake's URL.
+type centrifugeQuery struct{}
+
+func serveCentrifuge(listener net.Listener, r role) error {
+	all := newTopics(r)
 	node, err := centrifuge.New(centrifuge.Config{ClientQueueMaxSize: hubQueue << 20})
 	if err != nil {
 		return err
 	}
-	node.OnConnecting(func(context.Context, centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
+	node.OnConnecting(func(ctx context.Context, _ centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
+		query, _ := ctx.Value(centrifugeQuery{}).(string)
+		mine, err := all.mine(query)
+		if err != nil {
+			return centrifuge.ConnectReply{}, err
+		}
+		subscriptions := make(map[string]centrifuge.SubscribeOptions)
+		for _, channel := range mine {
+			subscriptions[channel] = centrifuge.SubscribeOptions{}
+		}
 		return centrifuge.ConnectReply{
 			Credentials:    &centrifuge.Credentials{},
-			Subscriptions:  map[string]centrifuge.SubscribeOptions{topic: {}},
+			Subscriptions:  subscriptions,
 			PingPongConfig: &centrifuge.PingPongConfig{PingInterval: -1},
 		}, nil
 	})
@@ -42,14 +55,17 @@ func serveCentrifuge(listener net.Listener, _ role) error {
 	subscribers := centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/sub", func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), centrifugeQuery{}, r.URL.RawQuery)
 		r.URL.RawQuery = "cf_protocol=protobuf"
-		subscribers.ServeHTTP(w, r)
+		subscribers.ServeHTTP(w, r.WithContext(ctx))
 	})
 	mux.Handle("/pub", &wsd.Server{Handler: func(conn *wsd.Conn) {
+		n := 0
 		for message := range conn.Messages() {
-			if _, err := node.Publish(topic, message.Data); err != nil {
+			if _, err := node.Publish(all.channel(n), message.Data); err != nil {
 				return
 			}
+			n++
 		}
 	}})
 	return http.Serve(listener, mux)
@@ -66,8 +82,8 @@ func centrifugeGreeting() ([]byte, error) {
 }
 
 // centrifugePiece is how long a publication is, with its length before it.
-func centrifugePiece(message []byte) (uint64, error) {
-	reply := &centrifugal.Reply{Push: &centrifugal.Push{Channel: topic, Pub: &centrifugal.Publication{Data: message}}}
+func centrifugePiece(channel string, message []byte) (uint64, error) {
+	reply := &centrifugal.Reply{Push: &centrifugal.Push{Channel: channel, Pub: &centrifugal.Publication{Data: message}}}
 	encoded, err := centrifugal.NewProtobufReplyEncoder().Encode(reply)
 	if err != nil {
 		return 0, err

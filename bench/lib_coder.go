@@ -90,7 +90,7 @@ func serveCoder(listener net.Listener, r role) error {
 		}
 	})
 
-	var all hub[[]byte]
+	all := newHub[[]byte](r)
 	mux.HandleFunc("/sub", func(w http.ResponseWriter, req *http.Request) {
 		conn, err := accept(w, req)
 		if err != nil {
@@ -98,7 +98,10 @@ func serveCoder(listener net.Listener, r role) error {
 		}
 		defer conn.CloseNow()
 		gone := conn.CloseRead(ctx)
-		s := all.join()
+		s, err := all.join(req.URL.RawQuery)
+		if err != nil {
+			return
+		}
 		defer all.leave(s)
 		// A peer that is slow to read does not hold its own end up: the write ends with the connection.
 		s.pump(func(message []byte) error { return conn.Write(gone, websocket.MessageBinary, message) })
@@ -109,12 +112,12 @@ func serveCoder(listener net.Listener, r role) error {
 			return
 		}
 		defer conn.CloseNow()
-		for {
+		for n := 0; ; n++ {
 			_, message, err := conn.Read(ctx)
 			if err != nil {
 				return
 			}
-			all.broadcast(message)
+			all.broadcast(n, message)
 		}
 	})
 	return http.Serve(listener, mux)

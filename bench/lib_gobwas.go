@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/gobwas/ws"
@@ -50,12 +51,12 @@ var gobwasLibrary = library{
 var gobwasReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
 
 func serveGobwas(listener net.Listener, r role) error {
-	var all hub[[]byte]
+	all := newHub[[]byte](r)
 	return acceptAll(listener, func(conn net.Conn) {
-		var path string
+		var path, query string
 		deflate := wsflate.Extension{Parameters: wsflate.DefaultParameters}
 		upgrader := ws.Upgrader{OnRequest: func(uri []byte) error {
-			path = string(uri)
+			path, query, _ = strings.Cut(string(uri), "?")
 			return nil
 		}}
 		if r.Deflate {
@@ -74,7 +75,10 @@ func serveGobwas(listener net.Listener, r role) error {
 		link := newGobwasLink(conn, source, ws.StateServerSide)
 		switch path {
 		case "/sub":
-			s := all.join()
+			s, err := all.join(query)
+			if err != nil {
+				return
+			}
 			defer all.leave(s)
 			go func() {
 				defer conn.Close()
@@ -89,7 +93,7 @@ func serveGobwas(listener net.Listener, r role) error {
 				}
 			}
 		case "/pub":
-			for {
+			for n := 0; ; n++ {
 				header, payload, err := link.read()
 				if err != nil {
 					return
@@ -98,7 +102,7 @@ func serveGobwas(listener net.Listener, r role) error {
 				if err != nil {
 					return
 				}
-				all.broadcast(frame)
+				all.broadcast(n, frame)
 			}
 		default:
 			for {

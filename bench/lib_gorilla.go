@@ -88,14 +88,17 @@ func serveGorilla(listener net.Listener, r role) error {
 		}
 	})
 
-	var all hub[*websocket.PreparedMessage]
+	all := newHub[*websocket.PreparedMessage](r)
 	mux.HandleFunc("/sub", func(w http.ResponseWriter, req *http.Request) {
 		conn, err := upgrade(w, req)
 		if err != nil {
 			return
 		}
 		defer conn.Close()
-		s := all.join()
+		s, err := all.join(req.URL.RawQuery)
+		if err != nil {
+			return
+		}
 		defer all.leave(s)
 		go func() {
 			defer conn.Close()
@@ -113,7 +116,7 @@ func serveGorilla(listener net.Listener, r role) error {
 			return
 		}
 		defer conn.Close()
-		for {
+		for n := 0; ; n++ {
 			kind, data, err := conn.ReadMessage()
 			if err != nil {
 				return
@@ -122,7 +125,7 @@ func serveGorilla(listener net.Listener, r role) error {
 			if err != nil {
 				return
 			}
-			all.broadcast(message)
+			all.broadcast(n, message)
 		}
 	})
 	return http.Serve(listener, mux)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 
 	"github.com/lxzan/gws"
@@ -42,16 +43,26 @@ func (gwsSilence) Error(...any) {}
 // gwsHandler's session tells what a connection is for.
 type gwsHandler struct {
 	gws.BuiltinEventHandler
-	mu          sync.RWMutex
-	subscribers map[*gws.Conn]struct{}
+	topics
+	mu        sync.RWMutex
+	channels  map[string]map[*gws.Conn]struct{}
+	published int // by the only publisher
 }
 
-const gwsPath = "path"
+const gwsURL = "url"
 
-func (h *gwsHandler) role(conn *gws.Conn) string {
-	path, _ := conn.Session().Load(gwsPath)
-	s, _ := path.(string)
-	return s
+// mineOf are the channels of a connection, none of a publisher's.
+func (h *gwsHandler) mineOf(conn *gws.Conn) []string {
+	asked, _ := conn.Session().Load(gwsURL)
+	u, _ := asked.(*url.URL)
+	if u == nil || u.Path != "/sub" {
+		return nil
+	}
+	mine, err := h.mine(u.RawQuery)
+	if err != nil {
+		conn.NetConn().Close()
+	}
+	return mine
 }
 
 func serveGWS(listener net.Listener, r role) error {
@@ -72,10 +83,10 @@ func serveGWS(listener net.Listener, r role) error {
 		return gws.NewServer(gwsEcho{}, options).RunListener(listener)
 	}
 	options.Authorize = func(req *http.Request, session gws.SessionStorage) bool {
-		session.Store(gwsPath, req.URL.Path)
+		session.Store(gwsURL, req.URL)
 		return true
 	}
-	return gws.NewServer(&gwsHandler{subscribers: make(map[*gws.Conn]struct{})}, options).RunListener(listener)
+	return gws.NewServer(&gwsHandler{topics: newTopics(r), channels: make(map[string]map[*gws.Conn]struct{})}, options).RunListener(listener)
 }
 
 type gwsEcho struct{ gws.BuiltinEventHandler }
@@ -86,17 +97,22 @@ func (gwsEcho) OnMessage(conn *gws.Conn, message *gws.Message) {
 }
 
 func (h *gwsHandler) OnOpen(conn *gws.Conn) {
-	if h.role(conn) == "/sub" {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.subscribers[conn] = struct{}{}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, channel := range h.mineOf(conn) {
+		if h.channels[channel] == nil {
+			h.channels[channel] = make(map[*gws.Conn]struct{})
+		}
+		h.channels[channel][conn] = struct{}{}
 	}
 }
 
 func (h *gwsHandler) OnClose(conn *gws.Conn, _ error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.subscribers, conn)
+	for _, channel := range h.mineOf(conn) {
+		delete(h.channels[channel], conn)
+	}
 }
 
 func (h *gwsHandler) OnMessage(_ *gws.Conn, message *gws.Message) {
@@ -106,9 +122,10 @@ func (h *gwsHandler) OnMessage(_ *gws.Conn, message *gws.Message) {
 	defer b.Close()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for conn := range h.subscribers {
+	for conn := range h.channels[h.channel(h.published)] {
 		b.Broadcast(conn)
 	}
+	h.published++
 }
 
 // gwsClient is a client's connection and its event handler.

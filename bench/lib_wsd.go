@@ -58,50 +58,78 @@ func serveWSD(listener net.Listener, r role) error {
 		}
 	}))
 	if r.Work == serveHub {
-		serveTopics(mux, serve)
+		serveTopics(mux, serve, r, nil)
 		return http.Serve(listener, mux)
 	}
 	for _, way := range loopPaths {
 		mux.Handle(way.path, serve(way.echo))
 	}
 	mux.Handle(inboxPath, serveInbox(options))
-	var all wsdHub
-	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
-		all.join(conn)
-		defer all.leave(conn)
-		for range conn.Messages() {
-		}
-	}))
-	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
-		for message := range conn.Messages() {
-			if all.broadcast(message) != nil {
+	all := wsdHub{topics: newTopics(r), channels: make(map[string]map[*wsdSubscriber]struct{})}
+	subscribers := serve(nil)
+	mux.HandleFunc("/sub", func(w http.ResponseWriter, req *http.Request) {
+		query := req.URL.RawQuery
+		_ = subscribers.Serve(w, req, nil, func(conn *wsd.Conn) {
+			s, err := all.join(conn, query)
+			if err != nil {
 				return
 			}
+			defer all.leave(s)
+			for range conn.Messages() {
+			}
+		})
+	})
+	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
+		n := 0
+		for message := range conn.Messages() {
+			if all.broadcast(n, message) != nil {
+				return
+			}
+			n++
 		}
 	}))
 	return http.Serve(listener, mux)
 }
 
-// topic is what all subscribe to.
-const topic = "all"
-
-// serveTopics is the broadcast by package hub.
-func serveTopics(mux *http.ServeMux, serve func(func(*wsd.Conn)) *wsd.Server) {
+// serveTopics is the broadcast by package hub, with a broker, or two of which one has the subscribers.
+func serveTopics(mux *http.ServeMux, serve func(func(*wsd.Conn)) *wsd.Server, r role, brokers []hubs.Broker) {
 	// References to as many messages as wait for a subscriber of the other libraries, however large they are.
-	h := hubs.New(&hubs.Options{Slow: hubs.Close, Backlog: hubQueue << 20})
-	mux.Handle("/sub", serve(func(conn *wsd.Conn) {
-		member, err := h.Join(conn, "")
-		if err != nil || member.Subscribe(topic) != nil {
-			return
-		}
-		for range conn.Messages() {
-		}
-	}))
-	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
-		for message := range conn.Messages() {
-			if h.Publish(context.Background(), topic, message) != nil {
+	options := hubs.Options{Slow: hubs.Close, Backlog: hubQueue << 20}
+	if r.Latest {
+		options = hubs.Options{Slow: hubs.Latest}
+	}
+	if len(brokers) > 0 {
+		options.Broker = brokers[0]
+	}
+	all, near := newTopics(r), hubs.New(&options)
+	far := near
+	if len(brokers) > 1 {
+		options.Broker = brokers[1]
+		far = hubs.New(&options)
+	}
+	subscribers := serve(nil)
+	mux.HandleFunc("/sub", func(w http.ResponseWriter, req *http.Request) {
+		query := req.URL.RawQuery
+		_ = subscribers.Serve(w, req, nil, func(conn *wsd.Conn) {
+			mine := []string{all.pattern()}
+			member, err := far.Join(conn, "")
+			if err == nil && all.groups > 1 {
+				mine, err = all.mine(query)
+			}
+			if err != nil || member.Subscribe(mine...) != nil {
 				return
 			}
+			for range conn.Messages() {
+			}
+		})
+	})
+	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
+		n := 0
+		for message := range conn.Messages() {
+			if near.Publish(context.Background(), all.of(n), message) != nil {
+				return
+			}
+			n++
 		}
 	}))
 }
@@ -121,8 +149,16 @@ var loopLibrary = library{
 // wsdHub knows the subscribers. Connections have queues of their own: only those whose queue is full need a goroutine to
 // write to them.
 type wsdHub struct {
-	mu          sync.Mutex
-	subscribers map[*wsd.Conn]*wsdLate
+	topics
+	mu       sync.Mutex
+	channels map[string]map[*wsdSubscriber]struct{}
+}
+
+// wsdSubscriber is one of them.
+type wsdSubscriber struct {
+	conn *wsd.Conn
+	late *wsdLate // nil while its queue has room
+	mine []string // its channels; nil once it is gone
 }
 
 // wsdLate is what a subscriber has whose queue was full: what is to be sent to it from then on.
@@ -131,55 +167,68 @@ type wsdLate struct{ queue chan *wsd.Prepared }
 // patience is how long a subscriber that is late has for a message before it is sent away.
 const patience = 5 * time.Second
 
-func (h *wsdHub) join(conn *wsd.Conn) {
+func (h *wsdHub) join(conn *wsd.Conn, query string) (*wsdSubscriber, error) {
+	mine, err := h.mine(query)
+	if err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.subscribers == nil {
-		h.subscribers = make(map[*wsd.Conn]*wsdLate)
+	s := &wsdSubscriber{conn: conn, mine: mine}
+	for _, channel := range mine {
+		if h.channels[channel] == nil {
+			h.channels[channel] = make(map[*wsdSubscriber]struct{})
+		}
+		h.channels[channel][s] = struct{}{}
 	}
-	h.subscribers[conn] = nil
+	return s, nil
 }
 
-func (h *wsdHub) leave(conn *wsd.Conn) {
+func (h *wsdHub) leave(s *wsdSubscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.remove(conn)
+	h.remove(s)
 }
 
 // remove is called with the lock held.
-func (h *wsdHub) remove(conn *wsd.Conn) {
-	if late := h.subscribers[conn]; late != nil {
-		close(late.queue)
+func (h *wsdHub) remove(s *wsdSubscriber) {
+	if s.mine == nil {
+		return
 	}
-	delete(h.subscribers, conn)
+	if s.late != nil {
+		close(s.late.queue)
+	}
+	for _, channel := range s.mine {
+		delete(h.channels[channel], s)
+	}
+	s.mine = nil
 }
 
-// broadcast queues a message for every subscriber. Whose queue stays full is sent away.
-func (h *wsdHub) broadcast(m wsd.Message) error {
+// broadcast queues the n-th message for every subscriber of its topic. Whose queue stays full is sent away.
+func (h *wsdHub) broadcast(n int, m wsd.Message) error {
 	message, err := wsd.Prepare(m)
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for conn, late := range h.subscribers {
-		if late != nil {
+	for s := range h.channels[h.channel(n)] {
+		if s.late != nil {
 			select {
-			case late.queue <- message:
+			case s.late.queue <- message:
 			default:
-				h.remove(conn)
-				go conn.CloseNow()
+				h.remove(s)
+				go s.conn.CloseNow()
 			}
 			continue
 		}
-		switch err := conn.TrySendPrepared(message); {
+		switch err := s.conn.TrySendPrepared(message); {
 		case errors.Is(err, wsd.ErrQueueFull):
-			late := &wsdLate{make(chan *wsd.Prepared, hubQueue)}
-			late.queue <- message
-			h.subscribers[conn] = late
-			go late.pump(conn)
+			s.late = &wsdLate{make(chan *wsd.Prepared, hubQueue)}
+			s.late.queue <- message
+			go s.late.pump(s.conn)
 		case err != nil:
-			h.remove(conn)
+			h.remove(s)
 		}
 	}
 	return nil

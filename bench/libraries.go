@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +75,7 @@ func echoBlocking(work *echoWork, read func() ([]byte, error), write func([]byte
 
 // libraries are the candidates, in the order of the tables.
 var libraries = []library{
-	wsdLibrary, loopLibrary, doorLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, centrifugeLibrary,
+	wsdLibrary, loopLibrary, aloneLibrary, pairLibrary, doorLibrary, gorillaLibrary, coderLibrary, gwsLibrary, gobwasLibrary, melodyLibrary, centrifugeLibrary,
 	rawLibrary,
 }
 
@@ -90,9 +91,17 @@ const (
 	rawName = "raw"
 	// loopName is wsd without package hub: the goal of what that may cost.
 	loopName = "wsd loop"
+	// aloneName and pairName are wsd with its hub over NATS: the goals are of what that may cost.
+	aloneName = "wsd NATS"
+	pairName  = "wsd two nodes"
 	// doorName is wsd through gorilla's names: the goal is gorilla, and it is no rival.
 	doorName = "wsd gorilla"
 )
+
+// rival reports whether a name is another library's.
+func rival(name string) bool {
+	return !slices.Contains([]string{wsdName, loopName, aloneName, pairName, doorName, rawName}, name)
+}
 
 func libraryNamed(name string) (library, error) {
 	for _, l := range append([]library{rawEchoLibrary}, libraries...) {

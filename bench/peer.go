@@ -52,6 +52,8 @@ type peer struct {
 	inflate io.ReadCloser
 
 	answers uint64
+	at      uint64 // which of the messages that were released the next answer belongs to
+	stride  uint64 // how many there are from one to the next that is answered here; 0 for 1
 	bytesIn uint64 // payload bytes of data frames
 	written uint64 // wire bytes
 
@@ -255,13 +257,21 @@ func (p *peer) finish(now int64, h *histogram) error {
 
 // count counts an answer.
 func (p *peer) count(now int64, h *histogram) error {
-	if p.answers >= p.line.n {
-		return fmt.Errorf("bench: %d messages were sent, answer %d came", p.line.n, p.answers+1)
+	if p.at >= p.line.n {
+		return fmt.Errorf("bench: %d messages were sent, the answer to message %d came", p.line.n, p.at+1)
 	}
-	h.add(time.Duration(now-p.line.at[p.answers%uint64(len(p.line.at))]), 1)
+	h.add(time.Duration(now-p.line.at[p.at%uint64(len(p.line.at))]), 1)
 	p.answers++
-	p.expect = p.script.after(p.expect)
+	p.begin(max(p.stride, 1))
 	return nil
+}
+
+// begin passes over so many messages.
+func (p *peer) begin(n uint64) {
+	p.at += n
+	for range n {
+		p.expect = p.script.after(p.expect)
+	}
 }
 
 // inflated is the payload that gather holds, by RFC 7692, section 7.2.2. A final empty block is appended for the

@@ -55,6 +55,9 @@ type role struct {
 	Window   int        // the bits of the client's window with Takeover, 0 for 15
 	Client   clientWork // of the work runClient
 	Hold     holdWork   // of the work holdIdle
+	Topics   int        // how many topics a broadcast has, 0 for one
+	Groups   int        // how many groups its subscribers are in, each with its own topics; 0 for one that gets them all
+	Latest   bool       // of each topic only the newest message waits, where the library can do that
 	Pace     int        // ReceiveRate in messages a second, 0 for none
 	Pinned   bool       // shares one processor with whoever starts it, see pin
 	Profile  string     // the file for a CPU profile of all its life, "" for none

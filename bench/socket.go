@@ -27,12 +27,13 @@ const (
 
 // target is where to connect to and how.
 type target struct {
-	port    int
-	path    string
-	offer   string // Sec-WebSocket-Extensions, "" for none
-	raw     bool   // no handshake: the server speaks no protocol
-	tls     bool   // as the Origin of the handshake says
-	receive int    // SO_RCVBUF in bytes, 0 for the kernel's
+	port     int
+	path     string
+	numbered bool   // its query is the connection's number
+	offer    string // Sec-WebSocket-Extensions, "" for none
+	raw      bool   // no handshake: the server speaks no protocol
+	tls      bool   // as the Origin of the handshake says
+	receive  int    // SO_RCVBUF in bytes, 0 for the kernel's
 }
 
 // connect opens connection number i. It blocks, 10 s at most for each read.
@@ -69,7 +70,7 @@ func (t target) connect(i int) (fd int, err error) {
 	if t.raw {
 		return fd, nil
 	}
-	if _, err = writeBlocking(fd, t.request()); err != nil {
+	if _, err = writeBlocking(fd, t.requestOf(i)); err != nil {
 		return -1, fmt.Errorf("bench: sending the handshake: %w", err)
 	}
 	if err = t.checkResponse(func(b []byte) (int, error) { return readBlocking(fd, b) }); err != nil {
@@ -92,6 +93,14 @@ func writeBlocking(fd int, b []byte) (n int, err error) {
 	for n, err = unix.Write(fd, b); err == unix.EINTR; n, err = unix.Write(fd, b) {
 	}
 	return n, err
+}
+
+// requestOf is the request of connection number i.
+func (t target) requestOf(i int) []byte {
+	if t.numbered {
+		t.path += fmt.Sprintf("?%d", i)
+	}
+	return t.request()
 }
 
 // request is the client's half of the opening handshake (RFC 6455, section 4.1).

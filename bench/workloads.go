@@ -246,6 +246,16 @@ func hubCase(quick bool, name string, subscribers, slow, inflight, size int) ben
 	return deliveryCase(quick, name, role{Work: serveHub}, subscribers, slow, inflight, size)
 }
 
+// topicsCase has so many topics that each subscriber gets but a part of them, and each topic has five subscribers.
+func topicsCase(quick bool, name string, count, subscribers, inflight int) benchCase {
+	return deliveryCase(quick, name, role{Work: serveHub, Topics: count, Groups: subscribers / 5}, subscribers, 0, inflight, 128)
+}
+
+// latestCase has topics all of which all are subscribed to, and want the newest message of.
+func latestCase(quick bool, name string, count, subscribers, slow, inflight int) benchCase {
+	return deliveryCase(quick, name, role{Work: serveHub, Topics: count, Latest: true}, subscribers, slow, inflight, 128)
+}
+
 // deliveryCase is either. The slow ones read nothing at all of large messages.
 func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, size int) benchCase {
 	return benchCase{name: name, quick: quick, role: r,
@@ -255,7 +265,7 @@ func deliveryCase(quick bool, name string, r role, subscribers, slow, inflight, 
 					subscribers+slow+fileMargin, set.files))
 			}
 			err = withServer(lib.name, r, func(server *process) error {
-				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, binaryScript(size), lib.speaks, set.warmup, set.duration, server.cpu}
+				l := broadcastLoad{subscribers, slow, size >= 1<<20, inflight, newTopics(r), binaryScript(size), lib.speaks, set.warmup, set.duration, server.cpu}
 				if subscribers > 1000 {
 					// So that what is under way at once is a small part of what is counted.
 					l.warmup, l.duration = 3*l.warmup, 3*l.duration
@@ -431,13 +441,18 @@ func workloads(files uint64) []workload {
 		},
 		{
 			name: "hub", title: "Topics", columns: broadcastColumns, chart: cpuKey,
-			about: "One topic, to all subscribers, 128 bytes where nothing else is said: wsd's package hub, a loop of " +
-				"TrySendPrepared over its connections, melody, centrifuge with subscribers that speak its protocol, and for the other libraries the loop of their chat examples.",
+			about: "One topic to all subscribers and 128 bytes, where nothing else is said: wsd's package hub in memory, over an " +
+				"embedded NATS server, and over two with the publisher at one and all subscribers at the other (CPU of both); a loop of TrySendPrepared; melody; " +
+				"centrifuge, whose subscribers speak its protocol; and for the other libraries the loop of their chat examples. Where all get " +
+				"1,000 topics, wsd's hub has a pattern under Latest, and the others have all in one. A slow one reads 20 KB/s; deliveries to it are not counted.",
 			cases: []benchCase{
+				hubCase(false, "500 subscribers, 1 in flight", 500, 0, 1, 128),
 				hubCase(true, few64Case, 500, 0, 64, 128),
 				hubCase(false, few64SlowCase, 500, 5, 64, 128),
 				hubCase(false, many64Case, 5000, 0, 64, 128),
 				hubCase(false, "500 subscribers, 4 in flight, 1 MiB", 500, 0, 4, 1<<20),
+				topicsCase(false, "10,000 topics with 5 subscribers each, 500 in all, 1,024 in flight", 10_000, 500, 1024),
+				latestCase(false, "1,000 topics, 250 subscribers to all, 250 slow ones more, 64 in flight", 1000, 250, 250, 64),
 			},
 		},
 		{
