@@ -109,7 +109,11 @@ func (c *Conn) finishSend(writeTo uint64, err error) error {
 		return c.callError(err)
 	}
 	c.answers.countAnswer()
-	if writeTo > 0 {
+	switch writeTo {
+	case 0:
+	case handOver:
+		forMany.add(c)
+	default:
 		c.write(writeTo)
 	}
 	return nil

@@ -31,6 +31,8 @@ type sendQueue struct {
 	transient    bool       // the writer goroutine does not stay when nothing is left to write: nothing else would end it
 	writing      bool       // somebody writes what was taken
 	running      bool       // the writer goroutine exists
+	shared       bool       // what was added last goes to many connections
+	handed       bool       // forMany is about to write to it
 	asleep       bool       // it waits for wake
 	unused       bool       // no message was added since the keepalive looked: the writer need not stay
 	pongsStuck   bool       // the reader has waited for pongs to be written, in vain
@@ -226,7 +228,33 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 		q.backlog.addCopy(o.opcode, o.payload, q.writing)
 	}
 	q.count(o.size)
+	if q.shared = o.share; q.shared {
+		return q.hand(o.prompt)
+	}
 	return q.kick(o.prompt)
+}
+
+// handOver is what hand returns instead of a number if the caller is to add the connection to forMany.
+const handOver uint64 = everything - 1
+
+// hand is kick for a message that goes to many connections: few goroutines write it for all of them.
+func (q *sendQueue) hand(prompt bool) (writeTo uint64) {
+	switch {
+	case prompt, q.stopped, q.writing, !q.senderTries, q.transient, q.running && !q.asleep, q.backlog.behind(), q.roomy():
+		return q.kick(prompt)
+	case q.handed:
+		return 0
+	}
+	q.handed = true
+	return handOver
+}
+
+// takeHanded is called when it is the connection's turn at forMany, and returns up to which number.
+func (q *sendQueue) takeHanded() (writeTo uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.handed = false
+	return q.backlog.added
 }
 
 // tryAdd is add without waiting: if there is no room, or others wait for some, it returns ErrQueueFull.
@@ -713,6 +741,7 @@ type writeResult struct {
 	more         bool // the next batch has been taken: whoever wrote is to go on with it
 	closeWritten bool // the close frame has been written
 	failed       bool // the write failed, as the first one
+	handOver     bool // the connection is to be added to forMany
 	lull              // of the writer goroutine, if there is no more
 }
 
@@ -741,7 +770,11 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	case upTo == everything:
 		result.lull = q.lull() // here, since each taking of the lock costs what the senders' processor has of it
 	case !q.backlog.empty() || q.roomy():
-		q.kick(false)
+		if q.shared {
+			result.handOver = q.hand(false) == handOver
+		} else {
+			q.kick(false)
+		}
 	}
 	return result
 }

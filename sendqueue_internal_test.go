@@ -215,3 +215,75 @@ func TestWithdrawnMessageLeavesNothing(t *testing.T) {
 	require.Zero(t, q.backlog.size)
 	require.NoError(t, q.flush(context.Background()))
 }
+
+// What goes to many is handed over once to those who write for many, unless somebody writes already or something else waits.
+func TestMessagesForManyAreHandedOver(t *testing.T) {
+	add := func(t *testing.T, q *sendQueue, prompt bool) uint64 {
+		writeTo, err := q.tryAdd(&outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1, share: true, prompt: prompt})
+		require.NoError(t, err)
+		return writeTo
+	}
+	t.Run("once", func(t *testing.T) {
+		q, started := newQueue(Config{}, true)
+		require.Equal(t, handOver, add(t, q, false))
+		require.Zero(t, add(t, q, false), "it is with them")
+		upTo := q.takeHanded()
+		require.Equal(t, uint64(2), upTo)
+		var b batch
+		require.True(t, q.take(&b, upTo))
+		require.Zero(t, add(t, q, false), "it is being written")
+		result := q.wrote(&b, b.len(), nil, upTo)
+		require.False(t, result.more)
+		require.True(t, result.handOver, "what came meanwhile is handed over again")
+		upTo = q.takeHanded()
+		require.True(t, q.take(&b, upTo))
+		require.False(t, q.wrote(&b, b.len(), nil, upTo).handOver)
+		require.Equal(t, handOver, add(t, q, false))
+		require.Zero(t, *started)
+	})
+	t.Run("written by another before", func(t *testing.T) {
+		q, started := newQueue(Config{}, true)
+		require.Equal(t, handOver, add(t, q, false))
+		upTo := add(t, q, true)
+		require.Equal(t, uint64(2), upTo, "an answer is its sender's")
+		var b batch
+		require.True(t, q.take(&b, upTo))
+		require.False(t, q.wrote(&b, b.len(), nil, upTo).handOver)
+		require.False(t, q.take(&b, q.takeHanded()))
+		q.addClose(nil)
+		require.Equal(t, 1, *started, "the close frame is the writer goroutine's")
+	})
+	for name, prepare := range map[string]func(q *sendQueue){
+		"a control frame waits":    func(q *sendQueue) { _, _ = q.addPing(nil) },
+		"somebody waits for room":  func(q *sendQueue) { q.rarely().onRoom = func() {} },
+		"the writer is awake":      func(q *sendQueue) { q.running = true },
+		"a write left something":   func(q *sendQueue) { leaveSome(q) },
+		"the transport cannot try": func(q *sendQueue) { q.senderTries = false },
+		"it is pulled":             func(q *sendQueue) { q.transient = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, started := newQueue(Config{}, true)
+			prepare(q)
+			q.handed = false
+			require.Zero(t, add(t, q, false))
+			require.Equal(t, 1, max(*started, map[bool]int{true: 1}[q.running]), "the writer goroutine")
+			require.False(t, q.handed)
+		})
+	}
+	t.Run("others are the writer's", func(t *testing.T) {
+		q, started := newQueue(Config{}, true)
+		require.Equal(t, handOver, add(t, q, false))
+		writeTo, err := q.tryAdd(&outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1})
+		require.NoError(t, err)
+		require.Zero(t, writeTo)
+		require.Equal(t, 1, *started)
+	})
+}
+
+// leaveSome has a write take less than what waits.
+func leaveSome(q *sendQueue) {
+	_, _ = q.tryAdd(&outgoing{opcode: byte(OpText), payload: []byte("xyz"), size: 3, share: true})
+	var b batch
+	q.take(&b, q.takeHanded())
+	q.wrote(&b, 1, nil, 1)
+}

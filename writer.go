@@ -1,10 +1,11 @@
-// writer.go writes what the queue hands out, in as few calls as possible: one way of writing, for the writer goroutine and
-// for senders.
+// writer.go writes what the queue hands out, in as few calls as possible: one way of writing, for the writer goroutine, for
+// senders, and for the few goroutines that write what goes to many.
 
 package wsd
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,9 @@ func (c *Conn) write(upTo uint64) lull {
 			c.ending.closeWritten()
 		case result.failed && !c.settings.pulled: // its reader finds out by itself
 			c.ending.writeFailed(c.queue.failure())
+		}
+		if result.handOver {
+			forMany.add(c)
 		}
 		if !result.more {
 			return result.lull
@@ -144,4 +148,74 @@ func (w *writeWatch) overdue() bool {
 		w.timer.Reset(left)
 	}
 	return left == 0
+}
+
+// writers are the goroutines that write what was sent to many connections, which they take in turn. With a goroutine for each
+// connection, hundreds would be ready to run ahead of whoever has more to send, and nobody would look at the network meanwhile.
+type writers struct {
+	mu      sync.Mutex // guards all below
+	due     []*Conn    // those that something is to be written to, each once
+	next    int        // those before it have been taken
+	running int        // goroutines: they end when nobody is due
+	most    int        // of them
+}
+
+var forMany writers
+
+// add adds a connection, for which its queue has returned handOver.
+func (w *writers) add(c *Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.due) == cap(w.due) && w.next > len(w.due)/2 {
+		w.due = slices.Delete(w.due, 0, w.next)
+		w.next = 0
+	}
+	if w.due = append(w.due, c); w.running == 0 {
+		w.most = max(1, runtime.GOMAXPROCS(0)-1) // a processor is left for all else
+	}
+	if w.running < w.most {
+		w.running++
+		go w.run()
+	}
+}
+
+const (
+	// inTurn is how many connections one of writers takes at a time.
+	inTurn = 32
+	// dueKept is for how many connections there is room while none is due.
+	dueKept = 16 << 10
+)
+
+func (w *writers) run() {
+	var room [inTurn]*Conn
+	for {
+		runtime.Gosched() // whoever is ready to run may have more for the same connections
+		turn := w.take(room[:0])
+		if len(turn) == 0 {
+			return
+		}
+		for _, c := range turn {
+			c.write(c.queue.takeHanded())
+		}
+		clear(room[:])
+	}
+}
+
+// take appends those whose turn it is. If there are none, the goroutine ends.
+func (w *writers) take(turn []*Conn) []*Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	from, to := w.next, min(w.next+inTurn, len(w.due))
+	turn = append(turn, w.due[from:to]...)
+	clear(w.due[from:to])
+	if w.next = to; to == len(w.due) {
+		w.due, w.next = w.due[:0], 0
+	}
+	if cap(w.due) > dueKept && len(w.due) == 0 {
+		w.due = nil
+	}
+	if from == to {
+		w.running--
+	}
+	return turn
 }
