@@ -34,6 +34,9 @@ const (
 
 	// dead is for how long a node must be silent until those who were there are no longer shown.
 	dead = 5 * time.Second
+	// election is for how long what is said, or was said before, waits for the nodes to elect another leader when that of
+	// history is killed. They take up to ten seconds.
+	election = 20 * time.Second
 
 	// The longest that names and what is said may be, in characters. The page has the same limits.
 	maxName = 40
@@ -75,7 +78,7 @@ func beNode(told string) error {
 	if err := json.Unmarshal([]byte(told), &n.settings); err != nil {
 		return err
 	}
-	opts := &natsbroker.Options{Prefix: "chat", Dead: dead, Dir: n.Dir}
+	opts := &natsbroker.Options{Prefix: "chat", Dead: dead, Timeout: election, Dir: n.Dir}
 	if len(n.Routes) > 1 {
 		opts.Listen, opts.Routes, opts.Secret = n.Routes[n.Number-1], n.Routes, n.Secret
 	}

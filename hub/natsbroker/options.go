@@ -23,7 +23,8 @@ type Options struct {
 	// there. Connections that are silent for that long are given up. Default 10 s, at least 500 ms.
 	Dead time.Duration
 	// Timeout is for how long a call that needs the broker waits until it fails with hub.ErrBroker, if its context does not
-	// end before. Default 5 s.
+	// end before. When the leader of a stream of history dies, another is elected within ten seconds: with a longer Timeout,
+	// calls wait for that. Default 5 s.
 	Timeout time.Duration
 	// Replicas is on how many servers each stream of history is. Default: three if Routes has two other nodes or more,
 	// otherwise one. With one, history is away as long as its server is.
