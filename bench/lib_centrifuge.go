@@ -8,6 +8,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/centrifugal/centrifuge"
 	centrifugal "github.com/centrifugal/protocol"
@@ -23,6 +24,9 @@ var centrifugeLibrary = library{
 	speaks: &protocol{greeting: centrifugeGreeting, piece: centrifugePiece},
 	cannot: canAll,
 }
+
+// writeTimeout is for a write of 1 MiB on a machine that is busy with many: by default it is a second.
+const writeTimeout = time.Minute
 
 // centrifugeQuery is where the context of a connection has the query of its handshake's URL.
 type centrifugeQuery struct{}
@@ -52,7 +56,7 @@ func serveCentrifuge(listener net.Listener, r role) error {
 	if err := node.Run(); err != nil {
 		return err
 	}
-	subscribers := centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{})
+	subscribers := centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{WriteTimeout: writeTimeout})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/sub", func(w http.ResponseWriter, r *http.Request) {
 		ctx := context.WithValue(r.Context(), centrifugeQuery{}, r.URL.RawQuery)
