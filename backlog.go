@@ -94,11 +94,11 @@ func (s *segments) rewind() {
 
 // segment is a part of the data that waits: finished frames, or one message whose frames are made as it is written.
 type segment struct {
-	frames  []byte // on loan, nil for a message
+	frames  []byte // nil for a message
 	message []byte // what has not been taken of it; the slice is another's, and only read
 	frame   int    // how many bytes of it belong to a frame whose header has been taken
 	key     uint32 // the masking key of that frame, rotated
-	lent    []byte // the loan that message is part of, nil for what is another's
+	lent    []byte // the loan that they are part of, nil for what is another's
 	opcode  byte   // of its next frame, with RSV1 if it is set
 	last    uint64 // the number of the last frame in it, or of the message
 	since   time.Duration
@@ -161,6 +161,23 @@ func (l *backlog) appendFrame(dst []byte, first byte, payload []byte) []byte {
 	return dst
 }
 
+// frameInPlace makes a frame of the size bytes that lie in space behind room for a header, and returns it.
+func (l *backlog) frameInPlace(space []byte, first byte, size int) []byte {
+	var key uint32
+	if l.masked {
+		key = mask.NewKey()
+	}
+	var room [maxFrameHeader]byte
+	header := appendFrameHeader(room[:0], first, size, l.masked, key)
+	frame := space[maxFrameHeader-len(header) : maxFrameHeader+size]
+	copy(frame, header)
+	if l.masked {
+		payload := frame[len(header):]
+		mask.XOR(payload, payload, key)
+	}
+	return frame
+}
+
 // appendMasked appends payload to dst, masked, and returns the key rotated to the byte behind it.
 func appendMasked(dst, payload []byte, key uint32) ([]byte, uint32) {
 	start := len(dst)
@@ -195,17 +212,30 @@ func (l *backlog) addCopy(opcode byte, payload []byte, behind bool) {
 // addMessage adds a message, and keeps its payload until all of it has been written. opcode has RSV1 set if payload is
 // compressed. lent is the loan that payload is part of, nil for what is another's. It returns the message's number.
 func (l *backlog) addMessage(opcode byte, payload, lent []byte) uint64 {
-	if l.ahead == nil {
-		l.ahead = new(segments)
-	}
-	if l.frames != nil {
-		l.ahead.add(segment{frames: l.frames, last: l.added, since: l.since})
-		l.frames = nil
-	}
+	l.endFrames()
 	l.added++
 	l.ahead.add(segment{message: payload, lent: lent, opcode: opcode, last: l.added, since: clock.Now()})
 	l.size += len(payload)
 	return l.added
+}
+
+// addFinished adds a frame that is finished, and part of a loan.
+func (l *backlog) addFinished(frame, lent []byte) {
+	l.endFrames()
+	l.added++
+	l.ahead.add(segment{frames: frame, lent: lent, last: l.added, since: clock.Now()})
+	l.size += len(frame)
+}
+
+// endFrames makes the last frames a segment, behind which others can follow.
+func (l *backlog) endFrames() {
+	if l.ahead == nil {
+		l.ahead = new(segments)
+	}
+	if l.frames != nil {
+		l.ahead.add(segment{frames: l.frames, lent: l.frames, last: l.added, since: l.since})
+		l.frames = nil
+	}
 }
 
 // withdraw takes out the message with a number, which is the last one added, and reports whether it could: not if some of
@@ -288,7 +318,7 @@ func (l *backlog) takeMixed(b *batch) {
 		head, b.body = l.takeMessage(b, first, head)
 	case first != nil:
 		b.since = first.since
-		b.body, b.lent[1] = first.frames, first.frames
+		b.body = first.frames
 		l.size -= len(first.frames)
 		l.finishSegment(b, first)
 	case l.frames != nil:
@@ -305,9 +335,7 @@ func (l *backlog) takeMixed(b *batch) {
 // finishSegment counts the first segment as taken as a whole.
 func (l *backlog) finishSegment(b *batch, s *segment) {
 	b.last = s.last
-	if s.lent != nil {
-		b.lent[1] = s.lent // the rest of the message is the batch's body, or copied
-	}
+	b.lent[1] = s.lent // frames and the rest of a message are the batch's body, or the latter is copied
 	l.ahead.drop()
 }
 
@@ -391,7 +419,6 @@ func (l *backlog) clear() {
 	}
 	bufpool.Put(l.frames)
 	for first := l.ahead.first(); first != nil; first = l.ahead.first() {
-		bufpool.Put(first.frames)
 		bufpool.Put(first.lent)
 		l.ahead.drop()
 	}

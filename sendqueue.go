@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed62836080/wsd/internal/clock"
 	"github.com/seed62836080/wsd/internal/done"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // errRefused is returned by a queue that takes nothing more, since the connection ends. The connection knows why.
@@ -71,7 +72,12 @@ func (q *sendQueue) onFull() func() {
 }
 
 // longest returns the maximum length in bytes of a fragment that is added. It needs no lock: it never changes.
-func (q *sendQueue) longest() int { return min(q.backlog.longest, largePayload) }
+func (q *sendQueue) longest() int {
+	if q.settings.sendQueue < defaultSendQueue {
+		return min(q.backlog.longest, largePayload) // memory is scarce
+	}
+	return min(q.backlog.longest, netio.PieceSize)
+}
 
 // rarely returns the state that most connections do not need.
 func (q *sendQueue) rarely() *rareState {
@@ -461,26 +467,34 @@ func (q *sendQueue) withdraw(number uint64, size int) (withdrawn, begun bool) {
 	return true, false
 }
 
-// addFragment adds a frame of the message of the sender whose turn it is, once there is room for it. The last frame, with
+// awaitRoom waits until there is room for a frame of size bytes of the message of the sender whose turn it is.
+func (q *sendQueue) awaitRoom(size int) error {
+	most := max(q.settings.sendQueue, q.longest())
+	for waited := false; ; waited = true {
+		q.mu.Lock()
+		refused, full := q.refused, q.backlog.size > 0 && q.backlog.size+size > most
+		if refused || !full {
+			q.mu.Unlock()
+			if refused {
+				return errRefused
+			}
+			return nil
+		}
+		progress, tell := q.makeProgress(), q.onFull()
+		q.mu.Unlock()
+		if tell != nil && !waited {
+			tell()
+		}
+		<-progress // the end counts as progress
+	}
+}
+
+// addFragment adds a frame of the message of the sender whose turn it is, for which there is room. The last frame, with
 // the FIN bit in first, is not added to a message that has been abandoned; it counts the message, of size bytes, and ends
 // the turn.
 func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *messageFate) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	waited := false
-	for !q.refused && q.backlog.size > 0 && q.backlog.size+len(payload)+maxFrameHeader > q.settings.sendQueue {
-		progress, full := q.makeProgress(), q.onFull()
-		if waited {
-			full = nil
-		}
-		q.mu.Unlock()
-		if full != nil {
-			full()
-		}
-		waited = true
-		<-progress // the end counts as progress
-		q.mu.Lock()
-	}
 	last := first&finBit != 0
 	if q.refused || last && !fate.complete() {
 		return errRefused
@@ -493,6 +507,18 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	}
 	q.kick(false)
 	return nil
+}
+
+// addLoan is addFragment for a frame that is finished, and not the last one. It is part of a loan, which the queue takes over.
+// If the sender is to write, it returns up to which number.
+func (q *sendQueue) addLoan(frame, loan []byte) (writeTo uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused {
+		return 0, errRefused
+	}
+	q.backlog.addFinished(frame, loan)
+	return q.kick(true), nil
 }
 
 // count counts a message that was added.

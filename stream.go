@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed62836080/wsd/internal/bufpool"
 	"github.com/seed62836080/wsd/internal/done"
+	"github.com/seed62836080/wsd/internal/netio"
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
@@ -21,8 +22,9 @@ type WriterOptions struct {
 	Compress CompressMode
 }
 
-// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all, in
-// fragments of up to 32 KiB or Config.MaxFrameSize, and Close the last, empty one. Both block while the queue is full.
+// Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all, in fragments of up to
+// 127 KiB (32 KiB with a smaller SendQueue than the default) or Config.MaxFrameSize, and Close the last, empty one. Both block
+// while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
 // closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a text invalid
@@ -51,8 +53,21 @@ type messageWriter struct {
 	wireSize  int // of that, as it was sent
 	text      bool
 	compress  bool
+	space     []byte // on loan: what ReadFrom reads into, behind room for a frame's header; nil if that is elsewhere
 	fate      messageFate
 }
+
+// loanLeast is the size in bytes from which a fragment is written by itself. Shorter ones gather in the queue, up to as many
+// bytes as are best written at a time.
+const loanLeast = 48 << 10
+
+// ReadFrom reads into leastSpace to mostSpace bytes, of which spaceMargin are not read into: room for a header, and what
+// makes the most of it a piece that is best written at a time.
+const (
+	leastSpace  = 32 << 10
+	mostSpace   = 128 << 10
+	spaceMargin = mostSpace - netio.PieceSize
+)
 
 // messageFate decides between the last frame of a message and the end of its context: the first one wins.
 type messageFate struct{ decided atomic.Bool }
@@ -75,7 +90,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 	}
 	longest := w.conn.queue.longest()
 	for len(p) > 0 && w.err == nil {
-		piece := p[:min(len(p), longest)]
+		piece := p[:pieceOf(len(p), longest)]
 		p = p[len(piece):]
 		if w.err = w.begin(len(piece)); w.err != nil {
 			break
@@ -96,15 +111,31 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 	return n, w.err
 }
 
+// pieceOf returns how many of size bytes go into the next fragment, of at most longest: if little would be left, the last two
+// are of one length.
+func pieceOf(size, longest int) int {
+	if rest := size - longest; longest > largePayload && 0 < rest && rest < largePayload {
+		return size / 2
+	}
+	return min(size, longest)
+}
+
 // ReadFrom sends what r returns, each Read at once, up to its end.
 func (w *messageWriter) ReadFrom(r io.Reader) (total int64, err error) {
-	buffer := bufpool.Get(w.conn.queue.longest())
-	buffer = buffer[:w.conn.queue.longest()]
-	defer bufpool.Put(buffer)
+	longest := w.conn.queue.longest()
+	size := leastSpace
+	defer func() {
+		bufpool.Put(w.space)
+		w.space = nil
+	}()
 	for w.err == nil {
-		n, err := r.Read(buffer)
+		if w.space == nil {
+			w.space = bufpool.Get(size)
+		}
+		payload := w.space[maxFrameHeader : maxFrameHeader+min(size-spaceMargin, longest)]
+		n, err := r.Read(payload)
 		if n > 0 {
-			written, err := w.Write(buffer[:n])
+			written, err := w.Write(payload[:n])
 			total += int64(written)
 			if err != nil {
 				return total, err
@@ -116,6 +147,17 @@ func (w *messageWriter) ReadFrom(r io.Reader) (total int64, err error) {
 		case err != nil:
 			return total, err
 		}
+		// A fast source is read in large pieces, and one that trickles does not hold what they need.
+		switch {
+		case n == len(payload) && size < mostSpace && n < longest:
+			size *= 2
+		case n < len(payload)/4 && size > leastSpace:
+			size /= 2
+		default:
+			continue
+		}
+		bufpool.Put(w.space)
+		w.space = nil
 	}
 	return total, w.err
 }
@@ -201,13 +243,50 @@ func (w *messageWriter) deflate(piece []byte, last bool) error {
 
 // frame queues one frame of the message.
 func (w *messageWriter) frame(fin byte, payload []byte) error {
+	q := &w.conn.queue
+	err := q.awaitRoom(len(payload) + maxFrameHeader)
+	switch {
+	case err != nil:
+	case len(payload) < loanLeast:
+		err = q.addFragment(fin|w.opcode, payload, w.size, &w.fate)
+	case w.inSpace(payload):
+		frame, space := q.backlog.frameInPlace(w.space, w.opcode, len(payload)), w.space
+		w.space = nil
+		err = w.addLoan(frame, space)
+	default:
+		// It is not copied under the queue's lock, nor once more to be written.
+		frame := q.backlog.appendFrame(bufpool.Get(maxFrameHeader+len(payload)), w.opcode, payload)
+		err = w.addLoan(frame, frame)
+	}
+	return w.queued(len(payload), err)
+}
+
+// inSpace reports whether a payload, which is not empty, lies where ReadFrom has read it.
+func (w *messageWriter) inSpace(payload []byte) bool {
+	return w.space != nil && &payload[0] == &w.space[:maxFrameHeader+1][maxFrameHeader]
+}
+
+// addLoan queues a frame that is part of a loan, which it lets go of.
+func (w *messageWriter) addLoan(frame, loan []byte) error {
+	writeTo, err := w.conn.queue.addLoan(frame, loan)
+	if err != nil {
+		bufpool.Put(loan)
+	}
+	if writeTo > 0 {
+		w.conn.write(writeTo)
+	}
+	return err
+}
+
+// queued notes that a frame with a payload of size bytes is queued, or was refused.
+func (w *messageWriter) queued(size int, err error) error {
 	c := w.conn
-	if c.queue.addFragment(fin|w.opcode, payload, w.size, &w.fate) != nil {
+	if err != nil {
 		<-c.queue.refusalChannel() // an abandoned message closes the connection
 		return c.ending.err()
 	}
 	w.opcode = byte(OpContinuation)
-	w.wireSize += len(payload)
+	w.wireSize += size
 	return nil
 }
 

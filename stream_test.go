@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -273,4 +274,167 @@ func TestTrySendBesideACompressingWriter(t *testing.T) {
 			require.NoError(t, c.TrySend(long))
 		})
 	})
+}
+
+// A long Write goes in fragments that one write takes, which hold what was written when it was.
+func TestWriterSendsLongFragments(t *testing.T) {
+	const most = 127 << 10
+	eachRole(t, func(t *testing.T, pair newPair) {
+		for _, row := range []struct {
+			size, longest, queue int
+			want                 []int
+		}{
+			{32<<10 - 1, 0, 0, []int{32<<10 - 1}},
+			{32 << 10, 0, 0, []int{32 << 10}},
+			{most, 0, 0, []int{most}},
+			{most + 1, 0, 0, []int{most / 2, most/2 + 1}}, // not a fragment of a byte
+			{100_000, 0, 1000, []int{32 << 10, 32 << 10, 32 << 10, 100_000 - 96<<10}},
+			{1 << 20, 0, 0, []int{most, most, most, most, most, most, most, (1<<20 - 7*most) / 2, (1<<20 - 7*most) / 2}},
+			{100_000, 40_000, 0, []int{40_000, 30_000, 30_000}},
+			{2500, 1000, 0, []int{1000, 1000, 500}},
+		} {
+			c, p := pair(t, wsd.Config{MaxFrameSize: row.longest, SendQueue: row.queue})
+			background := ends(t, c, p)
+			data := prose(uint64(row.size), row.size)
+			want := bytes.Clone(data)
+			background.Go(func() {
+				w := c.Writer(t.Context(), wsd.TextMessage, nil)
+				n, err := w.Write(data)
+				clear(data) // which is the caller's again
+				if n != len(data) || err != nil {
+					t.Error(n, err)
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			var got []byte
+			first := byte(0x01)
+			for _, size := range row.want {
+				synctest.Wait() // whatever can be written is
+				f := p.receive()
+				require.Equal(t, first, f.first)
+				require.Len(t, f.payload, size)
+				got = append(got, f.payload...)
+				first = 0x00
+			}
+			require.True(t, bytes.Equal(want, got))
+			require.Equal(t, frame{0x80, []byte{}}, p.receive())
+		}
+	})
+}
+
+// ReadFrom reads more at a time from a source that fills what it is given, and less from one that does not.
+func TestWriterReadsAsMuchAsComes(t *testing.T) {
+	eachRole(t, func(t *testing.T, pair newPair) {
+		for _, row := range []struct {
+			longest int
+			sizes   []int // what the source returns at most, one Read after the other
+			want    []int
+		}{
+			{0, []int{1 << 20, 1 << 20, 1 << 20, 1 << 20, 100, 1 << 20, 1 << 20, 10, 10, 10, 1 << 20},
+				[]int{31 << 10, 63 << 10, 127 << 10, 127 << 10, 100, 63 << 10, 127 << 10, 10, 10, 10, 31 << 10}},
+			{50_000, []int{1 << 20, 1 << 20, 1 << 20}, []int{31 << 10, 50_000, 50_000}},
+			{1000, []int{1 << 20, 1 << 20, 10}, []int{1000, 1000, 10}},
+		} {
+			c, p := pair(t, wsd.Config{MaxFrameSize: row.longest})
+			background := ends(t, c, p)
+			var want []byte
+			for i, size := range row.want {
+				want = append(want, prose(uint64(i), size)...)
+			}
+			background.Go(func() {
+				w := c.Writer(t.Context(), wsd.TextMessage, nil)
+				n, err := w.(io.ReaderFrom).ReadFrom(&readsOf{bytes.NewReader(want), row.sizes})
+				if n != int64(len(want)) || err != nil {
+					t.Error(n, err)
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			var got []byte
+			for _, size := range row.want {
+				f := p.receive()
+				require.Len(t, f.payload, size)
+				got = append(got, f.payload...)
+			}
+			require.True(t, bytes.Equal(want, got))
+			require.Equal(t, frame{0x80, []byte{}}, p.receive())
+		}
+	})
+}
+
+// readsOf is a source whose Reads return no more than sizes says.
+type readsOf struct {
+	io.Reader
+	sizes []int
+}
+
+func (r *readsOf) Read(b []byte) (int, error) {
+	if len(r.sizes) == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.Reader.Read(b[:min(len(b), r.sizes[0])])
+	r.sizes = r.sizes[1:]
+	return n, err
+}
+
+// Connections that end in the middle of long fragments, which they have on loan, harm none of those that lend the same memory.
+func TestMessagesThatBreakOffHarmNoOthers(t *testing.T) {
+	for _, agreed := range []*wsd.Compression{nil, {}} {
+		cfg := wsd.Config{StreamAbove: 1000, Compression: agreed}
+		block := prose(7, 200_000)
+		var group sync.WaitGroup
+		for i := range 4 {
+			a, b := tcpPair(t)
+			from, to := wsd.NewConn(a, wsd.ClientRole, cfg), wsd.NewConn(b, wsd.ServerRole, cfg)
+			if i%2 > 0 {
+				from, to = to, from
+			}
+			whole := i < 2
+			group.Go(func() {
+				defer from.CloseNow()
+				w := from.Writer(t.Context(), wsd.BinaryMessage, nil)
+				_, err := w.(io.ReaderFrom).ReadFrom(io.LimitReader(&pattern{block: block}, 1<<20))
+				if err == nil {
+					_, err = w.Write(block)
+				}
+				if err == nil {
+					err = w.Close()
+				}
+				if whole && err != nil {
+					t.Error(err)
+				}
+				<-to.Closed()
+			})
+			group.Go(func() {
+				defer to.CloseNow()
+				m, err := to.Receive(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body := m.Body()
+				if !whole {
+					_, _ = io.CopyN(io.Discard, body, 500_000)
+					from.CloseNow()
+				}
+				got, err := io.ReadAll(body)
+				if whole && err != nil {
+					t.Error(err)
+				}
+				want, _ := io.ReadAll(io.LimitReader(&pattern{block: block}, 1<<20))
+				want = append(want, block...)
+				if !whole {
+					want = want[500_000:]
+					want = want[:min(len(got), len(want))]
+				}
+				if !bytes.Equal(want, got) {
+					t.Error("other bytes than were written")
+				}
+			})
+		}
+		group.Wait()
+	}
 }
