@@ -173,6 +173,10 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			}
 			continue
 		}
+		if size == 0 && p.remaining > 0 {
+			p.shared = nil
+			return p.partSoFar(), n, nil
+		}
 		var dst []byte
 		if p.frame.opcode.control() {
 			if event = p.partSoFar(); event.Part != WholeMessage {
@@ -181,7 +185,7 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			p.control = p.control[:len(p.control)+size]
 			dst = p.control[len(p.control)-size:]
 		} else {
-			dst = p.extend(size)
+			dst = p.extend(size, len(b)-n)
 		}
 		event, err = p.accept(dst, b[n:n+len(dst)])
 		if n += len(dst); n == len(b) {
@@ -312,11 +316,12 @@ func (p *Parser) allocate(size, rest int) []byte {
 	return data
 }
 
-// extend lengthens the message by up to size bytes and returns them: fewer if a part of it is then complete.
-func (p *Parser) extend(size int) []byte {
+// extend lengthens the message by up to size bytes and returns them: fewer if a part of it is then complete. rest is how many
+// bytes of input there are.
+func (p *Parser) extend(size, rest int) []byte {
 	m := &p.message
 	have := len(m.data)
-	size = min(size, p.reserve(size))
+	size = min(size, p.reserve(size, uint64(rest)))
 	m.data = m.data[:have+size]
 	return m.data[have:]
 }
@@ -334,14 +339,14 @@ func (p *Parser) lastMessage(event Event) (size, wireSize int) {
 }
 
 // reserve makes room for size more bytes of the message, and returns how many may be added: fewer if a part of it is then
-// complete.
-func (p *Parser) reserve(size int) (room int) {
+// complete. most is how many there may be, unlimited if that is not known.
+func (p *Parser) reserve(size int, most uint64) (room int) {
 	m := &p.message
 	have := uint64(len(m.data))
 	expected := have + p.remaining
 	switch {
 	case m.inParts:
-		return p.partRoom()
+		return p.partRoom(most)
 	case expected > p.streamAbove() && !m.compressed:
 		expected = p.streamAbove()
 		room = int(expected - have)
@@ -364,7 +369,11 @@ func (p *Parser) direct() []byte {
 	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || p.inflatesAlong() || len(m.data) < least && !m.inParts {
 		return nil
 	}
-	room := p.reserve(1)
+	most := uint64(unlimited)
+	if m.inParts && p.remaining < uint64(p.pieces.size) {
+		most = p.remaining
+	}
+	room := p.reserve(1, most)
 	space := m.data[len(m.data):cap(m.data)]
 	return space[:min(uint64(len(space)), p.remaining, uint64(room))]
 }

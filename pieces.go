@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// leastPart and mostPart are how many bytes parts have room for. They grow with what comes at a time, so that a
-	// message that trickles in does not hold what a fast one needs.
+	// leastPart and mostPart bound how many bytes parts have room for, which grows with what comes at a time, so that a
+	// message that trickles in does not hold what a fast one needs. One that is full is best written at a time.
 	leastPart = 4 << 10
-	mostPart  = 128 << 10
+	mostPart  = 127 << 10
 
 	// inflatePiece is how many compressed bytes are decoded at a time.
 	inflatePiece = 4 << 10
@@ -27,7 +27,8 @@ const (
 // pieces is what a parser knows of messages that come in parts.
 type pieces struct {
 	above     uint64     // Config.StreamAbove
-	size      int        // how many bytes the next part has room for
+	size      int        // how many bytes a part has room for if it is not known how many come
+	judged    bool       // the part that is next has: how far it is filled says whether that is right
 	passedOn  uint64     // bytes of the present message that have been returned in parts
 	dropped   uint64     // bytes of the last message that dropMessage has let go of
 	inflating *inflating // nil unless the present message is decompressed while it arrives
@@ -97,21 +98,30 @@ func (p *Parser) inflatedWaits() bool {
 	return p.pieces != nil && p.pieces.inflating != nil && p.pieces.inflating.more
 }
 
-// partRoom returns how many bytes may be added to the part that is next.
-func (p *Parser) partRoom() int {
+// partRoom returns how many bytes may be added to the part that is next. most is how many there are, unlimited if that is not
+// known.
+func (p *Parser) partRoom(most uint64) int {
 	m := &p.message
 	if m.data == nil {
-		p.pieces.size = min(max(p.pieces.size, leastPart), mostPart)
-		m.data = bufpool.Get(p.pieces.size)
+		s := p.pieces
+		s.size = min(max(s.size, leastPart), mostPart)
+		size := s.size
+		if s.judged = most == unlimited; !s.judged {
+			size = int(min(max(most, leastPart), mostPart))
+		}
+		m.data = bufpool.Get(size)
 	}
-	return cap(m.data) - len(m.data)
+	return m.partSize() - len(m.data)
 }
+
+// partSize returns how many bytes the part that is next may have.
+func (a *assembly) partSize() int { return min(cap(a.data), mostPart) }
 
 // partComplete reports whether the message goes on, but not the part that is next.
 func (p *Parser) partComplete() bool {
 	m := &p.message
 	if m.inParts {
-		return len(m.data) > 0 && len(m.data) == cap(m.data)
+		return len(m.data) > 0 && len(m.data) == m.partSize()
 	}
 	return !m.compressed && uint64(len(m.data)) == p.streamAbove()
 }
@@ -130,10 +140,12 @@ func (p *Parser) part() Event {
 	event := Event{Opcode: m.opcode, Part: MiddlePart, Data: m.data}
 	if !m.inParts {
 		event.Part, m.inParts, m.fragments = FirstPart, true, 0
-	} else if len(m.data) == cap(m.data) {
-		p.pieces.size = 2 * cap(m.data)
-	} else if len(m.data) < cap(m.data)/4 {
-		p.pieces.size = cap(m.data) / 2
+	} else if s := p.pieces; s.judged && m.data != nil {
+		if len(m.data) == m.partSize() {
+			s.size = 2 * cap(m.data)
+		} else if len(m.data) < cap(m.data)/4 {
+			s.size = cap(m.data) / 2
+		}
 	}
 	p.pieces.passedOn += uint64(len(m.data))
 	m.data = nil
@@ -211,7 +223,7 @@ func (p *Parser) inflateSpace() []byte {
 		m.data = bufpool.Grow(m.data, int(min(left, minGrown)))
 		return m.data[len(m.data):][:min(left, uint64(cap(m.data)-len(m.data)))]
 	}
-	room := p.partRoom()
+	room := p.partRoom(unlimited)
 	return m.data[len(m.data):][:room]
 }
 
@@ -220,7 +232,7 @@ func (p *Parser) inflatedPart(data []byte) (event Event, err error) {
 	m := &p.message
 	if !m.inParts && uint64(len(m.data)) == p.streamAbove() {
 		event = p.part()
-		p.partRoom()
+		p.partRoom(unlimited)
 		m.data = append(m.data, data...)
 	} else {
 		m.data = m.data[:len(m.data)+len(data)]
@@ -232,7 +244,7 @@ func (p *Parser) inflatedPart(data []byte) (event Event, err error) {
 		}
 		return violated, err
 	}
-	if event.Part == WholeMessage && m.inParts && len(m.data) == cap(m.data) {
+	if event.Part == WholeMessage && m.inParts && len(m.data) == m.partSize() {
 		event = p.part()
 	}
 	return event, nil
