@@ -1,7 +1,9 @@
 package h2_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -93,6 +95,35 @@ func requireEcho(t *testing.T, conn *wsd.Conn, text string) {
 	m, err := conn.Receive(t.Context())
 	require.NoError(t, err)
 	require.True(t, string(m.Data) == text)
+}
+
+// requireStreamedEcho has a server that passes on what comes echo a message which neither side holds whole.
+func requireStreamedEcho(t *testing.T, conn *wsd.Conn) {
+	t.Helper()
+	sent := []byte(strings.Repeat("what does not fit in memory ", 200_000))
+	written := make(chan error, 1)
+	go func() {
+		w := conn.Writer(t.Context(), wsd.TextMessage, nil)
+		_, err := w.Write(sent)
+		written <- errors.Join(err, w.Close())
+	}()
+	m, err := conn.Receive(t.Context())
+	require.NoError(t, err)
+	require.True(t, m.Streamed())
+	got, err := io.ReadAll(m.Body())
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(sent, got))
+	require.NoError(t, <-written)
+	requireEcho(t, conn, "behind it")
+}
+
+func TestMessagesAreStreamed(t *testing.T) {
+	for _, agreed := range []*wsd.Compression{nil, {}} {
+		cfg := wsd.Config{StreamAbove: 10_000, Compression: agreed}
+		s := serve(t, true, &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: cfg}})
+		s.opts.Config = cfg
+		requireStreamedEcho(t, dial(t, s))
+	}
 }
 
 func TestManyWebSocketsShareATCPConnection(t *testing.T) {
