@@ -87,17 +87,22 @@ func runes(from, to rune) string {
 // leads makes one character for each lead byte from c2 to f4.
 func leads(pick func(lo, hi rune) rune) string {
 	var b strings.Builder
-	var from rune = 0x80
-	for r := from; r <= utf8.MaxRune; r++ {
-		next := r + 1
-		if next > utf8.MaxRune || utf8.AppendRune(nil, next)[0] != utf8.AppendRune(nil, r)[0] && utf8.ValidRune(next) {
-			last := r
-			if r == 0xdfff { // the lead byte ed ends with the last character ahead of the surrogates
-				last = 0xd7ff
-			}
-			b.WriteRune(pick(from, last))
-			from = next
+	for from := rune(0x80); from <= utf8.MaxRune; {
+		var last rune // of the characters with the same lead byte
+		switch {
+		case from < 0x800:
+			last = from | 0x3f
+		case from < 0x10000:
+			last = from | 0xfff
+		default:
+			last = min(from|0x3ffff, utf8.MaxRune)
 		}
+		next := last + 1
+		if last == 0xdfff { // the lead byte ed ends with the last character ahead of the surrogates
+			last = 0xd7ff
+		}
+		b.WriteRune(pick(from, last))
+		from = next
 	}
 	return b.String()
 }
