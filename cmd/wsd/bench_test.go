@@ -55,7 +55,8 @@ func TestBenchCountsEveryMessage(t *testing.T) {
 		}
 	})
 	for _, args := range []string{"", "-c 64 -inflight 64", "-c 20 -rate 2000", "-c 5 -ramp 100ms", "-c 5 -ramp 100ms -rate 100", "-size 1,200,100KiB -inflight 4",
-		"-size 10-3000 -compress -text", "-c 2000 -rate 1000"} {
+		"-size 10-3000 -compress -text", "-size 10-300,5,1KiB -rate 2000", "-rate 500 -size 100 -template {\"n\":{{n}},\"pad\":\"{{pad}}\"}",
+		"-c 2000 -rate 1000"} {
 		received.Store(0)
 		bytes.Store(0)
 		r, status := benchmark(t, append(strings.Fields(args), url)...)
@@ -176,6 +177,37 @@ func TestBenchCountsWhatFailsByReason(t *testing.T) {
 	assert.Positive(t, r.Received)
 }
 
+// A server that says something by itself is no echo, whatever the pace.
+func TestBenchFindsWhatIsNoEcho(t *testing.T) {
+	t.Parallel()
+	greets := func(greeting string, times int) string {
+		return server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+			for range times {
+				_ = conn.Send(conn.Context(), wsd.Text(greeting))
+			}
+			for m := range conn.Messages() {
+				_ = conn.Send(conn.Context(), m)
+			}
+		})
+	}
+	for _, c := range []struct{ url, args, want string }{
+		{greets("welcome", 1), "-c 2", "expected an echo of 64 bytes, got 7 bytes"},
+		{greets("welcome", 1), "-c 2 -rate 1000", "expected an echo of"},
+		{greets(strings.Repeat("!", 64), 1000), "-c 2 -rate 100", "expected an echo of each message, got 64 bytes ahead of one"},
+	} {
+		r, status := benchmark(t, append(strings.Fields(c.args), c.url)...)
+		assert.Equal(t, 1, status)
+		found := 0
+		for _, e := range r.Errors {
+			if strings.Contains(e.Reason, c.want) {
+				found += e.Count
+			}
+		}
+		assert.Equal(t, 2, found, "%s: %v", c.args, r.Errors)
+		assert.LessOrEqual(t, r.Missing, r.Sent)
+	}
+}
+
 func TestBenchSaysWhatIsInTheWay(t *testing.T) {
 	t.Parallel()
 	url := serve(t)
@@ -186,9 +218,13 @@ func TestBenchSaysWhatIsInTheWay(t *testing.T) {
 	r := run(t, "", "bench", "ws://127.0.0.1:1/", "-c", "3")
 	assert.Equal(t, 1, r.status)
 	assert.Contains(t, r.stderr, "no connection was opened: cannot connect to 127.0.0.1:1")
+	r = run(t, "", "bench", url, "-for", "1h", "-html", "/no/such/dir/file")
+	assert.Equal(t, 1, r.status)
+	assert.Equal(t, "wsd bench: -html: open /no/such/dir/file: no such file or directory\n", r.stderr, "ahead of the run")
 	for _, c := range [][2]string{
 		{"-size 10-5", "the lower one of a range first"}, {"-rate 0", "above 0"}, {"-template {{x}}", "expected {{n}}, {{pad}} or {{stamp}}"},
 		{"-text -binary", "expected one of them"}, {"-sub -template x", "expected {{stamp}}"}, {"-d 5s", "-for TIME says how long"}, {"-c 0", "from 1 on"},
+		{"-json {\"n\":1}", "-template TEXT is what is sent"},
 	} {
 		r := run(t, "", append(append([]string{"bench"}, strings.Fields(c[0])...), url)...)
 		assert.Equal(t, 2, r.status)

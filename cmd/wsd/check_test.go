@@ -8,7 +8,9 @@ import (
 	"encoding/xml"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -85,6 +87,12 @@ func TestCheckJudgesClients(t *testing.T) {
 	}
 	assert.Equal(t, 0, p.end(t))
 	assert.Contains(t, p.stdout.String(), "passed: limits/1: ")
+	assert.Equal(t, 1, strings.Count(p.stderr.String(), "\n"), "no progress but on terminals")
+
+	x := startTerminal(t, nil, "check", "-serve", "127.0.0.1:0", "-run", "^limits/")
+	x.screen.wait(t, `\r0 of 13 cases after \ds`)
+	assert.Equal(t, 1, x.interrupt(t))
+	x.screen.wait(t, `interrupted before all cases were run`)
 }
 
 func TestCheckSaysInOneLineWhatIsWrong(t *testing.T) {
@@ -100,6 +108,7 @@ func TestCheckSaysInOneLineWhatIsWrong(t *testing.T) {
 		{[]string{"ws://x", "-run", "nothing like it"}, 2, "no case matches"},
 		{[]string{"ws://x", "-serve", "0"}, 2, "not both"},
 		{[]string{"-url", "ws://x"}, 2, "the URL needs no flag"},
+		{[]string{"ws://x", "-junit", "/no/such/dir/file"}, 1, "-junit: open /no/such/dir/file"},
 	} {
 		r := run(t, "", append([]string{"check"}, c.args...)...)
 		assert.Equal(t, c.status, r.status, "%v: %s", c.args, r.stderr)
@@ -109,4 +118,21 @@ func TestCheckSaysInOneLineWhatIsWrong(t *testing.T) {
 	r := run(t, "", "check", "-list", "-run", "^limits/")
 	assert.Equal(t, 0, r.status)
 	assert.Contains(t, r.stdout, "13 cases, 13 of them judge servers, 13 clients")
+}
+
+func TestCheckEndsWhenItsOutputIsClosed(t *testing.T) {
+	t.Parallel()
+	cases := make(chan struct{}, 10_000)
+	url := server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+		cases <- struct{}{}
+		for m := range conn.Messages() {
+			_ = conn.Send(conn.Context(), m)
+		}
+	})
+	cmd := exec.Command("bash", "-c", `set -o pipefail; "$0" check -q -v -parallel 1 "$1" | head -1`, binary, url)
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Regexp(t, `^passed: .*\n$`, string(out))
+	assert.Less(t, len(cases), 500, "of 2,000")
 }

@@ -132,6 +132,17 @@ func TestDialSendsWhatTheHandshakeIsToldTo(t *testing.T) {
 	r = run(t, "", "dial", url, "-cookie-jar", jar)
 	require.Equal(t, 0, r.status, r.stderr)
 	assert.Equal(t, "session=abc", (<-got).Header.Get("Cookie"))
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(jar, link))
+	require.NoError(t, os.WriteFile(jar, nil, 0o600))
+	require.Equal(t, 0, run(t, "", "dial", url, "-cookie-jar", link).status)
+	<-got
+	info, err = os.Lstat(link)
+	require.NoError(t, err)
+	assert.NotZero(t, info.Mode()&os.ModeSymlink, "a link stays one")
+	content, err := os.ReadFile(jar)
+	require.NoError(t, err)
+	assert.Contains(t, string(content), "session\tabc\n")
 }
 
 func TestDialReachesServersByOtherWays(t *testing.T) {
@@ -184,6 +195,10 @@ func TestDialSaysInOneLineWhatIsWrong(t *testing.T) {
 		}
 	}()
 	closes := server(t, nil, func(conn *wsd.Conn, _ *http.Request) { conn.CloseNow() })
+	talks := server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+		_ = conn.Send(conn.Context(), wsd.Text("eleven bytes"))
+		<-conn.Closed()
+	})
 	garbage := filepath.Join(t.TempDir(), "garbage")
 	require.NoError(t, os.WriteFile(garbage, []byte("no\tfile\tof\tthis\tkind"), 0o600))
 	for _, c := range []struct {
@@ -204,6 +219,7 @@ func TestDialSaysInOneLineWhatIsWrong(t *testing.T) {
 		{[]string{"ws://" + silent.Addr().String(), "-timeout", "100ms"}, 1, "handshake"},
 		{[]string{"ws://" + rude.Addr().String()}, 1, "EOF"},
 		{[]string{closes, "-x", "hi"}, 1, "ended without a closing handshake"},
+		{[]string{talks, "-max-size", "10"}, 1, "1009 (message too big): message longer than MaxMessageSize (RFC 6455, section 7.4.1), closing with 1009 (message too big) (-max-size BYTES takes longer ones)"},
 		{[]string{closes, "-cacert", garbage}, 2, "expected certificates in PEM"},
 		{[]string{closes, "-cert", garbage}, 2, "PEM"},
 		{[]string{closes, "-cacert", "/no/such"}, 2, "/no/such"},

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -52,6 +54,40 @@ func TestHelpFitsAScreenAndBeginsWithExamples(t *testing.T) {
 	}
 }
 
+func TestOverviewFitsAScreen(t *testing.T) {
+	t.Parallel()
+	r := run(t, "", "help")
+	lines := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")
+	assert.LessOrEqual(t, len(lines), 24, r.stdout)
+	for _, line := range lines {
+		assert.LessOrEqual(t, utf8.RuneCountInString(line), 80, line)
+	}
+	for _, other := range [][]string{{"-h"}, {"--help"}, {"help", "help"}, {"help", "version"}} {
+		assert.Equal(t, r, run(t, "", other...), other)
+	}
+	assert.Equal(t, result{stderr: r.stdout, status: 2}, run(t, ""))
+	completion := run(t, "", "help", "completion")
+	assert.Contains(t, completion.stdout, "source <(wsd completion bash)")
+	assert.Equal(t, completion, run(t, "", "completion", "-h"))
+}
+
+// What all verbs need to begin with is little: a script may call the command often.
+func TestStartsWithLittle(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(binary, "version")
+	cmd.Env = append(environment(), "GODEBUG=inittrace=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err)
+	bytes := 0
+	for _, match := range regexp.MustCompile(`(?m)^init \S+ @.* (\d+) bytes, \d+ allocs$`).FindAllStringSubmatch(string(out), -1) {
+		n, err := strconv.Atoi(match[1])
+		require.NoError(t, err)
+		bytes += n
+	}
+	assert.Positive(t, bytes)
+	assert.Less(t, bytes, 2<<20, "bytes that packages take at the start:\n%s", out)
+}
+
 func TestWhatIsNoVerbIsAnsweredWithWhatWasMeant(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -85,7 +121,7 @@ func shell(t *testing.T, name string) string {
 }
 
 // missing ends a test that needs what is not installed.
-func missing(t *testing.T, what string) {
+func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("WSD_INTEROP") == "required" {
 		t.Fatalf("%s is not installed, run cmd/wsd/setup.sh", what)
@@ -113,7 +149,8 @@ func TestCompletionInFish(t *testing.T) {
 	script := run(t, "", "completion", "fish").stdout
 	file := filepath.Join(t.TempDir(), "wsd.fish")
 	require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
-	for words, want := range map[string]string{"wsd d": "dial", "wsd dial -subp": "-subprotocol", "wsd serve -log ": "text", "wsd help ser": "serve"} {
+	for words, want := range map[string]string{"wsd d": "dial", "wsd dial -subp": "-subprotocol", "wsd serve -log ": "text", "wsd help ser": "serve",
+		"wsd dial --subp": "--subprotocol", "wsd serve --log ": "text", "wsd check --junit " + file[:len(file)-5]: file} {
 		cmd := exec.Command(shell(t, "fish"), "--no-config", "-c", `source $argv[1]; complete -C $argv[2]`, file, words)
 		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "PATH="+shared+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
@@ -133,4 +170,13 @@ func TestCompletionInZsh(t *testing.T) {
 	_, err = x.pty.WriteString("one -rec\t")
 	require.NoError(t, err)
 	x.screen.wait(t, `one -rec[^\n]*onnect`)
+	_, err = x.pty.WriteString("--max\t")
+	require.NoError(t, err)
+	x.screen.wait(t, `--max[^\n]*-size`)
+	_, err = x.pty.WriteString("10 --cacert /etc/passw\t")
+	require.NoError(t, err)
+	x.screen.wait(t, `/etc/passw[^\n]*d`)
+	_, err = x.pty.WriteString("\x15wsd serve --log t\t")
+	require.NoError(t, err)
+	x.screen.wait(t, `--log t[^\n]*ext`)
 }

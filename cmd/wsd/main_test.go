@@ -22,8 +22,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds what a test waits for.
-const patience = time.Minute
+const (
+	// patience bounds what a test waits for one thing to happen. A process that prints has it anew.
+	patience = 30 * time.Second
+	// whole bounds a run of a process, and a conversation.
+	whole = 2 * time.Minute
+)
 
 // shared is a directory with the built command, for the time of the run; binary is its path.
 var shared, binary string
@@ -80,7 +84,7 @@ func run(t *testing.T, stdin string, args ...string) result {
 
 func runWith(t *testing.T, stdin io.Reader, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), whole)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = environment()
@@ -101,6 +105,7 @@ type output struct {
 	mu      sync.Mutex
 	b       strings.Builder
 	changed chan struct{} // closed and replaced when there is more; nil while nobody waits
+	over    chan struct{} // closed when no more comes; nil where that is not known
 }
 
 func (o *output) Write(b []byte) (int, error) {
@@ -119,12 +124,14 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// wait waits until what was printed matches a pattern, and returns the match and its groups.
-func (o *output) wait(t *testing.T, pattern string) []string {
+// wait waits until what was printed matches a pattern, and returns the match and its groups. It fails when no more can come,
+// or nothing has come for a while.
+func (o *output) wait(t testing.TB, pattern string) []string {
 	t.Helper()
 	expression := regexp.MustCompile(pattern)
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
+	silence := time.NewTimer(patience)
+	defer silence.Stop()
+	over := o.over
 	for {
 		o.mu.Lock()
 		printed := o.b.String()
@@ -136,12 +143,23 @@ func (o *output) wait(t *testing.T, pattern string) []string {
 		if found := expression.FindStringSubmatch(printed); found != nil {
 			return found
 		}
+		if over == nil && o.over != nil {
+			require.Failf(t, "not printed", "the process has ended without %q, and printed:\n%s", pattern, visible(printed))
+		}
 		select {
 		case <-changed:
-		case <-timeout.C:
-			require.Failf(t, "not printed", "waiting for %q, printed so far:\n%s", pattern, printed)
+			silence.Reset(patience)
+		case <-over:
+			over = nil // what came last is looked at once more
+		case <-silence.C:
+			require.Failf(t, "not printed", "nothing has come for %v, waiting for %q behind:\n%s", patience, pattern, visible(printed))
 		}
 	}
+}
+
+// visible spells out what a terminal would not show.
+func visible(printed string) string {
+	return strings.NewReplacer("\x1b", "␛", "\r\n", "\n", "\r", "␍", "\a", "␇", "\b", "␈").Replace(printed)
 }
 
 // process is a program that runs until it is stopped, or the test ends.
@@ -153,14 +171,15 @@ type process struct {
 }
 
 // start starts the command in the background.
-func start(t *testing.T, args ...string) *process {
+func start(t testing.TB, args ...string) *process {
 	t.Helper()
 	return startProgram(t, binary, args...)
 }
 
-func startProgram(t *testing.T, path string, args ...string) *process {
+func startProgram(t testing.TB, path string, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(path, args...), stdout: new(output), stderr: new(output), exited: make(chan struct{})}
+	exited := make(chan struct{})
+	p := &process{Cmd: exec.Command(path, args...), stdout: &output{over: exited}, stderr: &output{over: exited}, exited: exited}
 	p.Env = environment()
 	p.Stdout, p.Stderr = p.stdout, p.stderr
 	p.WaitDelay = time.Second
@@ -201,13 +220,13 @@ func (p *process) end(t *testing.T) int {
 }
 
 // serve starts wsd serve on a free port and returns its URL.
-func serve(t *testing.T, args ...string) string {
+func serve(t testing.TB, args ...string) string {
 	t.Helper()
 	url, _ := serveProcess(t, args...)
 	return url
 }
 
-func serveProcess(t *testing.T, args ...string) (string, *process) {
+func serveProcess(t testing.TB, args ...string) (string, *process) {
 	t.Helper()
 	p := start(t, append([]string{"serve", "127.0.0.1:0"}, args...)...)
 	return p.stderr.wait(t, `listening on (wss?://[^,\s]+)`)[1], p
@@ -232,7 +251,8 @@ func startOnTerminal(t *testing.T, env []string, path string, args ...string) *t
 	cmd.Env = append(environment(), env...)
 	f, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
 	require.NoError(t, err)
-	x := &terminal{&process{Cmd: cmd, stdout: new(output), stderr: new(output), exited: make(chan struct{})}, new(output), f}
+	exited := make(chan struct{})
+	x := &terminal{&process{Cmd: cmd, stdout: new(output), stderr: new(output), exited: exited}, &output{over: exited}, f}
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
@@ -248,7 +268,7 @@ func startOnTerminal(t *testing.T, env []string, path string, args ...string) *t
 		<-x.exited
 		_ = f.Close()
 		if t.Failed() {
-			t.Logf("%s %v on a terminal:\n%q", path, args, x.screen)
+			t.Logf("%s %v on a terminal:\n%s", path, args, visible(x.screen.String()))
 		}
 	})
 	return x

@@ -63,9 +63,11 @@ func TestServeBroadcastsByManyNodes(t *testing.T) {
 	arrives(t, connect(t, first+"there", nil), connect(t, second+"there", nil))
 	sendText(t, alone, "own")
 	assert.Equal(t, "own", receive(t, alone), "nothing of other paths")
-	_, body := get(t, first+"metrics")
-	assert.Contains(t, body, "wsd_nodes 3\n")
-	_, body = get(t, first+"debug/vars")
+	require.Eventually(t, func() bool { // the first may hear of the third last of all
+		_, body := get(t, first+"metrics")
+		return strings.Contains(body, "wsd_nodes 3\n")
+	}, patience, 20*time.Millisecond)
+	_, body := get(t, first+"debug/vars")
 	assert.Contains(t, body, `"Routes":`)
 }
 

@@ -24,12 +24,13 @@ import (
 
 // tab is the page that a person has before them.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	t     testing.TB
+	ctx   context.Context
+	close func()
 }
 
 // browser starts Chromium with an empty profile until the test ends.
-func browser(t *testing.T) tab {
+func browser(t testing.TB) tab {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -39,12 +40,13 @@ func browser(t *testing.T) tab {
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("no-proxy-server", true), chromedp.Flag("disable-background-networking", true))...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
+	end := func() {
 		cancel()
 		cancelAllocator()
-	})
+	}
+	t.Cleanup(end)
 	require.NoError(t, chromedp.Do(ctx)) // which starts it
-	return tab{t, ctx}
+	return tab{t, ctx, end}
 }
 
 // do does what a person would, in order.
@@ -75,7 +77,7 @@ func evaluate[T any](p tab, expression string) T {
 }
 
 // frames sends messages through a proxy, and returns when all have come back.
-func frames(t *testing.T, proxy string, n int) {
+func frames(t testing.TB, proxy string, n int) {
 	t.Helper()
 	conn := connect(t, proxy, nil)
 	go func() {

@@ -26,7 +26,7 @@ import (
 )
 
 // connect connects to a server until the test ends.
-func connect(t *testing.T, url string, opts *wsd.DialOptions) *wsd.Conn {
+func connect(t testing.TB, url string, opts *wsd.DialOptions) *wsd.Conn {
 	t.Helper()
 	conn, _, err := wsd.Dial(bounded(t), url, opts)
 	require.NoError(t, err)
@@ -34,9 +34,9 @@ func connect(t *testing.T, url string, opts *wsd.DialOptions) *wsd.Conn {
 	return conn
 }
 
-func bounded(t *testing.T) context.Context {
+func bounded(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), whole)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -125,6 +125,15 @@ done
 func gone(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(status), ") Z")
+}
+
+func TestServeLogsWhatAProgramComplainsOf(t *testing.T) {
+	t.Parallel()
+	url, p := serveProcess(t, "-exec", `bash -c 'echo "a line" >&2; read; printf "no line end" >&2'`)
+	conn := connect(t, url, nil)
+	p.stderr.wait(t, `msg=program remote=\S+ stderr="a line"\n`)
+	sendText(t, conn, "go on")
+	p.stderr.wait(t, `msg=program remote=\S+ stderr="no line end"\n`)
 }
 
 func TestServePassesBytesToAProgram(t *testing.T) {
@@ -274,6 +283,10 @@ func TestServeSaysInOneLineWhatIsWrong(t *testing.T) {
 	}{
 		{[]string{taken.Addr().String()}, 1, "address already in use"},
 		{[]string{"nonsense:port"}, 2, "expected an address such as 8080"},
+		{[]string{"99999"}, 2, "expected an address such as 8080"},
+		{[]string{"unix:"}, 2, "expected an address such as 8080"},
+		{[]string{""}, 2, "expected an address such as 8080"},
+		{[]string{"-json"}, 2, "-log json"},
 		{[]string{"1", "2"}, 2, `unexpected argument "2"`},
 		{[]string{"-echo", "-broadcast"}, 2, "-echo and -broadcast: expected one of them"},
 		{[]string{"-exec", "/no/such/program"}, 2, "-exec: "},

@@ -28,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
@@ -237,8 +238,48 @@ func BenchmarkSpeedTapLatency(b *testing.B) {
 			b.ReportMetric(direct/1e3, "direct-µs")
 			b.ReportMetric(median(took["relay"])/1e3, "relay-µs")
 			b.ReportMetric(median(took[tap])/1e3, "tap-µs")
-			b.ReportMetric((median(took[tap])-direct)/direct, "added-round-trips")
+			b.ReportMetric((median(took["relay"])-direct)/direct, "relay-adds-round-trips")
+			b.ReportMetric((median(took[tap])-median(took["relay"]))/direct, "tap-adds-to-that")
 		})
+	}
+}
+
+// pageFrames are how many frames BenchmarkSpeedPage shows, and pageStart notes in the page how long each picture takes.
+const (
+	pageFrames = 100_000
+	pageStart  = `window.pictures = []; window.last = performance.now(); window.step = () => {}; (function picture(now) {
+		pictures.push(now - last); last = now; step(); requestAnimationFrame(picture); })(last); true`
+)
+
+// BenchmarkSpeedPage measures how long the pictures of the page of tap take, while 100,000 frames come and while all of them are
+// scrolled through.
+func BenchmarkSpeedPage(b *testing.B) {
+	coming, scrolling := map[string][]float64{}, map[string][]float64{}
+	note := func(page tab, into map[string][]float64) {
+		pictures := evaluate[[]float64](page, `pictures.splice(0).slice(1)`)
+		slices.Sort(pictures)
+		for name, at := range map[string]int{"median": len(pictures) / 2, "p99": len(pictures) * 99 / 100, "longest": len(pictures) - 1} {
+			into[name] = append(into[name], pictures[at])
+		}
+	}
+	for b.Loop() {
+		proxy, p := tap(b, serve(b), "-ui", "-q")
+		page := browser(b)
+		page.do(chromedp.EmulateViewport(1280, 800), chromedp.Navigate(p.stderr.wait(b, `frames are shown at (http://\S+)`)[1]))
+		page.await(`document.getElementById("state").textContent === "0 shown"`)
+		evaluate[bool](page, pageStart)
+		frames(b, proxy, pageFrames)
+		page.await(`/^100,000 shown/.test(document.getElementById("state").textContent)`)
+		note(page, coming)
+		evaluate[bool](page, `window.steps = 0; window.step = () => { list.scrollTop = steps++ * 7919 * 24 % list.scrollHeight; }, true`)
+		page.await(`steps > 300`)
+		note(page, scrolling)
+		_ = p.Process.Kill()
+		page.close()
+	}
+	for _, name := range []string{"median", "p99", "longest"} {
+		b.ReportMetric(median(coming[name]), "coming-"+name+"-ms")
+		b.ReportMetric(median(scrolling[name]), "scrolling-"+name+"-ms")
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -26,7 +27,7 @@ import (
 )
 
 // tap starts wsd tap in front of a server, and returns the URL for clients.
-func tap(t *testing.T, target string, args ...string) (string, *process) {
+func tap(t testing.TB, target string, args ...string) (string, *process) {
 	t.Helper()
 	p := start(t, append([]string{"tap", "127.0.0.1:0", target}, args...)...)
 	return p.stderr.wait(t, `listening on (wss?://[^,\s]+)`)[1], p
@@ -70,6 +71,111 @@ func TestTapShowsEveryFrame(t *testing.T) {
 		assert.Less(t, strings.Index(p.stdout.String(), word), strings.LastIndex(p.stdout.String(), word))
 	}
 	assert.NotContains(t, p.stdout.String(), "!")
+}
+
+func TestTapWritesJSONForPrograms(t *testing.T) {
+	t.Parallel()
+	target := serve(t)
+	file := filepath.Join(t.TempDir(), "record")
+	proxy, p := tap(t, target, "-json", "-record", file)
+	conn := connect(t, proxy, nil)
+	sendText(t, conn, "to all\u202e")
+	_ = receive(t, conn)
+	require.NoError(t, conn.Close(4001, "done"))
+	p.stdout.wait(t, `"event":"end"`)
+	assert.Equal(t, 0, p.interrupt(t))
+	var told []string
+	for line := range strings.Lines(p.stdout.String()) {
+		var e struct {
+			Event, From, Text string
+			Code              int
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &e))
+		told = append(told, strings.TrimRight(fmt.Sprintf("%s %s %s %d", e.Event, e.From, e.Text, e.Code), " 0"))
+	}
+	assert.Equal(t, []string{"open", "frame client to all\u202e", "frame server to all\u202e", "frame client  4001", "frame server  4001", "end"}, told)
+	recorded, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, string(recorded), p.stdout.String())
+
+	x := startTerminal(t, nil, "tap", "127.0.0.1:0", target, "-json")
+	conn = connect(t, x.screen.wait(t, `listening on (ws://[^,\s]+)`)[1], nil)
+	sendText(t, conn, "\u202egnp.\u009b31m")
+	x.screen.wait(t, `"text":"\\\\?u202egnp`)
+	assert.NotContains(t, x.screen.String(), "\u202e")
+	assert.NotContains(t, x.screen.String(), "\u009b")
+}
+
+func TestTapRecordsIntoAPipe(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o644))
+	require.NoError(t, os.Chmod(pipe, 0o644))
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer reader.Close()
+	proxy, _ := tap(t, serve(t), "-q", "-record", pipe)
+	connect(t, proxy, nil)
+	line, err := bufio.NewReader(reader).ReadString('\n')
+	require.NoError(t, err)
+	assert.Contains(t, line, `"event":"open"`)
+	info, err := os.Stat(pipe)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "what is no file of its own keeps its mode, /dev/null say")
+}
+
+func TestTapSaysInOneLineWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { taken.Close() })
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	require.NoError(t, err)
+	dir := t.TempDir()
+	garbage, recording := filepath.Join(dir, "garbage"), filepath.Join(dir, "recording")
+	for _, file := range []string{garbage, recording} {
+		require.NoError(t, os.WriteFile(file, []byte("kept"), 0o600))
+	}
+	const listen, url = "127.0.0.1:0", "ws://127.0.0.1:1/"
+	for _, c := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{nil, 2, "expected LISTEN and a URL"},
+		{[]string{listen}, 2, "expected LISTEN and a URL"},
+		{[]string{listen, "ftp://x"}, 2, "expected ws:// or wss://, got ftp://"},
+		{[]string{listen, "ws://me:secret@x/"}, 2, `the URL "ws://me:xxxxx@x/": expected no user in it`},
+		{[]string{"nonsense:port", url}, 2, "expected an address such as 8080"},
+		{[]string{taken.Addr().String(), url, "-record", recording}, 1, "address already in use"},
+		{[]string{listen, url, "-ui", "-ui-port", port, "-record", recording}, 1, "-ui: listen tcp 127.0.0.1:" + port + ": bind: address already in use"},
+		{[]string{listen, url, "-ui", "-ui-port", "99999"}, 2, "-ui-port: expected a port up to 65535, got 99999"},
+		{[]string{listen, url, "-ui-port", "8080"}, 2, "-ui-port: expected -ui, too"},
+		{[]string{listen, url, "-json", "-q"}, 2, "-json and -q: expected one of them"},
+		{[]string{listen, url, "-record", "/no/such/dir/file"}, 1, "-record: open /no/such/dir/file"},
+		{[]string{listen, url, "-listen-key", garbage}, 2, "-listen-key: expected -listen-cert, too"},
+		{[]string{listen, url, "-listen-cert", garbage, "-record", recording}, 2, "-listen-cert " + garbage + ", -listen-key " + garbage + ": tls: "},
+		{[]string{listen, url, "-cacert", garbage}, 2, "-cacert: " + garbage + ": expected certificates in PEM"},
+		{[]string{listen, url, "-cert", garbage}, 2, "-cert " + garbage},
+		{[]string{listen, url, "-w", "file"}, 2, "-record FILE writes a file"},
+	} {
+		r := run(t, "", append([]string{"tap"}, c.args...)...)
+		assert.Equal(t, c.status, r.status, "%v: %s", c.args, r.stderr)
+		first, rest, _ := strings.Cut(r.stderr, "\n")
+		assert.True(t, strings.HasPrefix(first, "wsd tap: "), r.stderr)
+		assert.Contains(t, first, c.want)
+		assert.True(t, rest == "" || rest == "wsd tap -h shows examples and flags\n", "more than a line: %q", r.stderr)
+	}
+	content, err := os.ReadFile(recording)
+	require.NoError(t, err)
+	assert.Equal(t, "kept", string(content), "what was recorded is not lost by what never began")
+	full, p := tap(t, serve(t), "-q", "-record", "/dev/full")
+	conn, _, err := wsd.Dial(bounded(t), full, nil)
+	if err == nil { // it may end sooner
+		conn.CloseNow()
+	}
+	assert.Equal(t, 1, p.end(t))
+	assert.Contains(t, p.stderr.String(), "wsd tap: -record: write /dev/full: no space left on device")
 }
 
 func TestTapPassesTheBytesAsTheyCame(t *testing.T) {

@@ -3,11 +3,15 @@
 package main_test
 
 import (
+	"context"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -41,6 +45,14 @@ func TestTerminalTalks(t *testing.T) {
 	x.screen.wait(t, `no command /nonsense`)
 	x.enter(t, "/help")
 	x.screen.wait(t, `/close \[CODE`)
+	x.enter(t, "/")
+	x.screen.wait(t, `no command /,`)
+	for _, code := range []string{"99", "1005", "1006", "1015", "2999", "5000", "99999", "soon"} {
+		x.enter(t, "/close "+code)
+		x.screen.wait(t, `expected a code .*, got "?`+code)
+	}
+	x.enter(t, "still here")
+	x.screen.wait(t, `< ?\S* still here\r\n`)
 	x.enter(t, "/close 4000 bye now")
 	x.screen.wait(t, `closed by this side: 4000: bye now`)
 	assert.Equal(t, 0, x.end(t))
@@ -106,4 +118,90 @@ func TestTerminalEndsOnItsSecondInterruptAtOnce(t *testing.T) {
 	_, err = x.pty.WriteString("\x03")
 	require.NoError(t, err)
 	assert.NotEqual(t, 0, x.end(t))
+}
+
+// tmux is a terminal that tells what its screen shows.
+type tmux struct {
+	t      *testing.T
+	socket string
+}
+
+func startTmux(t *testing.T, args ...string) tmux {
+	t.Helper()
+	if _, err := exec.LookPath("tmux"); err != nil {
+		missing(t, "tmux")
+	}
+	m := tmux{t, filepath.Join(t.TempDir(), "tmux")}
+	m.do(append([]string{"-f", "/dev/null", "new-session", "-d", "-x", "60", "-y", "20", binary}, args...)...)
+	t.Cleanup(func() { _ = m.command("kill-server").Run() })
+	return m
+}
+
+func (m tmux) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(context.WithoutCancel(m.t.Context()), "tmux", append([]string{"-u", "-S", m.socket}, args...)...)
+	cmd.Env = append(environment(), "LC_ALL=C.UTF-8", "NO_COLOR=1")
+	return cmd
+}
+
+func (m tmux) do(args ...string) string {
+	m.t.Helper()
+	out, err := m.command(args...).CombinedOutput()
+	require.NoError(m.t, err, "tmux %v: %s", args, out)
+	return string(out)
+}
+
+// shows waits until the screen matches a pattern.
+func (m tmux) shows(pattern string) {
+	m.t.Helper()
+	expression, last := regexp.MustCompile(pattern), time.Now()
+	shown := ""
+	for {
+		now := m.do("capture-pane", "-p")
+		if expression.MatchString(now) {
+			return
+		}
+		if now != shown {
+			shown, last = now, time.Now()
+		}
+		if time.Since(last) > patience {
+			require.Failf(m.t, "not shown", "waiting for %q, the screen shows:\n%s", pattern, now)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Times are shown of all that is sent, received or told, and what is typed meanwhile stays whole.
+func TestTerminalShowsTimes(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	m := startTmux(t, "dial", "-time", server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+		for m := range conn.Messages() {
+			_ = conn.Send(conn.Context(), m)
+			if m.String() == "go on" {
+				<-release
+				_ = conn.Send(conn.Context(), wsd.Text("meanwhile"))
+			}
+		}
+	}))
+	const at = `\d\d:\d\d:\d\d\.\d{3} `
+	m.shows(`(?m)^` + at + `\* connected`)
+	long := strings.Repeat("long line ", 11) + "!"
+	m.do("send-keys", "-l", long)
+	m.do("send-keys", "Enter")
+	const wrapped = `[long ie\n]+`
+	m.shows(`^` + at + `\* connected[^>]+\n` + at + `> ` + wrapped + `!\n` + at + `< ` + wrapped + `!\n>`)
+	m.do("send-keys", "-l", "日本語 ✓")
+	m.do("send-keys", "Enter")
+	m.shows(`(?m)^> 日本語 ✓\n` + at + `> 日本語 ✓\n` + at + `< 日本語 ✓\n>`)
+	m.do("send-keys", "-l", "go on")
+	m.do("send-keys", "Enter")
+	m.shows(`(?m)^` + at + `> go on\n` + at + `< go on\n>`)
+	m.do("send-keys", "-l", "half a")
+	m.shows(`(?m)^> half a`)
+	close(release)
+	m.shows(`(?m)^` + at + `< meanwhile\n> half a`)
+	m.do("send-keys", "-l", " line")
+	m.do("send-keys", "Enter")
+	m.shows(`(?m)^` + at + `< meanwhile\n` + at + `> half a line\n` + at + `< half a line\n>`)
+	m.do("send-keys", "C-c")
 }

@@ -61,7 +61,7 @@ func (s *session) publish() error {
 		} else {
 			stamp = clock()
 		}
-		buffer = s.payload.make(buffer, n, stamp)
+		buffer = s.payload.make(buffer, s.number, n, stamp)
 		s.counts.sent.Add(1)
 		s.counts.bytesSent.Add(uint64(len(buffer)))
 		if err := s.conn.Send(context.Background(), s.message(buffer)); err != nil {

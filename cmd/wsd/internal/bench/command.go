@@ -3,7 +3,9 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -103,6 +105,9 @@ func (o *options) check() error {
 }
 
 func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
+	if len(args) > 0 && strings.HasPrefix(args[0], "{") && o.json {
+		return cli.Usagef("-json writes the results as JSON, -template TEXT is what is sent")
+	}
 	if err := cli.Operands("a URL", args, 1, 1); err != nil {
 		return err
 	}
@@ -121,20 +126,33 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if err != nil {
 		return err
 	}
+	if o.html != "" {
+		if err := cli.Writable(o.html); err != nil {
+			return fmt.Errorf("-html: %w", err)
+		}
+	}
 	if err := checkFiles(o.conns); err != nil {
 		return err
 	}
 	r := &run{options: o, target: target, dial: dial, payload: payload, recorder: newRecorder(), failures: make(map[string]int)}
 	summary := r.do(ctx, newLive(env.Stderr, o.quiet))
-	if err := o.SaveCookies(); err != nil {
-		return err
-	}
+	err = o.report(env.Stdout, r, summary)
+	return errors.Join(err, o.SaveCookies())
+}
+
+// report writes the results, and returns what they amount to.
+func (o *options) report(stdout io.Writer, r *run, summary *summary) (err error) {
 	if summary.Opened == 0 {
 		if len(r.failures) == 0 {
 			return fmt.Errorf("no connection was opened")
 		}
 		return fmt.Errorf("no connection was opened: %s", summary.Errors[0].Reason)
 	}
+	write := writeTable
+	if o.json {
+		write = writeJSON
+	}
+	err = write(stdout, summary)
 	if o.html != "" {
 		page, err := htmlReport(summary)
 		if err == nil {
@@ -144,18 +162,10 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 			return fmt.Errorf("-html: %w", err)
 		}
 	}
-	if o.json {
-		err = writeJSON(env.Stdout, summary)
-	} else {
-		err = writeTable(env.Stdout, summary)
+	if err == nil && len(summary.Errors) > 0 {
+		err = cli.ErrTold
 	}
-	switch {
-	case err != nil:
-		return err
-	case len(summary.Errors) > 0:
-		return cli.ErrTold
-	}
-	return nil
+	return err
 }
 
 // message returns a message of the type that was asked for.

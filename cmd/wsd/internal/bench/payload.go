@@ -100,18 +100,39 @@ func (p *payload) fixed() bool {
 	return p.template == nil && !p.stamped && len(p.least) == 1 && p.least[0] == p.most[0]
 }
 
-// size returns the length of the n-th message.
-func (p *payload) size(n int) int {
+// size returns the length of a connection's n-th message, but for what a template or a stamp takes.
+func (p *payload) size(number, n int) int {
 	turn := n % len(p.least)
-	if p.least[turn] == p.most[turn] {
-		return p.least[turn]
+	least, span := p.least[turn], uint64(p.most[turn]-p.least[turn]+1)
+	if span == 1 {
+		return least
 	}
-	return p.least[turn] + rand.IntN(p.most[turn]-p.least[turn]+1)
+	// SplitMix64: as good as random, and the same whenever it is asked for.
+	x := (uint64(number)<<40 + uint64(n) + 1) * 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return least + int((x^x>>31)%span)
 }
 
-// make returns the n-th message, in buffer if it is not the filler itself. stamp is for broadcasts.
-func (p *payload) make(buffer []byte, n int, stamp int64) []byte {
-	size := p.size(n)
+// length returns the length of a connection's n-th message.
+func (p *payload) length(number, n int) int {
+	size := p.size(number, n)
+	switch {
+	case p.template != nil:
+		least, pads := p.unpadded(n)
+		if pads == 0 {
+			return least
+		}
+		return max(least, size)
+	case p.stamped:
+		return max(stampSize, size)
+	}
+	return size
+}
+
+// make returns a connection's n-th message, in buffer if it is not the filler itself. stamp is for broadcasts.
+func (p *payload) make(buffer []byte, number, n int, stamp int64) []byte {
+	size := p.size(number, n)
 	switch {
 	case p.template != nil:
 		return p.fill(buffer[:0], size, n, stamp)
@@ -122,28 +143,32 @@ func (p *payload) make(buffer []byte, n int, stamp int64) []byte {
 	return p.filler[:size]
 }
 
-// fill fills in the template.
-func (p *payload) fill(b []byte, size, n int, stamp int64) []byte {
-	pads, length := 0, 0
-	number := strconv.Itoa(n)
+// unpadded returns how long the template is for the n-th message without what is filled up, and in how many places that is.
+func (p *payload) unpadded(n int) (length, pads int) {
 	for i, part := range p.template {
 		switch {
 		case i%2 == 0:
 			length += len(part)
 		case part == "n":
-			length += len(number)
+			length += len(strconv.Itoa(n))
 		case part == "stamp":
 			length += stampSize
 		default:
 			pads++
 		}
 	}
+	return length, pads
+}
+
+// fill fills in the template.
+func (p *payload) fill(b []byte, size, n int, stamp int64) []byte {
+	length, pads := p.unpadded(n)
 	for i, part := range p.template {
 		switch {
 		case i%2 == 0:
 			b = append(b, part...)
 		case part == "n":
-			b = append(b, number...)
+			b = strconv.AppendInt(b, int64(n), 10)
 		case part == "stamp":
 			b = appendStamp(b, stamp)
 		case size > length:

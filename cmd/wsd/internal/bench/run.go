@@ -91,6 +91,7 @@ func (r *run) do(ctx context.Context, live *live) *summary {
 	}
 	watch := newWatch(r, live, s)
 	cpu := cpuTime()
+	busy, all, known := machineTime()
 	if r.ramp == 0 {
 		close(start)
 	}
@@ -98,6 +99,9 @@ func (r *run) do(ctx context.Context, live *live) *summary {
 	s.Took = time.Duration(clock() - r.began)
 	s.totals = r.totals()
 	s.CPU = cpuTime() - cpu
+	if busyNow, allNow, _ := machineTime(); known && allNow > all {
+		s.Busy = float64(busyNow-busy) / float64(allNow-all)
+	}
 	r.stop()
 	<-connected
 

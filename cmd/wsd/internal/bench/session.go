@@ -31,10 +31,10 @@ func (s *session) pingPong() error {
 	var buffer []byte
 	sent, received := 0, 0
 	fixed := s.payload.fixed()
-	message := s.message(s.payload.make(nil, 0, 0))
+	message := s.message(s.payload.make(nil, s.number, 0, 0))
 	send := func() error {
 		if !fixed {
-			buffer = s.payload.make(buffer, sent, 0)
+			buffer = s.payload.make(buffer, s.number, sent, 0)
 			message = s.message(buffer)
 			if s.payload.template == nil {
 				buffer = nil // it is the filler, which belongs to all
@@ -114,6 +114,13 @@ func (s *session) timetable() error {
 				}
 				return s.lost(all-received, s.conn.CloseEvent().Err)
 			}
+			if err := s.expected(received, answer.Data); err != nil {
+				s.conn.CloseNow() // which ends the sender
+				if all < 0 {
+					all = <-sent
+				}
+				return s.lost(all-received, err)
+			}
 			s.counts.received.Add(1)
 			s.counts.bytesGotten.Add(uint64(len(answer.Data)))
 			answer.Release()
@@ -128,6 +135,17 @@ func (s *session) timetable() error {
 	default:
 		return nil
 	}
+}
+
+// expected returns an error if an answer is not the echo of the n-th message, as far as its length tells.
+func (s *session) expected(n int, answer []byte) error {
+	if uint64(n) >= s.counts.sent.Load() {
+		return fmt.Errorf("expected an echo of each message, got %d bytes ahead of one", len(answer))
+	}
+	if want := s.payload.length(s.number, n); len(answer) != want {
+		return fmt.Errorf("expected an echo of %d bytes, got %d bytes", want, len(answer))
+	}
+	return nil
 }
 
 // sendByTimetable sends what is due until the time is over, and returns how many messages that were.
@@ -149,7 +167,7 @@ func (s *session) sendByTimetable(due func(int) int64) (n int, err error) {
 		if s.over.Load() {
 			return n, nil
 		}
-		data := s.payload.make(buffer, n, 0)
+		data := s.payload.make(buffer, s.number, n, 0)
 		if s.payload.template != nil {
 			buffer = data
 		}

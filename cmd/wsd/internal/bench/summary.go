@@ -25,6 +25,7 @@ type summary struct {
 	Connecting time.Duration // until all had connected
 	Took       time.Duration // from then on, until no more was sent
 	CPU        time.Duration // this process's, meanwhile
+	Busy       float64       // the share of this machine's processor time that all processes took, meanwhile; 0 if unknown
 	Opened     int
 	Missing    uint64
 	Errors     []failure
@@ -71,6 +72,11 @@ func (s *summary) limit() string {
 	switch {
 	case share > 0.85:
 		return fmt.Sprintf("wsd bench itself was the limit, not the server: it kept %.0f %% of the processors busy", share*100)
+	case s.Busy > 0.95 && share > s.Busy/2:
+		return fmt.Sprintf("wsd bench itself was the limit, not the server: it kept %.0f %% of the processors busy, all else %.0f %%", share*100,
+			(s.Busy-share)*100)
+	case s.Busy > 0.95:
+		return fmt.Sprintf("this machine was the limit: all else kept %.0f %% of its processors busy, wsd bench %.0f %%", (s.Busy-share)*100, share*100)
 	case s.rate > 0 && !s.sub && s.Took > 0 && s.perSecond(s.sent) < 0.95*s.rate:
 		return fmt.Sprintf("behind the timetable: %s/s were sent of %s/s", tty.Count(int64(s.perSecond(s.sent))), tty.Count(int64(s.rate)))
 	}

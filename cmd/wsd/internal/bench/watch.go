@@ -94,7 +94,7 @@ func (w *watch) take() {
 
 func (w *watch) finish() { w.live.clear() }
 
-// live is a line that is written over and over on a terminal, and now and then elsewhere.
+// live is a line that is written over and over on a terminal, or now and then on one that cannot do that. Elsewhere there is none.
 type live struct {
 	w       io.Writer
 	over    bool // the line is written over
@@ -104,7 +104,7 @@ type live struct {
 }
 
 func newLive(w io.Writer, quiet bool) *live {
-	if quiet {
+	if quiet || !tty.Is(w) {
 		w = io.Discard
 	}
 	return &live{w: w, over: tty.Is(w) && os.Getenv("TERM") != "dumb", colours: tty.Colours(w), last: time.Now()}

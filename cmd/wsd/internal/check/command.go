@@ -14,6 +14,7 @@ import (
 	"github.com/seed62836080/wsd/cmd/wsd/internal/cli"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/client"
 	"github.com/seed62836080/wsd/cmd/wsd/internal/serve"
+	"github.com/seed62836080/wsd/cmd/wsd/internal/tty"
 	"github.com/seed62836080/wsd/conformance/suite"
 )
 
@@ -37,7 +38,7 @@ type options struct {
 func Command() *cli.Command {
 	return &cli.Command{
 		Name: "check", Args: "URL",
-		Summary: "test a server or a client, byte by byte, against RFC 6455 and RFC 7692",
+		Summary: "test a server or a client byte by byte: RFC 6455 and RFC 7692",
 		Text: "A server under test must echo every message with its type. A client under test must connect again and again to the " +
 			"address of -serve and echo every message until its connection ends; each connection is a case, and when no case is left it is " +
 			"refused with 410. The exit status is 0 if nothing speaks against the peer, 3 if a case failed, and 1 if the peer cannot be reached or a case was not run.",
@@ -116,12 +117,20 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if o.list {
 		return printList(env.Stdout, cases)
 	}
+	if o.junit != "" {
+		if err := cli.Writable(o.junit); err != nil {
+			return fmt.Errorf("-junit: %w", err)
+		}
+	}
 	judge, err := o.judge(env.Stderr, cases, role, args)
 	if err != nil {
 		return err
 	}
-	results, err := o.watch(ctx, env, cases, judge)
-	if err != nil && ctx.Err() == nil && len(results) == 0 {
+	results, err, broken := o.watch(ctx, env, cases, judge)
+	switch {
+	case broken != nil:
+		return broken
+	case err != nil && ctx.Err() == nil && len(results) == 0:
 		return err
 	}
 	return o.report(env.Stdout, results, err, ctx.Err() != nil)
@@ -157,8 +166,11 @@ func (o *options) judge(stderr io.Writer, cases []suite.Case, role suite.Role, a
 	}, nil
 }
 
-// watch runs the cases and shows how far that has come.
-func (o *options) watch(ctx context.Context, env cli.Env, cases []suite.Case, judge func(context.Context, *suite.Options) ([]suite.Result, error)) (results []suite.Result, err error) {
+// watch runs the cases and shows how far that has come. broken is the error of an output that cannot be written to, which
+// ends the run.
+func (o *options) watch(ctx context.Context, env cli.Env, cases []suite.Case, judge func(context.Context, *suite.Options) ([]suite.Result, error)) (results []suite.Result, err, broken error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ended := make(chan suite.Result) // closed when the run is over
 	go func() {
 		defer close(ended)
@@ -168,18 +180,24 @@ func (o *options) watch(ctx context.Context, env cli.Env, cases []suite.Case, ju
 		})
 	}()
 	shown := env.Stderr
-	if o.quiet {
+	if o.quiet || !tty.Is(shown) {
 		shown = io.Discard
 	}
 	var print func(suite.Result)
 	switch {
 	case o.verbose && o.json:
-		print = func(r suite.Result) { printResult(env.Stderr, r) }
+		print = func(r suite.Result) { _ = printResult(env.Stderr, r) }
 	case o.verbose:
-		print = func(r suite.Result) { printResult(env.Stdout, r) }
+		print = func(r suite.Result) {
+			if broken == nil {
+				if broken = printResult(env.Stdout, r); broken != nil {
+					cancel()
+				}
+			}
+		}
 	}
 	newProgress(shown, len(cases)).watch(ended, print)
-	return results, err
+	return results, err, broken
 }
 
 // report writes the results, and returns what they amount to.

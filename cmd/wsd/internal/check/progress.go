@@ -13,7 +13,7 @@ import (
 	"github.com/seed62836080/wsd/conformance/suite"
 )
 
-// On a terminal one line is written over and over, elsewhere there is a line now and then.
+// On a terminal one line is written over and over; on one that cannot do that, there is a line now and then.
 const (
 	liveInterval = 100 * time.Millisecond
 	lineInterval = 10 * time.Second
@@ -22,7 +22,7 @@ const (
 // A progress tells on w how far a run has come.
 type progress struct {
 	w     io.Writer
-	live  bool // w is a terminal
+	live  bool // lines are written over
 	total int
 	begun time.Time
 	ended suite.Tally

@@ -36,7 +36,7 @@ func printList(w io.Writer, cases []suite.Case) error {
 }
 
 // printResult writes one result, with what belongs to it on lines of its own.
-func printResult(w io.Writer, r suite.Result) {
+func printResult(w io.Writer, r suite.Result) error {
 	style := tty.Green
 	switch r.Verdict {
 	case suite.Failed:
@@ -44,13 +44,16 @@ func printResult(w io.Writer, r suite.Result) {
 	case suite.NotApplicable, suite.NotRun:
 		style = tty.Dim
 	}
-	fmt.Fprintf(w, "%s: %s: %s (%s)\n", tty.Paint(tty.Colours(w), style, string(r.Verdict)), r.Case, r.Name, r.Section)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s: %s (%s)\n", tty.Paint(tty.Colours(w), style, string(r.Verdict)), r.Case, r.Name, r.Section)
 	if r.Detail != "" {
-		fmt.Fprintf(w, "\t%s\n", tty.Safe(r.Detail))
+		fmt.Fprintf(&b, "\t%s\n", tty.Safe(r.Detail))
 	}
 	if r.Note != "" {
-		fmt.Fprintf(w, "\tnote: %s\n", tty.Safe(r.Note))
+		fmt.Fprintf(&b, "\tnote: %s\n", tty.Safe(r.Note))
 	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // printReport writes what failed, unless every result has been printed already, what was not run, and the table.
@@ -65,7 +68,9 @@ func printReport(w io.Writer, results []suite.Result, printed bool) error {
 			}
 			notRun[r.Detail]++
 		case r.Verdict == suite.Failed && !printed:
-			printResult(w, r)
+			if err := printResult(w, r); err != nil {
+				return err
+			}
 		}
 	}
 	for _, reason := range reasons {

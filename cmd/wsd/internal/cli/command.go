@@ -95,7 +95,7 @@ func (a *App) Run(ctx context.Context, env Env, args []string) int {
 	status := Status(err)
 	if status != StatusDone && !errors.Is(err, ErrTold) && !errors.Is(err, ErrCheck) {
 		name := a.Name
-		if len(args) > 0 && a.command(args[0]) != nil {
+		if len(args) > 0 && (a.command(args[0]) != nil || args[0] == "completion") {
 			name += " " + args[0]
 		}
 		fmt.Fprintf(env.Stderr, "%s: %s\n", name, Line(err.Error()))
@@ -112,15 +112,12 @@ func (a *App) dispatch(ctx context.Context, env Env, args []string) error {
 		return ErrToldUsage
 	}
 	switch verb := strings.TrimLeft(args[0], "-"); {
-	case verb == "help" && len(args) > 1:
-		c := a.command(args[1])
-		if c == nil {
-			return a.unknown(args[1])
-		}
-		_, err := io.WriteString(env.Stdout, a.fullHelp(c))
-		return err
 	case verb == "help", args[0] == "-h", args[0] == "--h":
-		_, err := io.WriteString(env.Stdout, a.overview())
+		text, err := a.help(args[1:])
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(env.Stdout, text)
 		return err
 	case verb == "version":
 		_, err := fmt.Fprintln(env.Stdout, a.Name, version())
@@ -148,6 +145,21 @@ func (a *App) dispatch(ctx context.Context, env Env, args []string) error {
 		return err
 	}
 	return run(ctx, env, operands)
+}
+
+// help returns what help shows, of a verb or of all.
+func (a *App) help(args []string) (string, error) {
+	if len(args) == 0 || args[0] == "help" || args[0] == "version" {
+		return a.overview(), nil
+	}
+	if args[0] == "completion" {
+		return a.completionHelp(), nil
+	}
+	c := a.command(args[0])
+	if c == nil {
+		return "", a.unknown(args[0])
+	}
+	return a.fullHelp(c), nil
 }
 
 // ErrToldUsage is ErrTold for a wrong call.

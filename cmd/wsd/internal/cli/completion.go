@@ -4,17 +4,30 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // completion returns the script for a shell.
 func (a *App) completion(args []string) (string, error) {
 	shells := map[string]func() string{"bash": a.bash, "zsh": a.zsh, "fish": a.fish}
-	if len(args) != 1 || shells[args[0]] == nil {
-		return "", Usagef("expected the name of a shell, as in: source <(%s completion bash) | source <(%s completion zsh) | "+
-			"%s completion fish | source", a.Name, a.Name, a.Name)
+	switch {
+	case len(args) == 1 && slices.Contains([]string{"-h", "--h", "-help", "--help"}, args[0]):
+		return a.completionHelp(), nil
+	case len(args) != 1 || shells[args[0]] == nil:
+		return "", Usagef("expected the name of a shell: bash, zsh or fish")
 	}
 	return shells[args[0]](), nil
+}
+
+// completionHelp says where the scripts belong.
+func (a *App) completionHelp() string {
+	return fmt.Sprintf(`  source <(%[1]s completion bash)    in ~/.bashrc
+  source <(%[1]s completion zsh)     in ~/.zshrc, behind compinit
+  %[1]s completion fish | source     in ~/.config/fish/config.fish
+
+%[1]s completion bash|zsh|fish: a script that completes verbs, flags and values.
+`, a.Name)
 }
 
 // names returns the first words there are.
@@ -84,7 +97,9 @@ func (a *App) zsh() string {
 	}
 	b.WriteString("\t\t'help:all flags of a verb'\n\t\t'version:the version'\n\t\t'completion:a script for a shell'\n\t)\n" +
 		"\tif ((CURRENT == 2)); then\n\t\t_describe verb verbs\n\t\treturn\n\tfi\n\tlocal verb=$words[2]\n" +
-		"\tshift words\n\t((CURRENT--))\n\tcase $verb in\n")
+		"\tshift words\n\t((CURRENT--))\n" +
+		// Two dashes are one to what follows, and what is being typed keeps its second.
+		"\twords=(\"${(@)words/#--/-}\")\n\t[[ $PREFIX == --* ]] && compset -P -\n\tcase $verb in\n")
 	fmt.Fprintf(&b, "\thelp) _values verb %s ;;\n\tcompletion) _values shell bash zsh fish ;;\n", strings.Join(a.names()[:len(a.Commands)], " "))
 	for _, c := range a.Commands {
 		fmt.Fprintf(&b, "\t%s)\n\t\t_arguments \\\n", c.Name)
@@ -109,7 +124,8 @@ func (a *App) zsh() string {
 func (a *App) fish() string {
 	quote := strings.NewReplacer(`\`, `\\`, "'", `\'`)
 	var b strings.Builder
-	fmt.Fprintf(&b, "# fish completion for %[1]s: %[1]s completion fish | source\ncomplete -c %[1]s -e\n", a.Name)
+	fmt.Fprintf(&b, "# fish completion for %[1]s: %[1]s completion fish | source\ncomplete -c %[1]s -e\n"+
+		"function __%[1]s_two_dashes # in what is being typed, or ahead of it\n\tstring match -q -- '--*' (commandline -ct) (commandline -opc)[-1]\nend\n", a.Name)
 	first := fmt.Sprintf("complete -c %s -n __fish_use_subcommand -f -a ", a.Name)
 	for _, c := range a.Commands {
 		fmt.Fprintf(&b, "%s%s -d '%s'\n", first, c.Name, quote.Replace(c.Summary))
@@ -119,16 +135,18 @@ func (a *App) fish() string {
 		"complete -c %[1]s -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n", a.Name, strings.Join(a.names()[:len(a.Commands)], " "))
 	for _, c := range a.Commands {
 		for _, f := range flagsOf(c).list {
-			fmt.Fprintf(&b, "complete -c %s -n '__fish_seen_subcommand_from %s' -o %s -d '%s'", a.Name, c.Name, f.Name, quote.Replace(f.words()))
+			value := ""
 			switch {
 			case f.file:
-				b.WriteString(" -r -F")
+				value = " -r -F"
 			case len(f.choices) > 0:
-				fmt.Fprintf(&b, " -x -a '%s'", strings.Join(f.choices, " "))
+				value = fmt.Sprintf(" -x -a '%s'", strings.Join(f.choices, " "))
 			case f.Value != "":
-				b.WriteString(" -x")
+				value = " -x"
 			}
-			b.WriteString("\n")
+			for _, dashes := range []string{"' -o ", fmt.Sprintf("; and __%s_two_dashes' -l ", a.Name)} {
+				fmt.Fprintf(&b, "complete -c %s -n '__fish_seen_subcommand_from %s%s%s -d '%s'%s\n", a.Name, c.Name, dashes, f.Name, quote.Replace(f.words()), value)
+			}
 		}
 	}
 	return b.String()

@@ -15,7 +15,7 @@ func (a *App) overview() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", a.Summary)
 	for _, c := range a.Commands {
-		fmt.Fprintf(&b, "  %-44s %s\n", c.Examples[0].Line, c.Examples[0].Does)
+		examples(&b, c.Examples[:1])
 	}
 	b.WriteString("\n")
 	for _, c := range a.Commands {

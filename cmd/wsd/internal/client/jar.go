@@ -164,14 +164,21 @@ func (j *Jar) Save() error {
 		}
 		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.domain, truth(e.subdomains), e.path, truth(e.secure), e.expires, e.name, e.value)
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(j.path), ".cookies-*")
+	path := j.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a link stays one
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, b.Bytes(), 0o600) // a device or a pipe is not replaced
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".cookies-*")
 	if err != nil {
 		return err
 	}
 	_, err = temporary.Write(b.Bytes())
 	err = errors.Join(err, temporary.Close())
 	if err == nil {
-		err = os.Rename(temporary.Name(), j.path)
+		err = os.Rename(temporary.Name(), path)
 	}
 	if err != nil {
 		os.Remove(temporary.Name())

@@ -87,7 +87,7 @@ func (o *options) declare(f *cli.Flags) {
 	f.Bool(&o.nul, "0", "messages end with a zero byte, not a line end")
 	f.Bool(&o.json, "json", "write a JSON object for each message, and for the end").Common()
 	f.String(&o.stream, "stream", "FILE", "write messages to a file, of any size and with little memory, one behind the other").File()
-	f.Bool(&o.times, "time", "show when each message came")
+	f.Bool(&o.times, "time", "show when each message was sent or came")
 	f.Bool(&o.quiet, "q", "do not tell how the connection was closed, unless it failed")
 	f.Bool(&o.verbose, "v", "show the handshake of both sides").Common()
 	o.Declare(f)

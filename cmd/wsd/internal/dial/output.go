@@ -86,9 +86,7 @@ func (p *printer) message(m wsd.Message) error {
 // line writes text with its mark and its end.
 func (p *printer) line(text string) error {
 	var b strings.Builder
-	if p.times {
-		b.WriteString(tty.Paint(p.colours, tty.Dim, time.Now().Format("15:04:05.000")) + " ")
-	}
+	b.WriteString(p.stamp(p.colours))
 	if p.marked {
 		b.WriteString(tty.Paint(p.colours, tty.Cyan, "<") + " ")
 		text = strings.ReplaceAll(text, "\n", "\n  ")
@@ -101,6 +99,14 @@ func (p *printer) line(text string) error {
 	}
 	_, err := io.WriteString(p.w, b.String())
 	return err
+}
+
+// stamp returns the time for the beginning of a line, if it is to be shown.
+func (o *options) stamp(colours bool) string {
+	if !o.times {
+		return ""
+	}
+	return tty.Paint(colours, tty.Dim, time.Now().Format("15:04:05.000")) + " "
 }
 
 func (p *printer) object(v any) error {
@@ -159,5 +165,9 @@ func ending(event wsd.CloseEvent) string {
 	case event.Clean:
 		return "closed by the server: " + said(event.Code, event.Reason)
 	}
-	return fmt.Sprintf("ended without a closing handshake, %v: %s", event.Code, cli.Line(strings.TrimPrefix(event.Err.Error(), "wsd: ")))
+	text := fmt.Sprintf("ended without a closing handshake, %v: %s", event.Code, cli.Line(strings.TrimPrefix(event.Err.Error(), "wsd: ")))
+	if event.Local && event.Code == wsd.StatusMessageTooBig {
+		text += " (-max-size BYTES takes longer ones)"
+	}
+	return text
 }

@@ -3,6 +3,7 @@
 package dial
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,8 @@ type screen struct {
 	mu       sync.Mutex // guards all below
 	terminal *term.Terminal
 	restore  func() // nil once it is no longer raw
+	entering bool   // a line has ended that entered does not know of yet
+	held     []byte // what is to be written behind that
 }
 
 // openScreen makes stdin and stdout a screen.
@@ -41,7 +44,7 @@ func openScreen(o *options, stdin, stdout *os.File, left func()) (*screen, error
 	s.terminal = term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{stdin, stdout}, tty.Paint(s.colours, tty.Green, ">")+" ")
+	}{&keys{File: stdin, screen: s}, stdout}, tty.Paint(s.colours, tty.Green, ">")+" ")
 	s.terminal.SetBracketedPasteMode(true)
 	s.restore = func() {
 		s.terminal.SetBracketedPasteMode(false)
@@ -63,22 +66,20 @@ func (s *screen) read() {
 	for {
 		line, err := s.terminal.ReadLine()
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
+			s.proceed()
 			s.leave()
 			s.left() // Ctrl-C is a signal again
 			fmt.Fprintln(s, s.mark()+"closing, Ctrl-C does not wait for that")
 			return
 		}
-		command, isCommand := strings.CutPrefix(line, "/")
-		switch {
-		case strings.HasPrefix(command, "/") || !isCommand:
-			if isCommand {
-				line = command // a second slash stands for one
-			}
-			m, err := s.message(line)
-			s.input <- item{message: m, err: err}
-		default:
-			s.input <- item{command: command}
+		s.entered(line)
+		text, isCommand := strings.CutPrefix(line, "/")
+		if isCommand && !strings.HasPrefix(text, "/") {
+			s.input <- item{command: line}
+			continue
 		}
+		m, err := s.message(text) // a second slash stands for one
+		s.input <- item{message: m, err: err}
 	}
 }
 
@@ -86,10 +87,61 @@ func (s *screen) read() {
 func (s *screen) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.restore == nil {
+	switch {
+	case s.restore == nil:
 		return s.out.Write(b)
+	case s.entering:
+		s.held = append(s.held, b...)
+		return len(b), nil
 	}
 	return s.terminal.Write(b)
+}
+
+// keys is what is typed.
+type keys struct {
+	*os.File
+	screen *screen
+}
+
+// Read is called by the terminal while a line is edited. With -time nothing is written between the end of a line and what
+// entered makes of it.
+func (k *keys) Read(b []byte) (int, error) {
+	k.screen.proceed()
+	n, err := k.File.Read(b)
+	if k.screen.times && bytes.IndexByte(b[:n], '\r') >= 0 {
+		k.screen.mu.Lock()
+		k.screen.entering = true
+		k.screen.mu.Unlock()
+	}
+	return n, err
+}
+
+// entered shows with -time when a line was entered: it writes over the line, or below it if that came with others, or may
+// take other columns than it has characters.
+func (s *screen) entered(line string) {
+	if !s.times {
+		return
+	}
+	defer s.proceed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := ""
+	if s.entering && !strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+		columns, _ := tty.Size(s.out)
+		over = fmt.Sprintf("\x1b[%dA\x1b[J", (len("> ")+len(line))/columns+1)
+	}
+	fmt.Fprintf(s.terminal, "%s%s%s %s\n", over, s.stamp(), tty.Paint(s.colours, tty.Green, ">"), tty.Safe(line))
+}
+
+// proceed writes what was held back.
+func (s *screen) proceed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entering = false
+	if len(s.held) > 0 {
+		_, _ = s.terminal.Write(s.held)
+		s.held = s.held[:0]
+	}
 }
 
 // leave ends raw mode.
@@ -108,7 +160,9 @@ func (s *screen) close() {
 }
 
 // mark is what lines about the connection begin with.
-func (s *screen) mark() string { return tty.Paint(s.colours, tty.Yellow, "*") + " " }
+func (s *screen) mark() string { return s.stamp() + tty.Paint(s.colours, tty.Yellow, "*") + " " }
+
+func (s *screen) stamp() string { return s.options.stamp(s.colours) }
 
 // connected greets.
 func (s *screen) connected(conn *wsd.Conn) {

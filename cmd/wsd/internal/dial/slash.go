@@ -21,30 +21,31 @@ const commands = `/ping [TEXT]            send a ping, show the round trip
 /help                   this
 //TEXT                  send a text that begins with a slash`
 
-// command carries out a line without its slash.
+// command carries out a line that begins with a slash.
 func (c *conversation) command(line string) {
-	name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	line = strings.TrimSpace(line)
+	name, rest, _ := strings.Cut(line, " ")
 	rest = strings.TrimSpace(rest)
 	switch name {
-	case "ping":
+	case "/ping":
 		c.ping(rest)
-	case "close":
+	case "/close":
 		c.closeCommand(rest)
-	case "binary":
+	case "/binary":
 		c.sendFile(rest)
-	case "json":
+	case "/json":
 		c.pretty = !c.pretty
 		c.note("JSON is shown %s", map[bool]string{true: "with indentation", false: "as it comes"}[c.pretty])
-	case "stats":
+	case "/stats":
 		s := c.conn.Stats()
 		c.note("messages: %s sent (%s), %s received (%s); %s wait to be sent", tty.Count(int64(s.MessagesSent)), tty.Bytes(int64(s.BytesSent)),
 			tty.Count(int64(s.MessagesReceived)), tty.Bytes(int64(s.BytesReceived)), tty.Bytes(int64(s.QueuedBytes)))
-	case "help":
+	case "/help":
 		for line := range strings.Lines(commands) {
 			c.note("%s", strings.TrimRight(line, "\n"))
 		}
 	default:
-		c.note("there is no command /%s, /help lists them; //%s sends the text", name, line)
+		c.note("there is no command %s, /help lists them; /%s sends the text", name, line)
 	}
 }
 
@@ -79,7 +80,16 @@ func (c *conversation) closeCommand(rest string) {
 		}
 		code = wsd.StatusCode(n)
 	}
+	if !mayBeSent(code) {
+		c.note("expected a code that may be sent: 1000 to 1003, 1007 to 1014 or 3000 to 4999, got %d", code)
+		return
+	}
 	c.close(code, strings.TrimSpace(reason))
+}
+
+// mayBeSent reports whether a close frame may carry a code (RFC 6455, section 7.4).
+func mayBeSent(code wsd.StatusCode) bool {
+	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999
 }
 
 func (c *conversation) sendFile(path string) {

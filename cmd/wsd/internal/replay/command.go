@@ -32,7 +32,7 @@ type options struct {
 func Command() *cli.Command {
 	return &cli.Command{
 		Name: "replay", Args: "FILE URL",
-		Summary: "play the client's side of a recording of wsd tap, and tell where answers differ",
+		Summary: "play the client's side of a recording, tell where answers differ",
 		Text: "Each connection of the recording is made again, with its header fields and subprotocols, at the recorded path unless the URL " +
 			"has one. Its messages, pings and close frame are sent with their timing, or with -fast as soon as the answers that came before them have come. " +
 			"Answers are compared in order, by type and content. The exit status is 3 if one differs, is missing or is one too many, or " +

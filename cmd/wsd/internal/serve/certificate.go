@@ -29,11 +29,12 @@ func (o *options) tls(address string) (Security, error) {
 	if o.certFile == "" && !o.selfSigned {
 		return Security{}, nil
 	}
-	return Certificate(o.certFile, o.keyFile, address)
+	return Certificate("", o.certFile, o.keyFile, address)
 }
 
-// Certificate returns the certificate of a file, or one made now for an address if there is no file.
-func Certificate(certFile, keyFile, address string) (Security, error) {
+// Certificate returns the certificate of a file, or one made now for an address if there is no file. Prefix stands before the
+// names of the flags, cert and key.
+func Certificate(prefix, certFile, keyFile, address string) (Security, error) {
 	var pair tls.Certificate
 	var err error
 	what := "made now, SHA-256 "
@@ -42,7 +43,7 @@ func Certificate(certFile, keyFile, address string) (Security, error) {
 			keyFile = certFile
 		}
 		if pair, err = tls.LoadX509KeyPair(certFile, keyFile); err != nil {
-			return Security{}, cli.Usagef("-cert %s, -key %s: %v", certFile, keyFile, err)
+			return Security{}, cli.Usagef("-%[1]scert %[2]s, -%[1]skey %[3]s: %[4]v", prefix, certFile, keyFile, err)
 		}
 		what = "of " + certFile + ", SHA-256 "
 	} else if pair, err = makeCertificate(address); err != nil {

@@ -44,7 +44,7 @@ type options struct {
 func Command() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Args: "[ADDR]",
-		Summary: "echo, broadcast, run a program for each connection, or bridge to TCP",
+		Summary: "echo, broadcast, run programs, or bridge to TCP",
 		Text: "It listens on 127.0.0.1:8080 unless told otherwise: 9000 and :9000 are ports of 127.0.0.1, 0.0.0.0:9000 is one of all " +
 			"addresses, unix:PATH a socket. Web pages of other origins are refused unless -origin lets them in. Beside WebSockets it answers /debug/vars " +
 			"with its counters as JSON and /metrics in Prometheus' format. Each connection is a line in the log when it ends.",
@@ -62,6 +62,7 @@ func Command() *cli.Command {
 			"l": "the address needs no flag: wsd serve 8080", "listen": "the address needs no flag: wsd serve 8080",
 			"p": "the port needs no flag: wsd serve 8080", "port": "the port needs no flag: wsd serve 8080",
 			"staticdir": "-dir DIR serves files", "web": "-dir DIR serves files", "ssl": "-tls makes a certificate, -cert and -key take yours",
+			"json": "-log json is it",
 		},
 		New: func(f *cli.Flags) func(context.Context, cli.Env, []string) error {
 			o := &options{log: "text"}
@@ -135,10 +136,10 @@ func isPort(s string) bool {
 
 // Address returns network and address of what was typed.
 func Address(typed string) (network, address string, err error) {
-	if path, ok := strings.CutPrefix(typed, "unix:"); ok {
+	if path, ok := strings.CutPrefix(typed, "unix:"); ok && path != "" {
 		return "unix", path, nil
 	}
-	if _, err := strconv.ParseUint(typed, 10, 16); err == nil {
+	if strings.Trim(typed, "0123456789") == "" {
 		typed = ":" + typed
 	}
 	host, port, err := net.SplitHostPort(typed)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -48,7 +49,9 @@ func (s *server) executing() (func(http.ResponseWriter, *http.Request), error) {
 
 // execute runs a program until it or the connection ends.
 func (s *server) execute(conn *wsd.Conn, cmd *exec.Cmd) {
-	cmd.Stderr = &logWriter{s: s, remote: conn.RemoteAddr().String()}
+	stderr := &logWriter{s: s, remote: conn.RemoteAddr().String()}
+	defer stderr.flush()
+	cmd.Stderr = stderr
 	cmd.WaitDelay = exitGrace // for children in groups of their own, who may hold on to the standard error
 	group(cmd)
 	stdin, err := cmd.StdinPipe()
@@ -171,8 +174,19 @@ func (l *logWriter) Write(b []byte) (int, error) {
 		if !ok {
 			line, rest = l.rest, nil
 		}
-		l.s.log.LogAttrs(context.Background(), 0, "program", attr("remote", l.remote), attr("stderr", string(line)))
+		l.line(line)
 		l.rest = rest
+	}
+}
+
+func (l *logWriter) line(line []byte) {
+	l.s.log.LogAttrs(context.Background(), slog.LevelInfo, "program", attr("remote", l.remote), attr("stderr", string(line)))
+}
+
+// flush logs what had no line end, once the program has ended.
+func (l *logWriter) flush() {
+	if len(l.rest) > 0 {
+		l.line(l.rest)
 	}
 }
 

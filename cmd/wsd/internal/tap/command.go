@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 
@@ -21,6 +22,7 @@ type options struct {
 	record     string
 	ui         bool
 	uiPort     int
+	json       bool
 	quiet      bool
 	keepHost   bool
 	selfSigned bool
@@ -57,6 +59,7 @@ func (o *options) declare(f *cli.Flags) {
 	f.Bool(&o.ui, "ui", "show them in a browser, at an address that is printed").Common()
 	f.Int(&o.uiPort, "ui-port", "PORT", "the port of that page, on 127.0.0.1; 0 is any that is free", 0)
 	f.String(&o.record, "record", "FILE", "write them as JSON, a line for each").Common().File()
+	f.Bool(&o.json, "json", "write JSON in place of lines for people").Common()
 	f.Bool(&o.quiet, "q", "write no lines").Common()
 	f.Group("Towards the server")
 	f.Bool(&o.keepHost, "keep-host", "pass Host and Origin on as they came").Common()
@@ -71,6 +74,9 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if err := cli.Operands("LISTEN and a URL", args, 2, 2); err != nil {
 		return err
 	}
+	if err := o.check(); err != nil {
+		return err
+	}
 	address, err := client.URL(args[1])
 	if err != nil {
 		return err
@@ -79,13 +85,27 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	if err != nil {
 		return err
 	}
+	if target.User != nil {
+		return cli.Usagef("the URL %q: expected no user in it, as what clients send is passed on", target.Redacted())
+	}
 	p := &proxy{target: target, keepHost: o.keepHost, sinks: &sinks{notes: env.Stderr}}
 	if p.security, err = o.TLS(); err != nil {
 		return err
 	}
-	network, listen, err := serve.Address(args[0])
+	listener, where, err := o.listen(env, args[0])
 	if err != nil {
 		return err
+	}
+	defer listener.Close()
+	shown := ""
+	if o.ui {
+		p.sinks.page = newGallery()
+		stop, address, err := p.sinks.page.serve(o.uiPort)
+		if err != nil {
+			return fmt.Errorf("-ui: %w", err)
+		}
+		defer stop()
+		shown = fmt.Sprintf("frames are shown at %s\n", address)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -98,32 +118,7 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 		return err
 	}
 	defer closeSinks()
-	listener, err := serve.Listen(network, listen)
-	if err != nil {
-		return err
-	}
-	scheme := "ws"
-	if o.selfSigned || o.certFile != "" {
-		security, err := serve.Certificate(o.certFile, o.keyFile, listen)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(env.Stderr, "certificate %s\n", security.Fingerprint)
-		listener, scheme = tls.NewListener(listener, security.Config), "wss"
-	}
-	where := fmt.Sprintf("%s://%s/", scheme, listener.Addr())
-	if network == "unix" {
-		where = "unix:" + listen
-	}
-	fmt.Fprintf(env.Stderr, "listening on %s, passing on to %s\n", where, target.Redacted())
-	if p.sinks.page != nil {
-		stop, address, err := p.sinks.page.serve(o.uiPort)
-		if err != nil {
-			return fmt.Errorf("-ui: %w", err)
-		}
-		defer stop()
-		fmt.Fprintf(env.Stderr, "frames are shown at %s\n", address)
-	}
+	fmt.Fprintf(env.Stderr, "listening on %s, passing on to %s\n%s", where, target, shown)
 	err = p.serve(ctx, listener)
 	select {
 	case failure := <-broken:
@@ -133,26 +128,85 @@ func (o *options) run(ctx context.Context, env cli.Env, args []string) error {
 	}
 }
 
+// listen listens for clients, and returns where.
+func (o *options) listen(env cli.Env, typed string) (listener net.Listener, where string, err error) {
+	network, address, err := serve.Address(typed)
+	if err != nil {
+		return nil, "", err
+	}
+	scheme, security := "ws", serve.Security{}
+	if o.selfSigned || o.certFile != "" {
+		scheme = "wss"
+		if security, err = serve.Certificate("listen-", o.certFile, o.keyFile, address); err != nil {
+			return nil, "", err
+		}
+	}
+	if listener, err = serve.Listen(network, address); err != nil {
+		return nil, "", err
+	}
+	where = fmt.Sprintf("%s://%s/", scheme, listener.Addr())
+	if network == "unix" {
+		where = "unix:" + address
+	}
+	if security.Config != nil {
+		fmt.Fprintf(env.Stderr, "certificate %s\n", security.Fingerprint)
+		listener = tls.NewListener(listener, security.Config)
+	}
+	return listener, where, nil
+}
+
+// check finds flags that contradict each other.
+func (o *options) check() error {
+	switch {
+	case o.json && o.quiet:
+		return cli.Usagef("-json and -q: expected one of them")
+	case o.uiPort != 0 && !o.ui:
+		return cli.Usagef("-ui-port: expected -ui, too")
+	case o.uiPort > 65535:
+		return cli.Usagef("-ui-port: expected a port up to 65535, got %d", o.uiPort)
+	case o.keyFile != "" && o.certFile == "":
+		return cli.Usagef("-listen-key: expected -listen-cert, too")
+	}
+	return nil
+}
+
+// openRecord opens a file that its owner alone may read. A device or a pipe stays as it is.
+func openRecord(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = f.Chmod(0o600) // it may have been there
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // open opens what takes the events.
 func (o *options) open(s *sinks, env cli.Env, failed func(error)) (closeAll func(), err error) {
 	var closers []func()
-	if !o.quiet {
+	switch {
+	case o.json:
+		r := record{newSpool(env.Stdout, failed), tty.Is(env.Stdout)}
+		s.records = append(s.records, r)
+		closers = append(closers, r.close)
+	case !o.quiet:
 		s.lines, s.colours = newSpool(env.Stdout, failed), tty.Colours(env.Stdout)
 		closers = append(closers, s.lines.close)
 	}
 	if o.record != "" {
-		f, err := os.OpenFile(o.record, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-		if err == nil {
-			err = f.Chmod(0o600) // it may have been there
-		}
+		f, err := openRecord(o.record)
 		if err != nil {
 			return nil, fmt.Errorf("-record: %w", err)
 		}
-		s.record = newSpool(f, func(err error) { failed(fmt.Errorf("-record: %w", err)) })
-		closers = append(closers, func() { s.record.close(); f.Close() })
-	}
-	if o.ui {
-		s.page = newGallery()
+		r := record{newSpool(f, func(err error) { failed(fmt.Errorf("-record: %w", err)) }), tty.Is(f)}
+		s.records = append(s.records, r)
+		closers = append(closers, func() { r.close(); f.Close() })
 	}
 	return func() {
 		for _, c := range closers {

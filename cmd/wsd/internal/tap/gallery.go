@@ -23,7 +23,7 @@ import (
 
 const (
 	mostEvents = 100_000  // that are kept
-	mostBytes  = 32 << 20 // of their payloads
+	mostBytes  = 32 << 20 // of their payloads and handshakes
 	mostInOne  = 2_000    // events in one message to the page
 	pageBeat   = 50 * time.Millisecond
 )
@@ -55,9 +55,9 @@ func (g *gallery) add(e *Event) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.events = append(g.events, &kept)
-	g.bytes += len(kept.data)
+	g.bytes += kept.weight()
 	for len(g.events) > mostEvents || g.bytes > mostBytes {
-		g.bytes -= len(g.events[0].data)
+		g.bytes -= g.events[0].weight()
 		g.events[0] = nil
 		g.events = g.events[1:]
 		g.first++
@@ -65,6 +65,9 @@ func (g *gallery) add(e *Event) {
 	close(g.more)
 	g.more = make(chan struct{})
 }
+
+// weight is how many bytes an event keeps.
+func (e *Event) weight() int { return len(e.data) + len(e.Request) + len(e.Response) + len(e.Problem) }
 
 // from returns events from a number on, the number of the first of them, and what is closed when there are more.
 func (g *gallery) from(number int) (events []*Event, first int, more <-chan struct{}) {

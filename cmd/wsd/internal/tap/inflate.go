@@ -14,6 +14,9 @@ import (
 // what was not seen.
 const maxInflated = 64 << 20
 
+// spareOut is how much memory for what is kept of a message stays for the next one, in bytes.
+const spareOut = 1 << 20
+
 // tail is what a message's data lacks (RFC 7692, section 7.2.2).
 const tail = "\x00\x00\xff\xff"
 
@@ -56,6 +59,9 @@ var errTooLong = errors.New("longer than is inflated")
 // begin begins a message.
 func (i *inflater) begin() {
 	i.end()
+	if cap(i.out) > spareOut {
+		i.out = nil
+	}
 	reader, writer := io.Pipe()
 	i.in, i.done, i.out, i.length = writer, make(chan error, 1), i.out[:0], 0
 	decoder := flate.NewReaderDict(reader, i.window)

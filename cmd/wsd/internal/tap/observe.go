@@ -62,7 +62,7 @@ func newObserver(s *sinks, number int, remote string, request, response *head) *
 		return o
 	}
 	keep := s.keep()
-	if s.record != nil {
+	if s.recording() {
 		keep = recordKeep
 	}
 	client, server := negotiated(response.header(), keep)
@@ -75,7 +75,7 @@ func newObserver(s *sinks, number int, remote string, request, response *head) *
 func (o *observer) direction(from string, i *inflater) *direction {
 	d := &direction{observer: o, from: from, inflater: i}
 	d.reader = &reader{fromClient: from == "client", deflate: i != nil, keep: o.sinks.keep(), emit: d.frame}
-	if i != nil || o.sinks.record != nil {
+	if i != nil || o.sinks.recording() {
 		d.reader.pieces, d.reader.keep = true, pieceSize
 	}
 	return d
@@ -133,7 +133,7 @@ func (d *direction) frame(f *frame) {
 		d.shown = append(d.shown, f.payload[:min(len(f.payload), max(d.sinks.keep()-len(d.shown), 0))]...)
 		shown = d.shown
 	}
-	if d.sinks.record != nil && !compressed && !f.last {
+	if d.sinks.recording() && !compressed && !f.last {
 		d.take(f, f.payload)
 		d.sinks.take(&d.event, false)
 	}
@@ -143,7 +143,7 @@ func (d *direction) frame(f *frame) {
 	d.take(f, shown)
 	e := &d.event
 	e.Offset, e.Cut = 0, uint64(len(shown)) < f.length
-	if d.sinks.record == nil && !compressed {
+	if !d.sinks.recording() && !compressed {
 		d.judge(e, f)
 		d.show(e)
 		return
@@ -155,7 +155,7 @@ func (d *direction) frame(f *frame) {
 	}
 	d.judge(e, f)
 	recorded.Problem, recorded.RTT, recorded.Code = e.Problem, e.RTT, e.Code
-	if d.sinks.record != nil {
+	if d.sinks.recording() {
 		d.sinks.take(&recorded, false)
 	}
 	d.show(e)

@@ -7,15 +7,23 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/seed62836080/wsd/cmd/wsd/internal/tty"
 )
 
 // sinks are what was asked for. A nil one is not there.
 type sinks struct {
 	lines   *spool
 	colours bool
-	record  *spool
+	records []record
 	page    *gallery
 	notes   io.Writer // what is no event
+}
+
+// record takes events as JSON, a line for each.
+type record struct {
+	*spool
+	terminal bool // which nothing may control
 }
 
 // keep returns how much of a payload is needed.
@@ -28,9 +36,15 @@ func (s *sinks) keep() int {
 
 // take takes an event; all says that it is for everybody, and not for the recording alone.
 func (s *sinks) take(e *Event, all bool) {
-	if s.record != nil {
+	if s.recording() {
 		if line, err := e.encode(); err == nil {
-			s.record.put(line)
+			for _, r := range s.records {
+				if r.terminal {
+					r.put([]byte(tty.Safe(string(line))))
+				} else {
+					r.put(line)
+				}
+			}
 		}
 	}
 	if all {
@@ -47,8 +61,11 @@ func (s *sinks) show(e *Event) {
 	}
 }
 
+// recording reports whether somebody takes events as JSON.
+func (s *sinks) recording() bool { return len(s.records) > 0 }
+
 // none reports whether nothing was asked for.
-func (s *sinks) none() bool { return s.lines == nil && s.record == nil && s.page == nil }
+func (s *sinks) none() bool { return s.lines == nil && !s.recording() && s.page == nil }
 
 // problem tells of what kept a connection from being one.
 func (s *sinks) problem(remote, text string) {

@@ -28,7 +28,7 @@ type options struct {
 func Command() *cli.Command {
 	return &cli.Command{
 		Name: "tunnel", Args: "LISTEN URL",
-		Summary: "a local TCP port or unix socket, through a WebSocket: the other end of serve -tcp",
+		Summary: "a local port through a WebSocket: the other end of serve -tcp",
 		Text: "Each connection to LISTEN becomes a WebSocket to the URL, whose binary messages are the byte stream both ways, as websockify and " +
 			"wsd serve -tcp have it. LISTEN is a port of 127.0.0.1, an address with a port, unix:PATH, or - for the standard input and output, as " +
 			"ssh's ProxyCommand wants it. A WebSocket ends as a whole: when one side has ended its bytes, the other " +
@@ -38,7 +38,9 @@ func Command() *cli.Command {
 			{Line: "ssh -o ProxyCommand='wsd tunnel - URL' me@host", Does: "ssh through it"},
 			{Line: "wsd tunnel unix:mqtt.sock URL -subprotocol mqtt", Does: "from a unix socket"},
 		},
-		Meant: map[string]string{"L": "the address needs no flag: wsd tunnel PORT URL", "l": "the address needs no flag: wsd tunnel PORT URL"},
+		Meant: map[string]string{
+			"L": "the address needs no flag: wsd tunnel PORT URL", "l": "the address needs no flag: wsd tunnel PORT URL", "json": "-log json is it",
+		},
 		New: func(f *cli.Flags) func(context.Context, cli.Env, []string) error {
 			o := &options{log: "text"}
 			o.Declare(f)
