@@ -62,7 +62,7 @@ func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 		b, err := c.transport.Read(direct, true)
 		switch {
 		case err != nil:
-			return pulled.Event{}, err
+			return p.found(Event{}, err)
 		case direct == nil:
 			p.rest = b
 		default:
@@ -85,7 +85,11 @@ func (p *puller) took(n int) {
 }
 
 // found returns what a call has found. The caller may take its time with that: no memory stays on loan that is not needed.
+// Behind an error, and a close frame, nothing is read.
 func (p *puller) found(event Event, err error) (pulled.Event, error) {
+	if err != nil || event.Opcode == OpClose {
+		p.rest = nil
+	}
 	if len(p.rest) == 0 {
 		p.conn.transport.Release()
 	}

@@ -65,3 +65,30 @@ func TestIdleConnectionsNeedLittle(t *testing.T) {
 	require.Less(t, (heapNow-heap)/conns, int64(8<<10))
 	require.Less(t, (stackNow-stack)/conns, int64(6<<10))
 }
+
+// What a connection has read into goes back when there is nothing more to read: it is 64 KiB, which the next one would have to
+// allocate.
+func TestEndsGiveBackWhatWasReadInto(t *testing.T) {
+	const conns = 50
+	for name, last := range map[string]string{
+		"the end of the bytes": "",
+		"a close frame":        "\x88\x80\x00\x00\x00\x00 and what is no frame",
+		"a violation":          "\x83\x80\x00\x00\x00\x00 and more",
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := held()
+			var ended []*websocket.Conn
+			for range conns {
+				client, server := overTCP(t, &websocket.Upgrader{}, &websocket.Dialer{})
+				_, err := client.NetConn().Write([]byte(last))
+				require.NoError(t, err)
+				require.NoError(t, client.NetConn().Close())
+				_, _, err = server.ReadMessage()
+				require.Error(t, err)
+				ended = append(ended, server)
+			}
+			require.Less(t, int64(held())-int64(before), int64(conns*32<<10))
+			runtime.KeepAlive(ended)
+		})
+	}
+}
