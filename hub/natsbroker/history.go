@@ -29,6 +29,8 @@ type histories struct {
 	digest string        // of what has history, to be compared with that of other nodes
 	check  chan struct{} // has room for one; the streams are to be looked at
 	known  chan struct{} // has room for one; they have been found
+
+	beyondFor time.Duration // see beyond
 }
 
 // stream is the history of the topics that one hub.History is about.
@@ -54,6 +56,9 @@ func newHistories(l *link) (*histories, error) {
 	h := &histories{link: l, check: make(chan struct{}, 1), known: make(chan struct{}, 1)}
 	if len(l.node.History) > 0 && l.broker.server != nil && l.broker.options.NoHistory {
 		return nil, &hub.OptionError{Option: "History", Problem: "expected none, as the broker has Options.NoHistory"}
+	}
+	if l.broker.options.Replicas > 1 {
+		h.beyondFor = min(deposedWithin, l.broker.options.Timeout/2)
 	}
 	digest := sha256.New()
 	for i := range l.node.History {

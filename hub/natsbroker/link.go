@@ -73,6 +73,9 @@ func newLink(b *Broker, node hub.Node) (*link, error) {
 	if l.histories, err = newHistories(l); err != nil {
 		return nil, err
 	}
+	if err := b.agrees(l.histories.digest); err != nil {
+		return nil, err
+	}
 	if l.nc, err = b.dial(l.gate, nats.ReconnectHandler(l.reconnected), nats.ErrorHandler(l.failed)); err != nil {
 		return nil, fmt.Errorf("wsd: connecting to NATS: %w", err)
 	}

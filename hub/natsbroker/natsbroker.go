@@ -117,6 +117,18 @@ func (b *Broker) add(l *link) bool {
 	return !b.closed
 }
 
+// agrees returns an error if a hub of this process has other options; those of others are asked, see peers.meet.
+func (b *Broker) agrees(digest string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range b.links {
+		if l.histories.digest != digest {
+			return errOtherHistory()
+		}
+	}
+	return nil
+}
+
 // forget takes a link that is closed away.
 func (b *Broker) forget(l *link) {
 	b.mu.Lock()

@@ -193,7 +193,11 @@ func (p *peers) compare(w *word) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refused = &hub.OptionError{Option: "History", Problem: "expected the same for all hubs of one broker"}
+	p.refused = errOtherHistory()
+}
+
+func errOtherHistory() error {
+	return &hub.OptionError{Option: "History", Problem: "expected the same for all hubs of one broker"}
 }
 
 func (p *peers) forget(id uint64) {

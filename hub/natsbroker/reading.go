@@ -131,14 +131,14 @@ func (h *histories) page(ctx context.Context, s *stream, topic string, after hub
 	switch {
 	case newest == 0 && after == hub.Position{}:
 		return hub.Page{}, nil
-	case newest == 0:
+	case newest == 0 && after.Epoch != epoch:
 		return hub.Page{}, &hub.Gap{Topic: topic, Asked: after}
 	case after.Epoch == epoch && after.Seq == newest:
 		return hub.Page{}, nil
 	case after != hub.Position{} && after.Epoch != epoch:
 		return hub.Page{}, h.gap(ctx, s, topic, after, newest)
 	case after.Seq > newest:
-		return h.beyond(ctx, s, topic, after, newest)
+		return h.beyond(s, topic, after, newest, most)
 	}
 	got, err := h.batch(ctx, s, topic, max(after.Seq, 1), most+2, newest)
 	if err != nil {
@@ -193,20 +193,41 @@ func (h *histories) gap(ctx context.Context, s *stream, topic string, after hub.
 	return gap
 }
 
-// beyond is for positions behind the newest publication: either of another topic, or not there yet.
-func (h *histories) beyond(ctx context.Context, s *stream, topic string, after hub.Position, newest uint64) (hub.Page, error) {
+// deposedWithin is how long a leader that was cut off may take to learn that there is another one. Until then it answers from what
+// it has, and may be the first to answer.
+const deposedWithin = 3 * time.Second
+
+// beyond is for positions behind the newest publication of a topic: of another one, or nobody has them. Where there may be a leader
+// that is none any more, that must be so for a while.
+func (h *histories) beyond(s *stream, topic string, after hub.Position, newest uint64, most int) (hub.Page, error) {
+	ctx, cancel := context.WithTimeout(h.link.ctx, h.beyondFor+once)
+	defer cancel()
 	js, err := jetstream.New(h.link.nc)
 	if err != nil {
 		return hub.Page{}, err
 	}
-	info, err := js.Stream(ctx, s.name)
-	if err != nil {
-		return hub.Page{}, err
+	for begun := clock.Now(); after.Seq > newest; {
+		info, err := js.Stream(ctx, s.name)
+		switch {
+		case err != nil:
+			return hub.Page{}, err
+		case newest > 0 && after.Seq <= info.CachedInfo().State.LastSeq:
+			return hub.Page{}, nil
+		case clock.Now()-begun >= h.beyondFor && newest == 0:
+			return hub.Page{}, &hub.Gap{Topic: topic, Asked: after}
+		case clock.Now()-begun >= h.beyondFor:
+			return hub.Page{}, h.gap(ctx, s, topic, after, newest)
+		}
+		select {
+		case <-time.After(h.beyondFor / 30):
+		case <-ctx.Done():
+			return hub.Page{}, errStale
+		}
+		if newest, err = h.newest(ctx, s, topic); err != nil {
+			return hub.Page{}, err
+		}
 	}
-	if after.Seq > info.CachedInfo().State.LastSeq {
-		return hub.Page{}, h.gap(ctx, s, topic, after, newest)
-	}
-	return hub.Page{}, nil
+	return h.page(ctx, s, topic, after, most)
 }
 
 // newest asks the leader for the position of a topic's newest publication, 0 if there is none. Other servers may not have it

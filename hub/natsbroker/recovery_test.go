@@ -171,6 +171,41 @@ func TestTheLeaderIsAsked(t *testing.T) {
 	}
 }
 
+// A leader that is none any more may not know what a hub has had already: that is no gap.
+func TestALeaderThatIsBehind(t *testing.T) {
+	b := start(t, Options{})
+	var r recorder
+	l := attach(t, b, &r)
+	publish(t, l, "kept.a", "1", "2")
+	at := hub.Position{Epoch: l.histories.of("kept.a").epoch(), Seq: 4}
+	_, err := l.History(t.Context(), "kept.a", at, 10)
+	var gap *hub.Gap
+	require.ErrorAs(t, err, &gap, "there is but one server")
+	require.Zero(t, gap.First.Seq)
+
+	l.histories.beyondFor = patience
+	l.broker.options.Timeout = patience
+	for _, topic := range []string{"kept.a", "kept.new"} {
+		read := make(chan hub.Page)
+		go func() {
+			page, err := l.History(t.Context(), topic, at, 10)
+			if err != nil {
+				t.Error(err)
+			}
+			read <- page
+		}()
+		select {
+		case page := <-read:
+			require.Fail(t, "it has not waited", "%v", page)
+		case <-time.After(50 * time.Millisecond):
+		}
+		publish(t, l, topic, "3", "4", "5")
+		page := <-read
+		require.Equal(t, "5", string(page.Publications[len(page.Publications)-1].Message.Data))
+		at.Seq = 7 // of the next topic: 6, 7, 8
+	}
+}
+
 // Readings that begin while another is under way are shared, and begin after all who wait for them.
 func TestFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
