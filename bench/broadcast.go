@@ -7,6 +7,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"net/http"
 	"runtime"
 	"slices"
 	"time"
@@ -89,7 +90,7 @@ const (
 )
 
 // joinTime is left between the last handshake and the first message: a server answers a handshake a moment before it has
-// put the subscriber on its list.
+// put the subscriber on its list. A server whose subscriptions take longer says by /ready when there are no more to come.
 const joinTime = 300 * time.Millisecond
 
 // run gives a sample that counts deliveries, with the time from publishing to reading.
@@ -146,6 +147,10 @@ func (l broadcastLoad) run(port int) (result sample, err error) {
 		return sample{}, err
 	}
 	time.Sleep(joinTime)
+	client := http.Client{Timeout: drainTime}
+	if answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", port)); err == nil {
+		answer.Body.Close() // most servers have no such page
+	}
 
 	// missing[m % inflight] is how many have yet to read message m. Where all get the same messages these become complete in
 	// order; where not, one that waits for an earlier one is complete with that.

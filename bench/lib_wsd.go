@@ -123,6 +123,11 @@ func serveTopics(mux *http.ServeMux, serve func(func(*wsd.Conn)) *wsd.Server, r 
 			}
 		})
 	})
+	mux.HandleFunc("/ready", func(http.ResponseWriter, *http.Request) {
+		for before := -1; before < far.Stats().Subscriptions; time.Sleep(joinTime) {
+			before = far.Stats().Subscriptions
+		}
+	})
 	mux.Handle("/pub", serve(func(conn *wsd.Conn) {
 		n := 0
 		for message := range conn.Messages() {
