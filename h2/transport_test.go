@@ -56,7 +56,7 @@ type served struct {
 }
 
 // serve runs handler with TLS or without.
-func serve(t *testing.T, secure bool, handler http.Handler, configure ...func(*http.Server)) served {
+func serve(t testing.TB, secure bool, handler http.Handler, configure ...func(*http.Server)) served {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
 	listener := &counting{Listener: server.Listener}

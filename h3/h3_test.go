@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -211,4 +212,46 @@ func TestIsUpgradeOverHTTP3(t *testing.T) {
 		require.True(t, wsd.IsUpgrade(r))
 		require.Equal(t, http.MethodGet, r.Method)
 	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
+// TestAnIdleWebSocketOverHTTP3Stays is idle for longer than the connection of QUIC may be.
+func TestAnIdleWebSocketOverHTTP3Stays(t *testing.T) {
+	t.Parallel()
+	const idle = 2 * time.Second
+	url, opts := serve(t, &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{PingInterval: -1}}},
+		&quic.Config{MaxIdleTimeout: idle})
+	opts.PingInterval = -1
+	conn, _, err := wsd.Dial(t.Context(), url, opts)
+	require.NoError(t, err)
+	select {
+	case <-conn.Closed():
+		require.NoError(t, conn.CloseEvent().Err)
+	case <-time.After(5 * idle / 2):
+	}
+	requireEcho(t, conn, "still there")
+}
+
+func TestHeadersThatAreTooLargeOverHTTP3(t *testing.T) {
+	ws := &wsd.Server{Handler: echoAll}
+	url, opts := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long-answer" {
+			w.Header().Set("Long", strings.Repeat("x", 2<<20))
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		ws.ServeHTTP(w, r)
+	}), nil)
+	dial := func(path string, header http.Header) error {
+		with := *opts
+		with.Header = header
+		conn, _, err := wsd.Dial(t.Context(), url+path, &with)
+		if err == nil {
+			conn.CloseNow()
+		}
+		return err
+	}
+	refused := new(wsd.HandshakeError)
+	require.ErrorAs(t, dial("/", http.Header{"Long": {strings.Repeat("x", 2<<20)}}), &refused)
+	require.ErrorAs(t, dial("/long-answer", nil), &refused)
+	require.NoError(t, dial("/", http.Header{"Long": {strings.Repeat("x", 20<<10)}}), "the others are unharmed")
 }

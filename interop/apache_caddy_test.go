@@ -51,6 +51,7 @@ LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
 LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
 Listen 127.0.0.1:WS
 Listen 127.0.0.1:WSS
+ProxyPreserveHost On
 ProxyPass / http://127.0.0.1:BACKEND/ upgrade=websocket
 <VirtualHost 127.0.0.1:WS>
 </VirtualHost>

@@ -36,7 +36,7 @@ func TestClients(t *testing.T) {
 			results.took(run)
 			for scheme, secure := range map[string]bool{"ws": false, "wss": true} {
 				t.Run(scheme, func(t *testing.T) {
-					s := startServer(t, secure)
+					s := startServer(t, secure, map[bool]string{true: "h2", false: "http/1.1"}[p.http2])
 					runCases(t, "client", p.name, accepting(run, s, s.base))
 				})
 			}

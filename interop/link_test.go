@@ -158,7 +158,9 @@ type accepted struct {
 	err  error
 }
 
-func startServer(t *testing.T, secure bool) *server {
+// startServer starts wsd's server, which offers the protocols with TLS, HTTP/1.1 if there are none. In clear text it takes
+// HTTP/1.1 and HTTP/2.
+func startServer(t *testing.T, secure bool, protocols ...string) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -167,15 +169,23 @@ func startServer(t *testing.T, secure bool) *server {
 	listener = countingListener{listener, s}
 	if secure {
 		s.base = "wss://" + strings.TrimPrefix(s.base, "ws://")
-		listener = tls.NewListener(listener, serverTLS(t))
+		config := serverTLS(t)
+		if len(protocols) > 0 {
+			config.NextProtos = protocols
+		}
+		listener = tls.NewListener(listener, config)
 	}
-	httpServer := &http.Server{Handler: s, ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+	httpServer := &http.Server{Handler: s, Protocols: new(http.Protocols), ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 		if t, ok := conn.(*tls.Conn); ok {
 			conn = t.NetConn()
 		}
 		w, _ := conn.(*wire)
 		return context.WithValue(ctx, wireKey{}, w)
 	}}
+	httpServer.Protocols.SetHTTP1(true)
+	httpServer.Protocols.SetHTTP2(true)
+	httpServer.Protocols.SetUnencryptedHTTP2(true)
+	wsd.ConfigureHTTP2(httpServer)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -22,22 +22,26 @@ type peer struct {
 	name string
 	// servers and clients say which roles it has.
 	server, client bool
+	// http2 says that it speaks nothing else.
+	http2 bool
 	// command returns what starts it but for the role, or ends the test where it is not installed.
 	command func(t *testing.T) []string
 }
 
 var peers = []peer{
-	{"wsd", true, true, golang("wsd")},
-	{"gorilla", true, true, golang("gorilla")},
-	{"coder", true, true, golang("coder")},
-	{"gws", true, true, golang("gws")},
-	{"gobwas", true, true, golang("gobwas")},
-	{"ws", true, true, node("ws")},
-	{"websocket-driver", true, true, node("websocket-driver")},
-	{"undici", false, true, node("undici")},
-	{"websockets", true, true, python("websockets")},
-	{"aiohttp", true, true, python("aiohttp")},
-	{"tornado", true, true, python("tornado")},
+	{"wsd", true, true, false, golang("wsd")},
+	{"gorilla", true, true, false, golang("gorilla")},
+	{"coder", true, true, false, golang("coder")},
+	{"gws", true, true, false, golang("gws")},
+	{"gobwas", true, true, false, golang("gobwas")},
+	{"ws", true, true, false, node("ws")},
+	{"websocket-driver", true, true, false, node("websocket-driver")},
+	{"undici", false, true, false, node("undici")},
+	{"websockets", true, true, false, python("websockets")},
+	{"aiohttp", true, true, false, python("aiohttp")},
+	{"tornado", true, true, false, python("tornado")},
+	{"node-http2", false, true, true, nodeWith("ws", "node-http2")},
+	{"h2", false, true, true, python("h2")},
 }
 
 func peerNamed(t *testing.T, name string) peer {
@@ -55,13 +59,16 @@ func golang(library string) func(*testing.T) []string {
 	return func(t *testing.T) []string { return []string{build(t, "peers/golang"), library} }
 }
 
-func node(npmPackage string) func(*testing.T) []string {
+func node(npmPackage string) func(*testing.T) []string { return nodeWith(npmPackage, npmPackage) }
+
+// nodeWith runs a program that needs a package.
+func nodeWith(npmPackage, script string) func(*testing.T) []string {
 	return func(t *testing.T) []string {
 		path := program(t, "node")
 		if _, err := os.Stat(filepath.Join("peers", "node_modules", npmPackage)); err != nil {
 			missing(t, "the npm package "+npmPackage)
 		}
-		return []string{path, "peers/" + npmPackage + ".mjs"}
+		return []string{path, "peers/" + script + ".mjs"}
 	}
 }
 
@@ -130,6 +137,9 @@ func (p peer) start(t *testing.T, role string) *process {
 		_ = cmd.Process.Kill()
 		<-followed
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s:\n%s", p.name, run.stderr)
+		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -58,7 +59,8 @@ func JudgeServer(ctx context.Context, rawURL string, cases []Case, o *Options) (
 
 // JudgeClients gives each client that connects to the listener the next of the cases, until all have ended, and returns
 // the results in the order of the cases. Clients must connect again and again, and echo every message with its type until
-// their connection ends. A connection for which no case is left is refused with 410. JudgeClients closes the listener.
+// their connection ends. A connection for which no case is left is refused with 410. JudgeClients closes the listener, which
+// may be [Requests].
 //
 // Once ctx is done, connections are cut, and the error is the context's; cases for which no client came are NotRun.
 func JudgeClients(ctx context.Context, l net.Listener, cases []Case, o *Options) ([]Result, error) {
@@ -173,6 +175,8 @@ type endpoint struct {
 	address, target, host string
 	tls                   *tls.Config // nil: no TLS
 	timeout               time.Duration
+	url                   *url.URL
+	transport             http.RoundTripper // nil: HTTP/1.1 over TCP
 }
 
 func parseEndpoint(rawURL string, o Options) (endpoint, error) {
@@ -184,7 +188,7 @@ func parseEndpoint(rawURL string, o Options) (endpoint, error) {
 	if !known || u.Hostname() == "" {
 		return endpoint{}, fmt.Errorf("the URL is %q, expected ws://host/path, or wss, http or https", rawURL)
 	}
-	e := endpoint{address: u.Host, target: u.RequestURI(), host: u.Host, timeout: o.Timeout}
+	e := endpoint{address: u.Host, target: u.RequestURI(), host: u.Host, timeout: o.Timeout, url: u, transport: o.Transport}
 	if u.Port() == "" {
 		e.address = net.JoinHostPort(u.Hostname(), port)
 	}
@@ -199,6 +203,9 @@ func parseEndpoint(rawURL string, o Options) (endpoint, error) {
 }
 
 func (e endpoint) dial(ctx context.Context) (net.Conn, error) {
+	if e.transport != nil {
+		return carry(ctx, e.transport, e.url), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
 	if e.tls != nil {

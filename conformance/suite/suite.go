@@ -11,6 +11,7 @@ package suite
 
 import (
 	"crypto/tls"
+	"net/http"
 	"regexp"
 	"time"
 )
@@ -100,6 +101,10 @@ type Options struct {
 	Timeout time.Duration
 	// TLS is for servers at wss and https URLs. The server's name is the URL's unless it says otherwise.
 	TLS *tls.Config
+	// Transport, if set, performs the handshakes with a server in another way than that of HTTP/1.1, such as the Transports of
+	// wsd's modules h2 and h3. It is given requests for an upgrade, answers 101 with a Body that is an io.ReadWriteCloser, and
+	// should permit deadlines and CloseWrite there. The cases of the topic handshake are about HTTP/1.1: leave them out.
+	Transport http.RoundTripper
 	// Ended, if set, is called with each result as soon as there is one, on the goroutine that called JudgeServer or
 	// JudgeClients, so never twice at a time.
 	Ended func(Result)
