@@ -1,6 +1,6 @@
 // What carries a connection in another way than TCP and HTTP/1.1, such as a stream of HTTP/2 or HTTP/3: a server is reached by
-// an http.RoundTripper, and clients come by an http.Handler. The suite says what it does over HTTP/1.1 all the same, which
-// is translated here.
+// an http.RoundTripper, and clients come by Requests. The suite says what it does over HTTP/1.1 all the same, which is
+// translated here.
 
 package suite
 

@@ -1,20 +1,18 @@
-// Clients that come by requests of HTTP/2 or HTTP/3, to a handler.
+// Clients that come by requests of HTTP/2 or HTTP/3.
 
 package suite
 
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // Requests is a listener for [JudgeClients] whose clients come over HTTP/2 or HTTP/3, by extended CONNECT (RFC 8441, RFC
-// 9220): it is the handler of their server. The zero value is ready for use.
+// 9220), to a server that calls Serve. The zero value is ready for use.
 type Requests struct {
 	once  sync.Once
 	conns chan net.Conn
@@ -47,11 +45,14 @@ func (l *Requests) Close() error {
 // Addr says nothing.
 func (l *Requests) Addr() net.Addr { return carriedAddr{} }
 
-// ServeHTTP hands a client to JudgeClients, and returns when its case has ended.
-func (l *Requests) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Serve hands the client that has sent r to JudgeClients, and returns when its case has ended. It calls answer at most once,
+// with what is to be answered. For the status 200, answer returns the stream behind it, which Serve closes. That needs a
+// SetReadDeadline, and a CloseWrite that ends what the suite sends and lets it read on: http.Handlers of net/http have none
+// over HTTP/2, http3.HTTPStreamer gives one over HTTP/3. Write must return once Close is called.
+func (l *Requests) Serve(r *http.Request, answer func(status int, header http.Header) (io.ReadWriteCloser, error)) {
 	l.init()
-	s := &served{w: w, control: http.NewResponseController(w), body: r.Body}
-	conn := newCarried(func() {}, s.answer)
+	a := &answering{answer: answer}
+	conn := newCarried(func() {}, a.begin)
 	// The request comes first, which the suite reads as that of HTTP/1.1; its answer is what begins the stream.
 	request := r.Header.Clone()
 	delete(request, ":protocol")
@@ -62,14 +63,12 @@ func (l *Requests) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head := append([]byte("GET "+r.URL.RequestURI()+" HTTP/1.1\r\n"), headerBytes(request)...)
 	select {
 	case l.conns <- &asked{carried: conn, request: head}:
+		<-conn.ended
+		a.end()
 	case <-l.ended:
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
+		_, _ = answer(http.StatusServiceUnavailable, http.Header{})
 	case <-r.Context().Done():
-		return
 	}
-	<-conn.ended
-	_ = s.Close()
 }
 
 // asked is a connection on which a request waits to be read.
@@ -87,72 +86,38 @@ func (a *asked) Read(b []byte) (int, error) {
 	return a.carried.Read(b)
 }
 
-// served is a request that the suite answers.
-type served struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	body    io.ReadCloser
+// answering is how a request is answered, which is over when Serve returns.
+type answering struct {
+	answer func(int, http.Header) (io.ReadWriteCloser, error)
 
-	mu    sync.Mutex
-	ended bool // the handler may return: nothing more is written
+	mu   sync.Mutex // held while answer runs
+	over bool
 }
 
-// answer takes the suite's answer, of which nothing is left to be read.
-func (s *served) answer(head []byte) ([]byte, io.ReadWriteCloser, error) {
+func (a *answering) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+}
+
+// begin takes the suite's answer, of which nothing is left to be read.
+func (a *answering) begin(head []byte) ([]byte, io.ReadWriteCloser, error) {
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
 		return nil, nil, net.ErrClosed
 	}
-	for _, name := range []string{"Sec-Websocket-Extensions", "Sec-Websocket-Protocol"} {
-		if v := resp.Header[name]; len(v) > 0 {
-			s.w.Header()[name] = v
-		}
+	for _, name := range []string{"Connection", "Upgrade", "Sec-Websocket-Accept"} { // which are of HTTP/1.1
+		resp.Header.Del(name)
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		s.w.WriteHeader(resp.StatusCode)
-		return nil, nil, errors.New("the client was refused")
+	status := resp.StatusCode
+	if status == http.StatusSwitchingProtocols {
+		status = http.StatusOK
 	}
-	s.w.WriteHeader(http.StatusOK)
-	return nil, s, s.control.Flush()
-}
-
-func (s *served) Read(b []byte) (int, error) { return s.body.Read(b) }
-
-// SetReadDeadline bounds the reads from now on.
-func (s *served) SetReadDeadline(t time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return net.ErrClosed
-	}
-	return s.control.SetReadDeadline(t)
-}
-
-// Close has nothing more written, and cuts off what is.
-func (s *served) Close() error {
-	if !s.mu.TryLock() {
-		_ = s.control.SetWriteDeadline(time.Unix(1, 0))
-		s.mu.Lock()
-	}
-	defer s.mu.Unlock()
-	s.ended = true
-	return nil
-}
-
-func (s *served) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return 0, net.ErrClosed
-	}
-	n, err := s.w.Write(b)
-	if err == nil {
-		err = s.control.Flush()
-	}
-	return n, err
+	stream, err := a.answer(status, resp.Header)
+	return nil, stream, err
 }
