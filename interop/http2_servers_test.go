@@ -1,33 +1,16 @@
-// http2_servers_test.go has wsd's client talk with servers over HTTP/2 that cannot take part in every case.
+// http2_servers_test.go has wsd's client talk with a server over HTTP/2 that cannot take part in every case.
 
 package interop
 
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
 )
-
-// TestNodeOverHTTP2 leaves out the ends that node begins: it loses the answers at times.
-func TestNodeOverHTTP2(t *testing.T) {
-	t.Parallel()
-	run := peerNamed(t, "node-http2").start(t, "server")
-	for scheme, port := range map[string]int{"ws": run.ready.WS, "wss": run.ready.WSS} {
-		t.Run(scheme, func(t *testing.T) {
-			results.addExtra(t, "node-http2", "as a server, every case but the ends that it begins itself", scheme)
-			for _, c := range cases {
-				if !strings.HasPrefix(c.name, "close by the peer") {
-					t.Run(c.name, func(t *testing.T) { c.run(t, dialingHTTP2(run, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port))) })
-				}
-			}
-		})
-	}
-}
 
 // TestHypercornOverHTTP2 has the cases that need neither codes nor pongs, of which hypercorn's programs are not told.
 func TestHypercornOverHTTP2(t *testing.T) {

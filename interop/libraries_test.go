@@ -16,9 +16,13 @@ func TestServers(t *testing.T) {
 			t.Parallel()
 			run := p.start(t, "server")
 			results.took(run)
+			by := dialing
+			if p.http2 {
+				by = dialingHTTP2
+			}
 			for scheme, port := range map[string]int{"ws": run.ready.WS, "wss": run.ready.WSS} {
 				t.Run(scheme, func(t *testing.T) {
-					runCases(t, "server", p.name, dialing(run, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)))
+					runCases(t, "server", p.name, by(run, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)))
 				})
 			}
 		})

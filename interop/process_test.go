@@ -40,7 +40,7 @@ var peers = []peer{
 	{"websockets", true, true, false, python("websockets")},
 	{"aiohttp", true, true, false, python("aiohttp")},
 	{"tornado", true, true, false, python("tornado")},
-	{"node-http2", false, true, true, nodeWith("ws", "node-http2")},
+	{"node-http2", true, true, true, nodeWith("ws", "node-http2")},
 	{"h2", false, true, true, python("h2")},
 }
 
