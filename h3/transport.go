@@ -30,6 +30,8 @@ const (
 	keepAlive = 10 * time.Second
 	// idleTime is how long a connection without streams is kept.
 	idleTime = 90 * time.Second
+	// maxInterim is how many answers of the kind 1xx may come ahead of the final one.
+	maxInterim = 16
 )
 
 // ErrNotOffered is matched by the error of a server that speaks HTTP/3 and has no WebSockets over it.
@@ -50,9 +52,12 @@ type Transport struct {
 	// Dial makes connections. Default quic.DialAddr.
 	Dial func(ctx context.Context, addr string, tlsConf *tls.Config, conf *quic.Config) (*quic.Conn, error)
 
-	mu     sync.Mutex
-	hosts  map[string]*host
-	closed bool
+	mu      sync.Mutex
+	hosts   map[string]*host
+	closed  bool
+	dialing sync.WaitGroup
+	ctx     context.Context // of all dials, made by the first; ended by Close
+	cancel  context.CancelFunc
 }
 
 // host is a server. Its fields are guarded by the transport's lock.
@@ -162,7 +167,18 @@ func ask(req *http.Request, raw *http3.RequestStream) (*http.Response, error) {
 	if err := raw.SendRequestHeader(out.WithContext(req.Context())); err != nil {
 		return nil, err
 	}
-	return raw.ReadResponse()
+	for range maxInterim + 1 {
+		resp, err := raw.ReadResponse()
+		switch {
+		case err != nil:
+			return nil, err
+		case resp.StatusCode == http.StatusSwitchingProtocols: // which HTTP/3 does not have (RFC 9114, section 4.5)
+			return nil, errors.New("the server has answered 101")
+		case resp.StatusCode/100 != 1:
+			return resp, nil
+		}
+	}
+	return nil, fmt.Errorf("expected a final answer behind at most %d interim ones", maxInterim)
 }
 
 // refusal is what a server says that refuses, as long as the request's context permits it to be read.
@@ -208,7 +224,7 @@ func (t *Transport) connFor(ctx context.Context, address string) (*conn, error) 
 		}
 		if h.dialing == nil {
 			h.dialing = make(chan struct{})
-			go t.connect(address, h) // goes on if those who asked for it give up, for dialTime at most
+			t.begin(func(ctx context.Context) { t.connect(ctx, address, h) })
 		}
 		dialing := h.dialing
 		t.mu.Unlock()
@@ -226,21 +242,31 @@ func (t *Transport) connFor(ctx context.Context, address string) (*conn, error) 
 	}
 }
 
+// begin runs f, inside mu, in a goroutine for which Close waits. It goes on if those who asked for it give up.
+func (t *Transport) begin(f func(context.Context)) {
+	if t.ctx == nil {
+		t.ctx, t.cancel = context.WithCancel(context.Background())
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, dialTime)
+	t.dialing.Go(func() {
+		defer cancel()
+		f(ctx)
+	})
+}
+
 // connect makes a connection ready.
-func (t *Transport) connect(address string, h *host) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
-	defer cancel()
+func (t *Transport) connect(ctx context.Context, address string, h *host) {
 	c, err := t.ready(ctx, address)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if h.failed = err; err == nil {
-		if t.closed {
-			h.failed = ErrTransportClosed
+	if h.failed = err; t.closed {
+		h.failed = ErrTransportClosed
+		if err == nil {
 			defer func() { _ = c.client.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") }()
-		} else {
-			h.conns = append(h.conns, c)
-			c.idle = time.AfterFunc(idleTime, func() { t.endIdle(c) })
 		}
+	} else if err == nil {
+		h.conns = append(h.conns, c)
+		c.idle = time.AfterFunc(idleTime, func() { t.endIdle(c) })
 	}
 	close(h.dialing)
 	h.dialing = nil
@@ -318,11 +344,14 @@ func (t *Transport) endIdle(c *conn) {
 	}
 }
 
-// Close ends all connections, and with them the WebSockets that they carry. Those that should end well are closed ahead of
-// that. Requests get ErrTransportClosed from then on.
+// Close ends all connections, and with them the WebSockets that they carry, and dials that are under way. WebSockets that
+// should end well are closed ahead of that. Requests get ErrTransportClosed from then on.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	t.closed = true
+	if t.cancel != nil {
+		t.cancel()
+	}
 	var conns []*conn
 	for _, h := range t.hosts {
 		conns = append(conns, h.conns...)
@@ -337,5 +366,6 @@ func (t *Transport) Close() error {
 	for _, c := range conns {
 		_ = c.client.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
 	}
+	t.dialing.Wait()
 	return nil
 }

@@ -236,5 +236,5 @@ func (c *Client) setting(name uint16, value uint32) {
 	}
 }
 
-// errReset is what reading and writing return behind RST_STREAM.
-var errReset = errors.New("RST_STREAM")
+// ErrReset is what reading and writing return behind RST_STREAM.
+var ErrReset = errors.New("RST_STREAM")

@@ -54,7 +54,7 @@ func (s *Stream) Read(b []byte) (int, error) {
 		case s.ended:
 			return 0, io.EOF
 		case s.reset || s.closed:
-			return 0, errReset
+			return 0, ErrReset
 		case c.failed != nil:
 			return 0, c.failed
 		}
@@ -90,7 +90,7 @@ func (s *Stream) reserve(n int) (int, error) {
 		case c.failed != nil:
 			return 0, c.failed
 		case s.reset || s.closed:
-			return 0, errReset
+			return 0, ErrReset
 		case room > 0:
 			s.window -= room
 			c.window -= room
