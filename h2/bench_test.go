@@ -19,8 +19,12 @@ import (
 	"github.com/seed62836080/wsd"
 )
 
-// rawEcho answers an extended CONNECT, and sends back the bytes that come.
+// rawEcho answers an extended CONNECT, and sends back the bytes that come. Of HTTP/1.1 it takes only the connection.
 func rawEcho(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		rawUpgrade(w)
+		return
+	}
 	control := http.NewResponseController(w)
 	w.WriteHeader(http.StatusOK)
 	if control.Flush() != nil {
@@ -45,15 +49,28 @@ func rawEcho(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// open opens a stream without a Conn at the client's end.
-func open(t testing.TB, s served) io.ReadWriteCloser {
+// rawUpgrade takes a TCP connection over, and waits for the first byte.
+func rawUpgrade(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+	if _, err := io.WriteString(conn, answer); err == nil {
+		_, _ = conn.Read(make([]byte, 1))
+	}
+}
+
+// open opens a connection without a Conn at the client's end.
+func open(t testing.TB, s served, by http.RoundTripper) io.ReadWriteCloser {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.Server.URL, nil)
 	require.NoError(t, err)
 	req.Header = http.Header{
 		"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
 	}
-	resp, err := s.transport.RoundTrip(req)
+	resp, err := by.RoundTrip(req)
 	require.NoError(t, err)
 	stream, ok := resp.Body.(io.ReadWriteCloser)
 	require.True(t, ok, "status %d", resp.StatusCode)
@@ -65,18 +82,21 @@ func BenchmarkEcho(b *testing.B) {
 	const streams, size, header = 64, 64, 2
 	masked := append([]byte{0x82, 0x80 | size, 0, 0, 0, 0}, make([]byte, size)...)
 	for _, inFlight := range []int{1, 64} {
-		for name, raw := range map[string]bool{"raw": true, "wsd": false} {
-			b.Run(fmt.Sprintf("%d in flight/%s", inFlight, name), func(b *testing.B) {
-				s := benchmarked(b, raw)
+		for _, raw := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%d in flight/%s", inFlight, map[bool]string{true: "raw", false: "wsd"}[raw]), func(b *testing.B) {
+				s := benchmarked(b, true, raw)
 				answer := header + size
 				if raw {
 					answer = len(masked)
 				}
 				burst := slices.Repeat(masked, inFlight)
+				var opened []io.ReadWriteCloser
+				for range streams {
+					opened = append(opened, open(b, s, s.transport))
+				}
 				var all sync.WaitGroup
 				b.ResetTimer()
-				for range streams {
-					stream := open(b, s)
+				for _, stream := range opened {
 					all.Go(func() {
 						answers := make([]byte, answer*inFlight)
 						for n := 0; n < b.N/streams+1; n += inFlight {
@@ -98,51 +118,72 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-// benchmarked is a server of WebSockets that echo, or of rawEcho.
-func benchmarked(b testing.TB, raw bool) served {
-	ws := &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{PingInterval: -1}}}
-	s := serve(b, true, ws)
+// benchmarked is a server of WebSockets that echo, or of rawEcho, with TLS or without.
+func benchmarked(b testing.TB, secure, raw bool) served {
 	if raw {
-		s.Config.Handler = http.HandlerFunc(rawEcho)
+		s := serve(b, secure, nil)
+		s.Config.Handler = http.HandlerFunc(rawEcho) // without what ConfigureHTTP2 wraps
+		return s
 	}
-	return s
+	return serve(b, secure, &wsd.Server{Handler: echoAndRelease, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{PingInterval: -1}}})
 }
 
-// BenchmarkDial opens a connection and closes it, as a stream of a TCP connection that is there, and with TLS for each.
+// echoAndRelease is echoAll for the messages of which nothing is kept.
+func echoAndRelease(conn *wsd.Conn) {
+	for m := range conn.Messages() {
+		if conn.Send(context.Background(), m) != nil {
+			return
+		}
+		m.Release()
+	}
+}
+
+// BenchmarkDial opens connections and cuts them off, as streams of a TCP connection that is there, and with TLS for each.
 func BenchmarkDial(b *testing.B) {
-	for name, transport := range map[string]func(served) http.RoundTripper{
-		"HTTP2": func(s served) http.RoundTripper { return s.transport },
-		"TLS":   func(s served) http.RoundTripper { return s.transport.Base },
-	} {
-		b.Run(name, func(b *testing.B) {
-			s := benchmarked(b, false)
-			opts := &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport(s)}}
+	for _, shared := range []bool{true, false} {
+		b.Run(map[bool]string{true: "stream", false: "TLS"}[shared], func(b *testing.B) {
+			s := benchmarked(b, true, false)
+			by := http.RoundTripper(s.transport)
+			if !shared {
+				by = s.transport.Base
+			}
+			opts := &wsd.DialOptions{HTTPClient: &http.Client{Transport: by}}
 			for b.Loop() {
 				conn, _, err := wsd.Dial(b.Context(), s.url, opts)
 				require.NoError(b, err)
-				require.NoError(b, conn.Close(wsd.StatusNormalClosure, ""))
+				conn.CloseNow()
 			}
 		})
 	}
 }
 
-// held is what streams hold each, at both ends, in bytes.
-func held(t *testing.T, raw bool) float64 {
+// way is how idle connections are carried.
+type way struct{ tcp, secure, raw bool }
+
+func (w way) String() string {
+	names := map[bool][]string{false: {"stream", "clear", "wsd"}, true: {"TCP", "TLS", "raw"}}
+	return names[w.tcp][0] + "/" + names[w.secure][1] + "/" + names[w.raw][2]
+}
+
+// held is what idle connections hold each, at both ends, in bytes. Clients are the same for both servers.
+func held(t testing.TB, w way, connections int) float64 {
 	t.Helper()
-	const streams = 400
-	s := benchmarked(t, raw)
-	first := open(t, s)
+	s := benchmarked(t, w.secure, w.raw)
+	by := http.RoundTripper(s.transport)
+	if w.tcp {
+		by = s.transport.Base
+	}
+	all := make([]io.ReadWriteCloser, 0, 1+connections)
+	all = append(all, open(t, s, by))
 	before := inUse()
-	all := make([]io.ReadWriteCloser, streams)
-	for i := range all {
-		all[i] = open(t, s)
+	for range connections {
+		all = append(all, open(t, s, by))
 	}
 	after := inUse()
-	runtime.KeepAlive(first)
 	for _, stream := range all {
 		_ = stream.Close()
 	}
-	return (float64(after) - float64(before)) / streams
+	return (float64(after) - float64(before)) / float64(connections)
 }
 
 // inUse is the memory in use behind a garbage collection.
@@ -155,9 +196,30 @@ func inUse() uint64 {
 	return stats.HeapAlloc + stats.StackInuse
 }
 
+// BenchmarkIdle has 1,000 idle streams of one TCP connection, and 1,000 TCP connections.
+func BenchmarkIdle(b *testing.B) {
+	for _, tcp := range []bool{false, true} {
+		for _, secure := range []bool{false, true} {
+			for _, raw := range []bool{false, true} {
+				w := way{tcp, secure, raw}
+				b.Run(w.String(), func(b *testing.B) {
+					var sum float64
+					for b.Loop() {
+						sum += held(b, w, 1000)
+					}
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(sum/float64(b.N)/1024, "KiB/connection")
+				})
+			}
+		}
+	}
+}
+
 // TestAnIdleWebSocketCostsLittleBeyondItsStream compares it with a stream whose handler only waits for bytes.
 func TestAnIdleWebSocketCostsLittleBeyondItsStream(t *testing.T) {
-	raw, ws := held(t, true), held(t, false)
-	t.Logf("%.1f KiB, of which net/http and the client have %.1f", ws/1024, raw/1024)
-	require.Less(t, ws-raw, 15.0*1024)
+	for _, secure := range []bool{false, true} {
+		raw, ws := held(t, way{secure: secure, raw: true}, 400), held(t, way{secure: secure}, 400)
+		t.Logf("%.1f KiB, of which net/http and the client have %.1f", ws/1024, raw/1024)
+		require.Less(t, ws-raw, 15.0*1024)
+	}
 }

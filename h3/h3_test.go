@@ -30,7 +30,7 @@ func echoAll(conn *wsd.Conn) {
 }
 
 // serve runs handler over HTTP/3, and returns its URL and options to dial it.
-func serve(t *testing.T, handler http.Handler, conf *quic.Config) (string, *wsd.DialOptions) {
+func serve(t testing.TB, handler http.Handler, conf *quic.Config) (string, *wsd.DialOptions) {
 	t.Helper()
 	certificates := httptest.NewUnstartedServer(nil)
 	certificates.StartTLS()
