@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net/http"
 	"net/url"
 
@@ -139,4 +140,10 @@ func (c *Conn) checkPing() error {
 		return nil
 	}
 	return fmt.Errorf("wsd: ping: a browser sends none: %w", errors.ErrUnsupported)
+}
+
+// logHookFailed says what slog's default logger would, and through a logger that the program has made the default: package
+// log then writes to that. Calling slog would link all of it, and encoding/json with it: half a megabyte.
+func logHookFailed(hook string, cause error, stack string) {
+	log.Printf("ERROR wsd: a hook failed hook=%s cause=%q stack=%q", hook, cause, stack)
 }

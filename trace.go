@@ -5,7 +5,6 @@ package wsd
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -148,7 +147,7 @@ func (c *Conn) hookFailed(hook string, p any) {
 	if p != nil {
 		cause = fmt.Errorf("panic: %v", p)
 	}
-	slog.Default().Error("wsd: a hook failed", "hook", hook, "cause", cause, "stack", string(debug.Stack()))
+	logHookFailed(hook, cause, string(debug.Stack()))
 	c.ending.queueClose(StatusInternalError, "a hook failed", &causeError{"the Trace's " + hook + " did not return", cause})
 }
 

@@ -14,7 +14,7 @@ type socket struct{}
 
 func (*socket) release() {}
 
-func (*Transport) initSocket(syscall.Conn) {}
+func (*Transport) initSocket() {}
 
 // CanTry reports whether the transport is a socket that can be read and written without waiting.
 func (*Transport) CanTry() bool { return false }

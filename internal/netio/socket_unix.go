@@ -7,6 +7,7 @@ package netio
 
 import (
 	"io"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -124,8 +125,18 @@ func (w *writing) advance(n int) {
 	w.head, w.body = w.head[ofHead:], w.body[n-ofHead:]
 }
 
-func (t *Transport) initSocket(conn syscall.Conn) {
-	raw, err := conn.SyscallConn()
+func (t *Transport) initSocket() {
+	var raw syscall.RawConn
+	var err error
+	switch socket := t.rwc.(type) {
+	case *net.TCPConn:
+		raw, err = socket.SyscallConn()
+	case *net.UnixConn:
+		raw, err = socket.SyscallConn()
+	default:
+		// Nothing else is trusted to be a bare socket: a type that wraps one may do more in its Read and Write.
+		return
+	}
 	if err != nil {
 		return
 	}

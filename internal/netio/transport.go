@@ -65,14 +65,7 @@ type Transport struct {
 func (t *Transport) Init(rwc io.ReadWriteCloser) {
 	t.rwc = rwc
 	t.progress.Store(int64(clock.Now()))
-	switch socket := rwc.(type) {
-	case *net.TCPConn:
-		t.initSocket(socket)
-	case *net.UnixConn:
-		t.initSocket(socket)
-	}
-	// Nothing else is trusted to be a bare socket: a type that wraps one may do more in its Read and Write.
-	if !t.CanTry() {
+	if t.initSocket(); !t.CanTry() {
 		t.idle = new([idleSize]byte)
 	}
 }
