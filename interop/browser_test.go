@@ -65,8 +65,15 @@ func startEcho(t *testing.T) string {
 	return startExample(t, "echo", "-addr", "127.0.0.1:0", "-compress").url
 }
 
-// browser starts Chromium with an empty profile, and returns a context for chromedp with one tab.
+// browser starts Chromium with an empty profile, for as long as one waits for a peer, and returns a context for chromedp with
+// one tab.
 func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
+	t.Helper()
+	return browserIn(bounded(t), t, more...)
+}
+
+// browserIn is browser until ctx is done.
+func browserIn(ctx context.Context, t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := program(t, "chromium")
 	results.version("chromium", versionOf(t, path, "--version", "--no-sandbox"))
@@ -83,7 +90,7 @@ func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.IgnoreCertErrors,
 	)
-	allocator, cancelAllocator := chromedp.NewExecAllocator(bounded(t), append(options, more...)...)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(ctx, append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
 		cancel()

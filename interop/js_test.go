@@ -4,12 +4,14 @@
 package interop
 
 import (
+	"context"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,11 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// jsPatience bounds a run of all tests in a browser.
+// jsPatience bounds a run of a program in a browser.
 const jsPatience = 6 * time.Minute
-
-// jsArguments are those of the test binary.
-var jsArguments = []string{"-test.v", "-test.timeout=330s"}
 
 func run(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
@@ -31,27 +30,35 @@ func run(t *testing.T, name string, args ...string) []byte {
 	return out
 }
 
-// buildJSTests builds the tests of jsclient. They look at a variable of syscall/js, which the linker has to be told.
-func buildJSTests(t *testing.T) string {
+// buildJS has the go command build a package for js/wasm, and returns the path of what that gave.
+func buildJS(t *testing.T, dir string, command ...string) string {
 	t.Helper()
-	path := filepath.Join(shared, "jsclient.wasm")
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-checklinkname=0", "-o", path, "./jsclient")
+	path := filepath.Join(shared, strings.ReplaceAll(dir, "/", "-")+".wasm")
+	cmd := exec.CommandContext(t.Context(), "go", append(command, "-o", path, "./"+dir)...)
 	cmd.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return path
 }
 
+// jsHosts are where programs for js/wasm run. Each returns the exit status of the program that the server serves.
+var jsHosts = map[string]func(t *testing.T, s *jsServer, name string) string{
+	"node": inNode,
+	"chromium": func(t *testing.T, s *jsServer, name string) string {
+		return inChromium(t, browserIn(t.Context(), t), s, name, "")
+	},
+	"worker": func(t *testing.T, s *jsServer, name string) string {
+		return inChromium(t, browserIn(t.Context(), t), s, name, "&worker")
+	},
+}
+
 // TestJSClients runs the same tests of a client in every host of JavaScript.
 func TestJSClients(t *testing.T) {
-	binary := buildJSTests(t)
-	for name, host := range map[string]func(*testing.T, *jsServer, string) string{
-		"node":     inNode,
-		"chromium": func(t *testing.T, s *jsServer, run string) string { return inChromium(t, s, run, "") },
-		"worker":   func(t *testing.T, s *jsServer, run string) string { return inChromium(t, s, run, "&worker") },
-	} {
+	// The tests look at a variable of syscall/js, which the linker has to be told.
+	binary := buildJS(t, "jsclient", "test", "-c", "-ldflags=-checklinkname=0")
+	for name, host := range jsHosts {
 		t.Run(name, func(t *testing.T) {
-			server := startJSServer(t, binary)
+			server := startJSServer(t, binary, "-test.v", "-test.timeout=330s")
 			status := host(t, server, name)
 			output := server.output.String()
 			if status != "0" || testing.Verbose() {
@@ -64,28 +71,33 @@ func TestJSClients(t *testing.T) {
 	}
 }
 
-func inNode(t *testing.T, s *jsServer, name string) string {
+// nodeCommand is node, running what the server serves.
+func (s *jsServer) nodeCommand(t *testing.T, name string) *exec.Cmd {
+	t.Helper()
 	node := program(t, "node")
 	results.version("node", versionOf(t, node, "--version"))
-	// From version 22 on, the flag changes nothing.
-	args := []string{"--experimental-websocket", "--stack-size=8192", filepath.Join(goroot(t), "lib/wasm/wasm_exec_node.js"),
-		filepath.Join(shared, "jsclient.wasm")}
-	cmd := exec.CommandContext(t.Context(), node, append(args, jsArguments...)...)
+	// From version 22 on, the first flag changes nothing.
+	args := []string{"--experimental-websocket", "--stack-size=8192", filepath.Join(goroot(t), "lib/wasm/wasm_exec_node.js"), s.binary}
+	cmd := exec.CommandContext(t.Context(), node, append(args, s.args...)...)
 	cmd.Env = append(os.Environ(), "WSD_SERVER="+s.hostOf(t), "WSD_RUN="+name)
 	cmd.Stdout, cmd.Stderr = &s.output, &s.output
+	return cmd
+}
+
+func inNode(t *testing.T, s *jsServer, name string) string {
+	cmd := s.nodeCommand(t, name)
 	_ = cmd.Run() // the status tells
 	return strconv.Itoa(cmd.ProcessState.ExitCode())
 }
 
-// pageURL is the page that runs the tests.
+// pageURL is the page that runs the program.
 func (s *jsServer) pageURL(t *testing.T, name, more string) string {
 	t.Helper()
-	query := url.Values{"arg": jsArguments, "server": {s.hostOf(t)}, "run": {name}}
+	query := url.Values{"arg": s.args, "server": {s.hostOf(t)}, "run": {name}}
 	return s.URL + "/gotest.html?" + query.Encode() + more
 }
 
-func inChromium(t *testing.T, s *jsServer, name, more string) string {
-	ctx := browser(t)
+func inChromium(t *testing.T, ctx context.Context, s *jsServer, name, more string) string {
 	tab{t, ctx}.do(chromedp.Navigate(s.pageURL(t, name, more)))
 	return s.await(t)
 }

@@ -5,6 +5,9 @@ package interop
 
 import (
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -24,24 +27,26 @@ import (
 // jsServer serves what a client asks for, and the page that runs one.
 type jsServer struct {
 	*httptest.Server
-	output output      // of the test binary, as far as it has come
+	binary string      // the program
+	args   []string    // its arguments
+	output output      // what it has printed
 	result chan string // its status
 
 	mu   sync.Mutex
 	ends map[string]chan wsd.CloseEvent
 }
 
-func startJSServer(t *testing.T, binary string) *jsServer {
+func startJSServer(t *testing.T, binary string, args ...string) *jsServer {
 	t.Helper()
-	s := &jsServer{result: make(chan string, 1), ends: make(map[string]chan wsd.CloseEvent)}
+	s := &jsServer{binary: binary, args: args, result: make(chan string, 1), ends: make(map[string]chan wsd.CloseEvent)}
 	mux := http.NewServeMux()
 	for path, handler := range map[string]func(*wsd.Conn, *http.Request){
 		"/echo": jsEcho, "/close": jsClose, "/cut": jsCut, "/send": jsSend, "/deaf": jsDeaf, "/slow": jsSlow, "/recorded": s.tell,
-		"/hex": jsHex,
+		"/hex": jsHex, "/count": jsCount,
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { s.accept(w, r, handler) })
 	}
-	mux.HandleFunc("/hang", jsHang)
+	mux.HandleFunc("/hang", s.hang)
 	mux.HandleFunc("POST /output", func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(&s.output, r.Body) })
 	mux.HandleFunc("POST /result", func(_ http.ResponseWriter, r *http.Request) {
 		if status, err := io.ReadAll(r.Body); err == nil {
@@ -50,6 +55,11 @@ func startJSServer(t *testing.T, binary string) *jsServer {
 	})
 	mux.HandleFunc("GET /gotest.html", file("testdata/gotest.html"))
 	mux.HandleFunc("GET /gotest.js", file("testdata/gotest.js"))
+	mux.HandleFunc("GET /echo.js", file("testdata/echo.js"))
+	mux.HandleFunc("GET /echo.html", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<!doctype html><script src="/echo.js?%s"></script>`, html.EscapeString(r.URL.RawQuery))
+	})
 	mux.HandleFunc("GET /wasm_exec.js", file(filepath.Join(goroot(t), "lib/wasm/wasm_exec.js")))
 	mux.HandleFunc("GET /test.wasm", file(binary))
 	s.Server = httptest.NewServer(mux)
@@ -66,10 +76,11 @@ func file(path string) http.HandlerFunc {
 
 // accept serves a connection, and records its end if it has a name.
 func (s *jsServer) accept(w http.ResponseWriter, r *http.Request, handler func(*wsd.Conn, *http.Request)) {
-	conn, err := wsd.Accept(w, r, &wsd.AcceptOptions{
-		Config:       wsd.Config{Compression: &wsd.Compression{}, CloseTimeout: 20 * time.Second},
-		Subprotocols: []string{"echo"}, Origins: []string{"*"},
-	})
+	config := wsd.Config{CloseTimeout: 20 * time.Second}
+	if r.FormValue("plain") == "" {
+		config.Compression = &wsd.Compression{}
+	}
+	conn, err := wsd.Accept(w, r, &wsd.AcceptOptions{Config: config, Subprotocols: []string{"echo"}, Origins: []string{"*"}})
 	if err != nil {
 		return
 	}
@@ -135,17 +146,38 @@ func jsCut(conn *wsd.Conn, _ *http.Request) {
 	}
 }
 
+// jsSend sends n messages of a size, once it is asked to if it is to wait for that.
 func jsSend(conn *wsd.Conn, r *http.Request) {
 	n, _ := strconv.Atoi(r.FormValue("n"))
 	size, _ := strconv.Atoi(r.FormValue("size"))
+	msg := wsd.Text(strings.Repeat("x", size))
+	if r.FormValue("kind") == "binary" {
+		msg.Type = wsd.BinaryMessage
+	}
+	if r.FormValue("wait") != "" {
+		if _, err := conn.Receive(conn.Context()); err != nil {
+			return
+		}
+	}
 	for range n {
-		if conn.Send(conn.Context(), wsd.Text(strings.Repeat("x", size))) != nil {
+		if conn.Send(conn.Context(), msg) != nil {
 			return
 		}
 	}
 	if r.FormValue("end") != "" {
 		_ = conn.StartClose(wsd.StatusNormalClosure, "")
 	}
+}
+
+// jsCount says so when n messages have come.
+func jsCount(conn *wsd.Conn, r *http.Request) {
+	n, _ := strconv.Atoi(r.FormValue("n"))
+	for range n {
+		if _, err := conn.Receive(conn.Context()); err != nil {
+			return
+		}
+	}
+	_ = conn.Send(conn.Context(), wsd.Text("counted"))
 }
 
 // jsDeaf receives nothing, so that soon nothing more is read.
@@ -160,8 +192,8 @@ func jsSlow(conn *wsd.Conn, _ *http.Request) {
 	}
 }
 
-// jsHang never answers.
-func jsHang(w http.ResponseWriter, _ *http.Request) {
+// hang never answers, and records when the client goes.
+func (s *jsServer) hang(w http.ResponseWriter, r *http.Request) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
@@ -169,7 +201,10 @@ func jsHang(w http.ResponseWriter, _ *http.Request) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	var one [1]byte
-	_, _ = buffered.Read(one[:]) // until the client goes
+	_, err = buffered.Read(one[:])
+	if name := r.FormValue("record"); name != "" && errors.Is(err, io.EOF) {
+		s.end(name) <- wsd.CloseEvent{Code: wsd.StatusAbnormalClosure}
+	}
 }
 
 func goroot(t *testing.T) string {

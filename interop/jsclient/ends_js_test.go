@@ -3,10 +3,12 @@
 package jsclient
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"strings"
+	"syscall/js"
 	"testing"
 	"time"
 
@@ -117,6 +119,64 @@ func TestConnectionCut(t *testing.T) {
 	require.ErrorContains(t, event.Err, "without a close frame: ")
 	require.False(t, wsd.Permanent(event.Err))
 	require.ErrorIs(t, <-conn.Errors(), event.Err)
+}
+
+// TestErrorWithoutClose holds that an error is an end even if no close event follows, as in some versions of node.
+func TestErrorWithoutClose(t *testing.T) {
+	for _, said := range []string{"", "the cable is cut"} {
+		socket := fakeSocket(t)
+		conn := dial(t, "/echo", nil)
+		socket().Call("onmessage", map[string]any{"data": "before"})
+		socket().Call("onerror", map[string]any{"message": said})
+		socket().Call("onmessage", map[string]any{"data": "behind"})
+		for _, text := range []string{"before", "behind"} {
+			require.Equal(t, text, string(receive(t, conn).Data))
+		}
+		<-conn.Closed()
+		event := conn.CloseEvent()
+		require.False(t, event.Clean || event.Local, "%+v", event)
+		require.Equal(t, wsd.StatusAbnormalClosure, event.Code)
+		require.ErrorContains(t, event.Err, cmp.Or(said, "the browser tells no more"))
+	}
+}
+
+// TestErrorThatACloseFollows holds that of an error and a close event the second says how the connection has ended.
+func TestErrorThatACloseFollows(t *testing.T) {
+	socket := fakeSocket(t)
+	conn := dial(t, "/echo", nil)
+	socket().Call("onerror", map[string]any{"message": "on the way"})
+	socket().Call("onclose", map[string]any{"code": 4321, "reason": "because", "wasClean": true})
+	<-conn.Closed()
+	event := conn.CloseEvent()
+	require.EqualValues(t, 4321, event.Code, "%+v", event)
+	require.Equal(t, "because", event.Reason)
+}
+
+// fakeSocket has the next connection be one over no network, whose events the test fires. It opens by itself.
+func fakeSocket(t *testing.T) func() js.Value {
+	t.Helper()
+	class := js.Global().Call("eval", `(class {
+		readyState = 0
+		bufferedAmount = 0
+		protocol = ""
+		extensions = ""
+		constructor() {
+			globalThis.fakeSocket = this
+			setTimeout(() => {
+				this.readyState = 1
+				this.onopen({})
+			})
+		}
+		send() {}
+		close() { this.readyState = 3 }
+	})`)
+	plain := js.Global().Get("WebSocket")
+	js.Global().Set("WebSocket", class)
+	t.Cleanup(func() {
+		js.Global().Set("WebSocket", plain)
+		js.Global().Delete("fakeSocket")
+	})
+	return func() js.Value { return js.Global().Get("fakeSocket") }
 }
 
 func TestCloseNow(t *testing.T) {

@@ -15,7 +15,9 @@
 			document.head.append(script)
 		})
 	}
+	globalThis.printed = ""
 	fs.writeSync = (_, bytes) => {
+		printed += new TextDecoder().decode(bytes)
 		post("/output", bytes.slice())
 		return bytes.length
 	}
