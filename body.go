@@ -304,7 +304,7 @@ func (c *Conn) deliverPart(event Event) error {
 	in.pipe.Add(event.Data, event.Part == LastPart)
 	r.messageAt = clock.Now()
 	if event.Part != LastPart && in.pipe.Full() {
-		c.awaitBody(func() bool { return !in.pipe.Full() })
+		return c.awaitBody(func() bool { return !in.pipe.Full() })
 	}
 	return nil
 }
@@ -326,36 +326,69 @@ func (c *Conn) deliverFirst(event Event) error {
 }
 
 // awaitBody waits until the streamed message has been read as far as enough says, or this side closes: then the rest is
-// discarded.
-func (c *Conn) awaitBody(enough func() bool) {
+// discarded. Under CloseSlow it returns ErrSlowConsumer if a message ahead in Messages is not received for StallTimeout.
+func (c *Conn) awaitBody(enough func() bool) error {
 	r := &c.reader
-	pipe := r.bodies.unread().pipe
+	body := r.bodies.unread()
 	refusal := c.queue.refusalChannel()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
-	for !enough() {
+	var patience *time.Timer
+	var over <-chan time.Time
+	var due clock.Due
+	stallAfter := c.settings.stallAfter
+	if c.settings.policy == CloseSlow && stallAfter > 0 {
+		due.In(stallAfter)
+		patience = time.NewTimer(stallAfter)
+		defer patience.Stop()
+		over = patience.C
+	}
+	for consumed := c.consumed(); !enough(); {
 		select {
-		case <-pipe.Room():
+		case <-body.pipe.Room():
 		case <-refusal:
 			r.discarding = true
-			return
+			return nil
+		case <-over:
+			until := clock.Now()
+			if now := c.consumed(); now != consumed || !body.ahead() {
+				consumed, until = now, until+stallAfter
+			}
+			left := due.Left(until, stallAfter)
+			if left == 0 {
+				return ErrSlowConsumer
+			}
+			patience.Reset(left)
 		}
 	}
+	return nil
+}
+
+// consumed returns how many messages have been received, of all connections if they share an Inbox.
+func (c *Conn) consumed() uint64 {
+	if c.settings.inbox != nil {
+		return c.settings.inbox.received()
+	}
+	return c.answers.delivered.Load() - uint64(len(c.messages))
 }
 
 // awaitBodyEnd waits until the streamed message has been read to its end or closed: until then nothing follows it.
-func (c *Conn) awaitBodyEnd() {
+func (c *Conn) awaitBodyEnd() error {
 	body := c.reader.bodies.unread()
 	if !body.pipe.Finished() {
 		begun := c.traceStallBegun()
-		c.awaitBody(body.pipe.Finished)
+		err := c.awaitBody(body.pipe.Finished)
 		c.traceStallEnded(begun)
+		if err != nil {
+			return err
+		}
 	}
 	if !c.reader.discarding {
 		body.stop()
 		c.reader.bodies.last.Store(nil)
 	}
+	return nil
 }
 
 // bodyExpired closes the connection because nobody reads a streamed message.

@@ -259,6 +259,43 @@ func TestBodyTimeoutBeginsWhenNothingIsAhead(t *testing.T) {
 	})
 }
 
+// A body behind a message that nobody receives is no reason to wait for ever: CloseSlow judges the consumer by that message.
+func TestCloseSlowBehindABody(t *testing.T) {
+	for name, size := range map[string]int{"that has come": 200, "under way": 1 << 20} {
+		for _, viaInbox := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", with an inbox: ", viaInbox), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := wsd.Config{StreamAbove: 100, SlowConsumer: wsd.CloseSlow, StallTimeout: 3 * time.Second, PingInterval: -1}
+					inbox := wsd.NewInbox(8)
+					if viaInbox {
+						cfg.Inbox = inbox
+					}
+					client, server := wsdtest.Pipe(wsd.Config{PingInterval: -1}, cfg)
+					go func() {
+						for _, m := range []wsd.Message{wsd.Text("first"), wsd.Text("second"), wsd.Binary(make([]byte, size)), wsd.Text("behind")} {
+							if client.Send(t.Context(), m) != nil {
+								return
+							}
+						}
+					}()
+					time.Sleep(2 * time.Second)
+					select { // which counts as progress
+					case <-server.Messages():
+					case <-inbox.C():
+					}
+					time.Sleep(3900 * time.Millisecond)
+					require.Equal(t, wsd.StateOpen, server.State())
+					time.Sleep(2200 * time.Millisecond)
+					<-server.Closed()
+					require.ErrorIs(t, server.CloseEvent().Err, wsd.ErrSlowConsumer)
+					<-client.Closed()
+					require.Equal(t, wsd.StatusTryAgainLater, client.CloseEvent().Code)
+				})
+			})
+		}
+	}
+}
+
 // The cause is stored before the body's error can be seen.
 func TestBodyErrorComesBehindTheCause(t *testing.T) {
 	for name, end := range map[string]struct {

@@ -53,7 +53,8 @@ type Config struct {
 	// messages are being written, only time without progress counts, up to 12 times CloseTimeout in all; once the close
 	// frame is written, CloseTimeout runs once. Default 5 s.
 	CloseTimeout time.Duration
-	// StallTimeout is how long Messages may stay full before the CloseSlow policy closes the connection. Default 10 s.
+	// StallTimeout is how long Messages may stay full, or a message may wait ahead of a Body that nothing can pass, before
+	// the CloseSlow policy closes the connection. Default 10 s.
 	StallTimeout time.Duration
 	// SlowConsumer says what happens while Messages is full. Default BlockSlow.
 	SlowConsumer SlowConsumerPolicy

@@ -101,12 +101,12 @@ func TestExpireAtNeedsNoGoroutine(t *testing.T) {
 			all = append(all, client, server)
 		}
 		synctest.Wait()
-		before := runtime.NumGoroutine()
+		before := goroutines()
 		for _, c := range all {
 			c.ExpireAt(time.Now().Add(time.Hour))
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.LessOrEqual(t, goroutines(), before)
 		for _, c := range all {
 			c.CloseNow()
 		}

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +22,7 @@ import (
 func TestQuietConnectionInMemoryHasOneGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pairs = 50
-		before := runtime.NumGoroutine()
+		before := goroutines()
 		var conns []*wsd.Conn
 		for range pairs {
 			client, server := wsdtest.Pipe()
@@ -38,10 +37,10 @@ func TestQuietConnectionInMemoryHasOneGoroutine(t *testing.T) {
 		synctest.Wait()
 		// Goroutines of other tests may end meanwhile, or a few begin, such as a timer's.
 		const others = pairs / 5
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*len(conns)+others, "at most two goroutines a connection")
+		require.LessOrEqual(t, goroutines()-before, 2*len(conns)+others, "at most two goroutines a connection")
 		time.Sleep(2 * time.Minute) // keepalive pings go to and fro
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, len(conns)+others, "one goroutine an idle connection")
+		require.LessOrEqual(t, goroutines()-before, len(conns)+others, "one goroutine an idle connection")
 		for _, c := range conns {
 			require.Equal(t, wsd.StateOpen, c.State())
 			require.NoError(t, c.Send(t.Context(), wsd.Text("and it goes on")))

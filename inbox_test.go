@@ -288,7 +288,7 @@ func TestInboxNeedsNobodyForAnEnd(t *testing.T) {
 func TestInboxAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const conns = 10000
-		before := runtime.NumGoroutine()
+		before := goroutines()
 		inbox := wsd.NewInbox(16)
 		for i := range conns {
 			client, server := wsdtest.Pipe(wsd.Config{}, wsd.Config{Inbox: inbox, MessageBuffer: 2})
@@ -302,7 +302,7 @@ func TestInboxAbandoned(t *testing.T) {
 			server.CloseNow()
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before+1)
+		require.LessOrEqual(t, goroutines(), before+1)
 		time.Sleep(time.Hour)
 		collect(t, inbox, conns)
 	})

@@ -47,3 +47,14 @@ func expectedGoroutine(stack string) bool {
 	}
 	return false
 }
+
+// goroutines counts the goroutines that there are. While the runtime passes on the records of those that have ended, it may
+// count 32 of them once more.
+func goroutines() int {
+	least := runtime.NumGoroutine()
+	for range 10 {
+		runtime.Gosched()
+		least = min(least, runtime.NumGoroutine())
+	}
+	return least
+}

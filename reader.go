@@ -173,7 +173,9 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	r := &c.reader
 	if r.bodies.unread() != nil {
-		c.awaitBodyEnd()
+		if err := c.awaitBodyEnd(); err != nil {
+			return false, err
+		}
 	}
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {

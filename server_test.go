@@ -550,14 +550,14 @@ func TestServerShutdownGivenUpLeavesNoGoroutine(t *testing.T) {
 		ws.CheckOrigin = func(*http.Request) bool { close(judging); <-judge; return false }
 		go ws.ServeHTTP(httptest.NewRecorder(), handshakeRequest())
 		<-judging
-		before := runtime.NumGoroutine()
+		before := goroutines()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		for range 10 {
 			require.ErrorIs(t, ws.Shutdown(ctx), context.Canceled)
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.LessOrEqual(t, goroutines(), before)
 		close(judge)
 		require.NoError(t, ws.Shutdown(context.Background()))
 	})

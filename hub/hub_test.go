@@ -264,7 +264,12 @@ func TestMembersLeaveByThemselves(t *testing.T) {
 			peers = append(peers, p)
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*len(peers), "the readers of the connections' ends")
+		after := runtime.NumGoroutine()
+		for range 10 { // while the runtime passes on the records of those that have ended, it may count some once more
+			runtime.Gosched()
+			after = min(after, runtime.NumGoroutine())
+		}
+		require.LessOrEqual(t, after-before, 2*len(peers), "the readers of the connections' ends")
 		for i, p := range peers {
 			require.Equal(t, 10-i, h.Subscribers("room"))
 			if i%2 == 0 {
