@@ -137,6 +137,16 @@ func TestPageShowsFramesLive(t *testing.T) {
 	page.press(kb.ArrowUp)
 	page.await(`document.getElementById("full").textContent.includes('"kind": "tick"')`)
 	look(t, page)
+	// What a pause holds and connections that are over do not take memory without end.
+	page.press(" ")
+	assert.Equal(t, []int{120_000, 100_000}, evaluate[[]int](page, `(() => {
+		for (let i = 0; i < 60; i++) hold(Array(2000).fill({ n: 0, c: 1, e: "end" }));
+		return [waiting, held.reduce((n, b) => n + b.length, 0)];
+	})()`))
+	assert.Equal(t, []int{200, 305}, evaluate[[]int](page, `(() => {
+		for (let i = 0; i < 300; i++) add([{ n: 200000 + i, c: 1000 + i, e: "open", p: "" }]);
+		return [conns.size, connected];
+	})()`))
 }
 
 // look saves pictures of the page where WSD_PICTURES says, for eyes to look at.
