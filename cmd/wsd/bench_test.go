@@ -208,6 +208,24 @@ func TestBenchFindsWhatIsNoEcho(t *testing.T) {
 	}
 }
 
+func TestBenchCountsWhatItHadNoTimeFor(t *testing.T) {
+	t.Parallel()
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(100 * time.Millisecond)
+		_ = new(wsd.Server).Serve(w, r, nil, func(conn *wsd.Conn) {
+			for m := range conn.Messages() {
+				_ = conn.Send(conn.Context(), m)
+			}
+		})
+	}))
+	t.Cleanup(slow.Close)
+	r, status := benchmark(t, "-c", "1000", "-ramp", "10ms", slow.URL)
+	assert.Equal(t, 1, status)
+	require.NotEmpty(t, r.Errors)
+	assert.Equal(t, "the time was over before it was connected", r.Errors[0].Reason)
+	assert.Equal(t, 1000, r.Opened+r.Errors[0].Count)
+}
+
 func TestBenchSaysWhatIsInTheWay(t *testing.T) {
 	t.Parallel()
 	url := serve(t)

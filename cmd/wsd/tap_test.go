@@ -243,7 +243,7 @@ func TestTapPassesTheBytesAsTheyCame(t *testing.T) {
 func TestTapIsNotSeenByTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	proxy, p := tap(t, serve(t, "-compress", "-q"), "-record", filepath.Join(t.TempDir(), "r"))
-	r := run(t, "", "check", "-run", "^(close|reserved bits|limits|pings and pongs|fragmentation/1|compression/[0-9]*[02468]$|compression handshake)", "-volume", "64KiB", proxy)
+	r := run(t, "", "check", "-run", "^(close|reserved bits|limits|pings and pongs|fragmentation/1|compression/[0-9]*0$|compression handshake)", "-volume", "64KiB", proxy)
 	assert.Equal(t, 0, r.status, "%s%s", r.stdout, r.stderr)
 	assert.Equal(t, 0, p.interrupt(t))
 }

@@ -137,7 +137,11 @@ func (r *run) connect(ctx context.Context, sessions int, work *sync.WaitGroup, s
 			case <-r.stopped:
 			}
 		}
-		if ctx.Err() != nil || r.over.Load() {
+		if ctx.Err() != nil {
+			break
+		}
+		if r.over.Load() {
+			r.failAll("the time was over before it was connected", sessions-number)
 			break
 		}
 		limit <- struct{}{}
@@ -242,10 +246,12 @@ func (r *run) closeAll() {
 	}
 }
 
-func (r *run) fail(reason string) {
+func (r *run) fail(reason string) { r.failAll(reason, 1) }
+
+func (r *run) failAll(reason string, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.failures[reason]++
+	r.failures[reason] += n
 }
 
 // failed returns how many connections have failed.
