@@ -63,7 +63,7 @@ func TestBenchCountsEveryMessage(t *testing.T) {
 		assert.Equal(t, 0, status, args)
 		assert.Empty(t, r.Errors, args)
 		assert.Equal(t, r.Connections, r.Opened, args)
-		assert.Positive(t, r.Received, args)
+		assert.Positive(t, r.Latency["count"], args)
 		assert.GreaterOrEqual(t, int(received.Load()), r.Sent, "%s: there are more, behind the time", args)
 		assert.Zero(t, r.Missing, args)
 		assert.LessOrEqual(t, r.Received, r.Sent, args)
@@ -92,7 +92,7 @@ func TestBenchFillsInATemplate(t *testing.T) {
 	})
 	r, status := benchmark(t, "-template", `{"n":{{n}},"pad":"{{pad}}"}`, "-size", "500", url)
 	assert.Equal(t, 0, status)
-	assert.Positive(t, r.Received)
+	assert.Positive(t, r.Latency["count"])
 	assert.Zero(t, bad.Load())
 }
 
@@ -174,7 +174,7 @@ func TestBenchCountsWhatFailsByReason(t *testing.T) {
 		"messages had no answer":                              20,
 	}, reasons)
 	assert.Equal(t, 30, r.Opened)
-	assert.Positive(t, r.Received)
+	assert.Positive(t, r.Latency["count"])
 }
 
 // A server that says something by itself is no echo, whatever the pace.

@@ -56,7 +56,7 @@ func exercise(t *testing.T, url string) {
 	assert.True(t, strings.TrimSpace(large) == strings.TrimSpace(r.stdout), "%d bytes, %s", len(r.stdout), r.stderr)
 	b, status := benchmark(t, "-c", "5", "-inflight", "4", url)
 	assert.Equal(t, 0, status, "%v", b.Errors)
-	assert.Positive(t, b.Received)
+	assert.Positive(t, b.Latency["count"])
 	proxy, p := tap(t, url)
 	assert.Equal(t, "through\n", run(t, "", "dial", "-compress", "-x", "through", proxy).stdout)
 	p.stdout.wait(t, `← text .* through`)
