@@ -1,3 +1,5 @@
+//go:build unix
+
 // bench_test.go measures WebSockets over HTTP/2 beside a handler that echoes bytes over the same stack, without WebSockets:
 //
 //	go test -run '^$' -bench .
@@ -12,7 +14,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -96,6 +100,7 @@ func BenchmarkEcho(b *testing.B) {
 				}
 				var all sync.WaitGroup
 				b.ResetTimer()
+				spent := cpuTime()
 				for _, stream := range opened {
 					all.Go(func() {
 						answers := make([]byte, answer*inFlight)
@@ -113,9 +118,19 @@ func BenchmarkEcho(b *testing.B) {
 					})
 				}
 				all.Wait()
+				b.ReportMetric(float64(cpuTime()-spent)/float64(b.N), "CPU-ns/op")
 			})
 		}
 	}
+}
+
+// cpuTime is what this process, client and server, has taken of processors.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // benchmarked is a server of WebSockets that echo, or of rawEcho, with TLS or without.
@@ -148,11 +163,13 @@ func BenchmarkDial(b *testing.B) {
 				by = s.transport.Base
 			}
 			opts := &wsd.DialOptions{HTTPClient: &http.Client{Transport: by}}
+			spent := cpuTime()
 			for b.Loop() {
 				conn, _, err := wsd.Dial(b.Context(), s.url, opts)
 				require.NoError(b, err)
 				conn.CloseNow()
 			}
+			b.ReportMetric(float64(cpuTime()-spent)/float64(b.N), "CPU-ns/op")
 		})
 	}
 }

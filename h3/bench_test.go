@@ -1,3 +1,5 @@
+//go:build unix
+
 // bench_test.go measures WebSockets over HTTP/3 beside a handler that echoes bytes over the same stack, without WebSockets:
 //
 //	go test -run '^$' -bench .
@@ -11,7 +13,9 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go/http3"
 	"github.com/stretchr/testify/require"
@@ -61,6 +65,7 @@ func BenchmarkEcho(b *testing.B) {
 				burst := slices.Repeat(masked, inFlight)
 				var all sync.WaitGroup
 				b.ResetTimer()
+				spent := cpuTime()
 				for _, stream := range opened {
 					all.Go(func() {
 						answers := make([]byte, answer*inFlight)
@@ -78,9 +83,19 @@ func BenchmarkEcho(b *testing.B) {
 					})
 				}
 				all.Wait()
+				b.ReportMetric(float64(cpuTime()-spent)/float64(b.N), "CPU-ns/op")
 			})
 		}
 	}
+}
+
+// cpuTime is what this process, client and server, has taken of processors.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func echoAndRelease(conn *wsd.Conn) {
