@@ -23,8 +23,7 @@ type WriterOptions struct {
 }
 
 // Writer returns a writer for one message, an io.ReaderFrom too; opts may be nil. Each Write queues all, in fragments of up to
-// 127 KiB (32 KiB with a smaller SendQueue than the default) or Config.MaxFrameSize, and Close the last, empty one. Both block
-// while the queue is full.
+// 127 KiB, and Close the last, empty one. Both block while the queue is full.
 //
 // From the first Write to Close, other senders wait, even the same goroutine. If ctx is done meanwhile, the connection is
 // closed with StatusInternalError, as the message is cut: that is how to abandon it. A Write that makes a text invalid
