@@ -25,8 +25,6 @@ func sizesOf(t *testing.T, path string) (plain, zipped int) {
 	return len(data), b.Len()
 }
 
-func megabytes(n int) float64 { return float64(n) / 1e6 }
-
 // TestJSSize bounds the size of a program for the browser, and holds that net/http's client is none of it.
 func TestJSSize(t *testing.T) {
 	const most, mostZipped = 6_500_000, 1_800_000
