@@ -22,7 +22,7 @@ func TestPipeTakesAConfigForEachEndOrBoth(t *testing.T) {
 		configs        []wsd.Config
 		client, server int
 	}{
-		{nil, 14, 14},
+		{nil, 15, 15},
 		{[]wsd.Config{small}, 2, 2},
 		{[]wsd.Config{small, large}, 2, 30},
 	} {

@@ -190,6 +190,9 @@ func version(module string) string {
 	info, _ := debug.ReadBuildInfo()
 	for _, dep := range info.Deps {
 		if dep.Path == module {
+			if r := dep.Replace; r != nil && r.Version != "" {
+				return r.Version
+			}
 			if dep.Replace != nil || dep.Version == "(devel)" || strings.HasSuffix(dep.Version, "v0.0.0") {
 				return "this tree"
 			}
