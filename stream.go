@@ -246,7 +246,7 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	err := q.awaitRoom(len(payload) + maxFrameHeader)
 	switch {
 	case err != nil:
-	case len(payload) < loanLeast:
+	case fin != 0 || len(payload) < loanLeast:
 		err = q.addFragment(fin|w.opcode, payload, w.size, &w.fate)
 	case w.inSpace(payload):
 		frame, space := q.backlog.frameInPlace(w.space, w.opcode, len(payload)), w.space
