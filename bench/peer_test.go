@@ -116,7 +116,7 @@ func TestPeerNoticesWrongAnswers(t *testing.T) {
 		{"one byte more", s, answerFrame(0x80|opBinary, append(bytes.Clone(s.want[0]), 0)), "differs"},
 		{"text for binary", s, answerFrame(0x80|opText, s.want[0]), "expected opcode 0x2, got 0x1"},
 		{"a close frame", s, answerFrame(0x88, []byte{3, 232}), "close frame"},
-		{"nobody asked", s, append(answerFrame(0x80|opBinary, s.want[0]), answerFrame(0x80|opBinary, s.want[1])...), "answer 2 came"},
+		{"nobody asked", s, append(answerFrame(0x80|opBinary, s.want[0]), answerFrame(0x80|opBinary, s.want[1])...), "the answer to message 2 came"},
 		{"deflated unasked", s, answerFrame(0xc0|opBinary, s.want[0]), "expected RSV1 false"},
 		{"not deflated", deflated, answerFrame(0x80|opText, deflated.want[0]), "expected RSV1 true"},
 		{"not DEFLATE", deflated, answerFrame(0xc0|opText, []byte{0xff, 0xff, 0xff}), "inflating"},
