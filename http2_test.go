@@ -396,14 +396,16 @@ func TestAViolationOverHTTP2IsAnsweredAndEndsTheStreamCleanly(t *testing.T) {
 }
 
 func TestAHandlerThatPanicsOverHTTP2LeavesNoConnectionBehind(t *testing.T) {
-	accepted := make(chan *wsd.Conn, 1)
+	accepted, answered := make(chan *wsd.Conn, 1), make(chan struct{})
 	client, _ := serveHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := wsd.Accept(w, r, nil)
 		require.NoError(t, err)
 		accepted <- conn
+		<-answered // or the abort could be ahead of the answer
 		panic(http.ErrAbortHandler)
 	}), wsd.ConfigureHTTP2)
 	_, stream := connectHTTP2(t, client)
+	close(answered)
 	<-(<-accepted).Closed()
 	clean, _ := stream.End()
 	require.False(t, clean)
