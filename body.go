@@ -334,32 +334,22 @@ func (c *Conn) awaitBody(enough func() bool) error {
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
-	var patience *time.Timer
-	var over <-chan time.Time
-	var due clock.Due
-	stallAfter := c.settings.stallAfter
-	if c.settings.policy == CloseSlow && stallAfter > 0 {
-		due.In(stallAfter)
-		patience = time.NewTimer(stallAfter)
-		defer patience.Stop()
-		over = patience.C
-	}
+	patience := c.newPatience()
+	defer patience.stop()
 	for consumed := c.consumed(); !enough(); {
 		select {
 		case <-body.pipe.Room():
 		case <-refusal:
 			r.discarding = true
 			return nil
-		case <-over:
+		case <-patience.over:
 			until := clock.Now()
 			if now := c.consumed(); now != consumed || !body.ahead() {
-				consumed, until = now, until+stallAfter
+				consumed, until = now, until+patience.within
 			}
-			left := due.Left(until, stallAfter)
-			if left == 0 {
+			if patience.ended(until) {
 				return ErrSlowConsumer
 			}
-			patience.Reset(left)
 		}
 	}
 	return nil

@@ -219,25 +219,15 @@ func (c *Conn) noteDropped(m Message) {
 // deliverSlow delivers to a consumer that already has messages waiting.
 func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	r := &c.reader
-	var patience *time.Timer
-	var over <-chan time.Time
-	var due clock.Due
-	stallAfter := c.settings.stallAfter
-	switch c.settings.policy {
-	case DropSlow:
+	if c.settings.policy == DropSlow {
 		if !r.dropTold {
 			r.dropTold = true
 			c.ending.report(ErrSlowConsumer, 1)
 		}
 		return false, nil
-	case CloseSlow:
-		if stallAfter > 0 {
-			due.In(stallAfter)
-			patience = time.NewTimer(stallAfter)
-			defer patience.Stop()
-			over = patience.C
-		}
 	}
+	patience := c.newPatience()
+	defer patience.stop()
 	refusal := c.queue.refusalChannel()
 	if c.settings.trace != nil {
 		defer c.traceStallEnded(c.traceStallBegun())
@@ -261,13 +251,43 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 			// This side closes. A gap would be worse than an end: nothing after this message is delivered either.
 			r.discarding = true
 			return false, nil
-		case <-over:
-			left := due.Left(clock.Now(), stallAfter)
-			if left == 0 {
+		case <-patience.over:
+			if patience.ended(clock.Now()) {
 				return false, ErrSlowConsumer
 			}
-			patience.Reset(left)
 		}
+	}
+}
+
+// patience is how long the reader waits for the consumer under CloseSlow. Under other policies it never ends.
+type patience struct {
+	within time.Duration
+	timer  *time.Timer // nil if it never ends
+	over   <-chan time.Time
+	due    clock.Due
+}
+
+func (c *Conn) newPatience() (p patience) {
+	if p.within = c.settings.stallAfter; c.settings.policy == CloseSlow && p.within > 0 {
+		p.due.In(p.within)
+		p.timer = time.NewTimer(p.within)
+		p.over = p.timer.C
+	}
+	return p
+}
+
+// ended is called when something has come from over. It reports whether the wait, which may last until a time, is at its end.
+func (p *patience) ended(until time.Duration) bool {
+	left := p.due.Left(until, p.within)
+	if left > 0 {
+		p.timer.Reset(left)
+	}
+	return left == 0
+}
+
+func (p *patience) stop() {
+	if p.timer != nil {
+		p.timer.Stop()
 	}
 }
 
