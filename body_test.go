@@ -271,6 +271,8 @@ func TestCloseSlowBehindABody(t *testing.T) {
 						cfg.Inbox = inbox
 					}
 					client, server := wsdtest.Pipe(wsd.Config{PingInterval: -1}, cfg)
+					defer client.CloseNow()
+					defer server.CloseNow()
 					go func() {
 						for _, m := range []wsd.Message{wsd.Text("first"), wsd.Text("second"), wsd.Binary(make([]byte, size)), wsd.Text("behind")} {
 							if client.Send(t.Context(), m) != nil {
@@ -286,6 +288,7 @@ func TestCloseSlowBehindABody(t *testing.T) {
 					time.Sleep(3900 * time.Millisecond)
 					require.Equal(t, wsd.StateOpen, server.State())
 					time.Sleep(2200 * time.Millisecond)
+					require.NotEqual(t, wsd.StateOpen, server.State())
 					<-server.Closed()
 					require.ErrorIs(t, server.CloseEvent().Err, wsd.ErrSlowConsumer)
 					<-client.Closed()
