@@ -7,20 +7,15 @@
 package h2_test
 
 import (
-	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"runtime"
-	"slices"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/internal/streamtest"
 )
 
 // rawEcho answers an extended CONNECT, and sends back the bytes that come. Of HTTP/1.1 it takes only the connection.
@@ -66,71 +61,11 @@ func rawUpgrade(w http.ResponseWriter) {
 	}
 }
 
-// open opens a connection without a Conn at the client's end.
-func open(t testing.TB, s served, by http.RoundTripper) io.ReadWriteCloser {
-	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.Server.URL, nil)
-	require.NoError(t, err)
-	req.Header = http.Header{
-		"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
-	}
-	resp, err := by.RoundTrip(req)
-	require.NoError(t, err)
-	stream, ok := resp.Body.(io.ReadWriteCloser)
-	require.True(t, ok, "status %d", resp.StatusCode)
-	return stream
-}
-
-// BenchmarkEcho has 64 streams of one TCP connection echo messages of 64 bytes, some of which are in flight on each.
 func BenchmarkEcho(b *testing.B) {
-	const streams, size, header = 64, 64, 2
-	masked := append([]byte{0x82, 0x80 | size, 0, 0, 0, 0}, make([]byte, size)...)
-	for _, inFlight := range []int{1, 64} {
-		for _, raw := range []bool{true, false} {
-			b.Run(fmt.Sprintf("%d in flight/%s", inFlight, map[bool]string{true: "raw", false: "wsd"}[raw]), func(b *testing.B) {
-				s := benchmarked(b, true, raw)
-				answer := header + size
-				if raw {
-					answer = len(masked)
-				}
-				burst := slices.Repeat(masked, inFlight)
-				var opened []io.ReadWriteCloser
-				for range streams {
-					opened = append(opened, open(b, s, s.transport))
-				}
-				var all sync.WaitGroup
-				b.ResetTimer()
-				spent := cpuTime()
-				for _, stream := range opened {
-					all.Go(func() {
-						answers := make([]byte, answer*inFlight)
-						for n := 0; n < b.N/streams+1; n += inFlight {
-							if _, err := stream.Write(burst); err != nil {
-								b.Error(err)
-								return
-							}
-							if _, err := io.ReadFull(stream, answers); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-						_ = stream.Close()
-					})
-				}
-				all.Wait()
-				b.ReportMetric(float64(cpuTime()-spent)/float64(b.N), "CPU-ns/op")
-			})
-		}
-	}
-}
-
-// cpuTime is what this process, client and server, has taken of processors.
-func cpuTime() time.Duration {
-	var usage syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
-		return 0
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	streamtest.BenchmarkEcho(b, func(b testing.TB, raw bool) (string, http.RoundTripper) {
+		s := benchmarked(b, true, raw)
+		return s.url, s.transport
+	})
 }
 
 // benchmarked is a server of WebSockets that echo, or of rawEcho, with TLS or without.
@@ -140,17 +75,7 @@ func benchmarked(b testing.TB, secure, raw bool) served {
 		s.Config.Handler = http.HandlerFunc(rawEcho) // without what ConfigureHTTP2 wraps
 		return s
 	}
-	return serve(b, secure, &wsd.Server{Handler: echoAndRelease, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{PingInterval: -1}}})
-}
-
-// echoAndRelease is echoAll for the messages of which nothing is kept.
-func echoAndRelease(conn *wsd.Conn) {
-	for m := range conn.Messages() {
-		if conn.Send(context.Background(), m) != nil {
-			return
-		}
-		m.Release()
-	}
+	return serve(b, secure, streamtest.EchoServer())
 }
 
 // BenchmarkDial opens connections and cuts them off, as streams of a TCP connection that is there, and with TLS for each.
@@ -163,13 +88,13 @@ func BenchmarkDial(b *testing.B) {
 				by = s.transport.Base
 			}
 			opts := &wsd.DialOptions{HTTPClient: &http.Client{Transport: by}}
-			spent := cpuTime()
+			spent := streamtest.CPUTime()
 			for b.Loop() {
 				conn, _, err := wsd.Dial(b.Context(), s.url, opts)
 				require.NoError(b, err)
 				conn.CloseNow()
 			}
-			b.ReportMetric(float64(cpuTime()-spent)/float64(b.N), "CPU-ns/op")
+			b.ReportMetric(float64(streamtest.CPUTime()-spent)/float64(b.N), "CPU-ns/op")
 		})
 	}
 }
@@ -191,10 +116,10 @@ func held(t testing.TB, w way, connections int) float64 {
 		by = s.transport.Base
 	}
 	all := make([]io.ReadWriteCloser, 0, 1+connections)
-	all = append(all, open(t, s, by))
+	all = append(all, streamtest.Open(t, s.url, by))
 	before := inUse()
 	for range connections {
-		all = append(all, open(t, s, by))
+		all = append(all, streamtest.Open(t, s.url, by))
 	}
 	after := inUse()
 	for _, stream := range all {

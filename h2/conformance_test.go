@@ -19,6 +19,7 @@ import (
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/conformance/suite"
 	"github.com/seed62836080/wsd/h2"
+	"github.com/seed62836080/wsd/internal/streamtest"
 )
 
 // patient is for peers on a slow machine.
@@ -50,7 +51,7 @@ func requireAllPassed(t *testing.T, results []suite.Result) {
 }
 
 func TestTheSuiteJudgesServersOverHTTP2(t *testing.T) {
-	ws := &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: compressing}}
+	ws := &wsd.Server{Handler: streamtest.EchoAll, AcceptOptions: wsd.AcceptOptions{Config: compressing}}
 	s := serve(t, true, ws)
 	judging := patient
 	judging.Transport = s.transport
@@ -87,7 +88,7 @@ func TestTheSuiteJudgesClientsOverHTTP2(t *testing.T) {
 		clients.Go(func() {
 			for ctx.Err() == nil {
 				if conn, _, err := wsd.Dial(ctx, "wss://"+listener.Addr().String(), opts); err == nil {
-					echoAll(conn)
+					streamtest.EchoAll(conn)
 					<-conn.Closed()
 				}
 			}

@@ -1,9 +1,7 @@
 package h2_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -20,17 +18,9 @@ import (
 	"github.com/seed62836080/wsd"
 	_ "github.com/seed62836080/wsd/extendedconnect"
 	"github.com/seed62836080/wsd/h2"
+	"github.com/seed62836080/wsd/internal/streamtest"
 	"github.com/seed62836080/wsd/pool"
 )
-
-// echoAll is a handler of a Server that sends back what it receives.
-func echoAll(conn *wsd.Conn) {
-	for m := range conn.Messages() {
-		if conn.Send(context.Background(), m) != nil {
-			return
-		}
-	}
-}
 
 // counting counts the TCP connections that a server accepts.
 type counting struct {
@@ -89,46 +79,18 @@ func dial(t *testing.T, s served) *wsd.Conn {
 	return conn
 }
 
-func requireEcho(t *testing.T, conn *wsd.Conn, text string) {
-	t.Helper()
-	require.NoError(t, conn.Send(t.Context(), wsd.Text(text)))
-	m, err := conn.Receive(t.Context())
-	require.NoError(t, err)
-	require.True(t, string(m.Data) == text)
-}
-
-// requireStreamedEcho has a server that passes on what comes echo a message which neither side holds whole.
-func requireStreamedEcho(t *testing.T, conn *wsd.Conn) {
-	t.Helper()
-	sent := []byte(strings.Repeat("what does not fit in memory ", 200_000))
-	written := make(chan error, 1)
-	go func() {
-		w := conn.Writer(t.Context(), wsd.TextMessage, nil)
-		_, err := w.Write(sent)
-		written <- errors.Join(err, w.Close())
-	}()
-	m, err := conn.Receive(t.Context())
-	require.NoError(t, err)
-	require.True(t, m.Streamed())
-	got, err := io.ReadAll(m.Body())
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(sent, got))
-	require.NoError(t, <-written)
-	requireEcho(t, conn, "behind it")
-}
-
 func TestMessagesAreStreamed(t *testing.T) {
 	for _, agreed := range []*wsd.Compression{nil, {}} {
 		cfg := wsd.Config{StreamAbove: 10_000, Compression: agreed}
-		s := serve(t, true, &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: cfg}})
+		s := serve(t, true, &wsd.Server{Handler: streamtest.EchoAll, AcceptOptions: wsd.AcceptOptions{Config: cfg}})
 		s.opts.Config = cfg
-		requireStreamedEcho(t, dial(t, s))
+		streamtest.RequireStreamedEcho(t, dial(t, s))
 	}
 }
 
 func TestManyWebSocketsShareATCPConnection(t *testing.T) {
 	for _, secure := range []bool{false, true} {
-		s := serve(t, secure, &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{
+		s := serve(t, secure, &wsd.Server{Handler: streamtest.EchoAll, AcceptOptions: wsd.AcceptOptions{
 			Subprotocols: []string{"chat"}, Config: wsd.Config{Compression: &wsd.Compression{}},
 		}})
 		s.opts.Subprotocols = []string{"none", "chat"}
@@ -149,7 +111,7 @@ func TestManyWebSocketsShareATCPConnection(t *testing.T) {
 		for i, conn := range conns {
 			all.Go(func() {
 				for _, n := range []int{1, 1000, 300_000 * (i % 8 / 7)} {
-					requireEcho(t, conn, strings.Repeat("x", n))
+					streamtest.RequireEcho(t, conn, strings.Repeat("x", n))
 				}
 				if err := conn.Close(wsd.StatusNormalClosure, "done"); err != nil {
 					t.Error(err)
@@ -177,7 +139,7 @@ func TestABortOfOneHarmsNoOther(t *testing.T) {
 	accepted := make(chan *wsd.Conn, 2)
 	s := serve(t, true, &wsd.Server{Handler: func(conn *wsd.Conn) {
 		accepted <- conn
-		echoAll(conn)
+		streamtest.EchoAll(conn)
 	}})
 	one := dial(t, s)
 	atServer := <-accepted
@@ -186,7 +148,7 @@ func TestABortOfOneHarmsNoOther(t *testing.T) {
 	one.CloseNow()
 	<-atServer.Closed()
 	require.Equal(t, wsd.StatusAbnormalClosure, atServer.CloseEvent().Code)
-	requireEcho(t, two, "unharmed")
+	streamtest.RequireEcho(t, two, "unharmed")
 	require.Equal(t, int32(1), s.listener.accepted.Load())
 }
 
@@ -200,7 +162,7 @@ func TestAStreamThatIsNotReadStopsNoOther(t *testing.T) {
 			for conn.Send(context.Background(), wsd.Binary(make([]byte, 64<<10))) == nil {
 			}
 		}
-		echoAll(conn)
+		streamtest.EchoAll(conn)
 	}})
 	var stalled []*wsd.Conn
 	for range 50 {
@@ -211,7 +173,7 @@ func TestAStreamThatIsNotReadStopsNoOther(t *testing.T) {
 	other := dial(t, s)
 	require.NoError(t, other.Send(t.Context(), wsd.Text("echo")))
 	for range 50 {
-		requireEcho(t, other, strings.Repeat("y", 512<<10))
+		streamtest.RequireEcho(t, other, strings.Repeat("y", 512<<10))
 	}
 	for _, conn := range stalled {
 		require.NotZero(t, conn.Stats().MessagesReceived)
@@ -235,7 +197,7 @@ func TestWhatAServerRefuses(t *testing.T) {
 }
 
 func TestCookiesAndRedirects(t *testing.T) {
-	ws := &wsd.Server{Handler: echoAll}
+	ws := &wsd.Server{Handler: streamtest.EchoAll}
 	s := serve(t, true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/there" {
 			http.SetCookie(w, &http.Cookie{Name: "seen", Value: "1"})
@@ -252,13 +214,13 @@ func TestCookiesAndRedirects(t *testing.T) {
 	require.NoError(t, err)
 	s.opts.HTTPClient.Jar = jar
 	s.opts.Header = http.Header{"x-OWN": {"yes"}}
-	requireEcho(t, dial(t, s), "hello")
+	streamtest.RequireEcho(t, dial(t, s), "hello")
 	require.Equal(t, int32(1), s.listener.accepted.Load())
 }
 
 func TestServersWithoutHTTP2AreAskedOverHTTP1(t *testing.T) {
 	for _, secure := range []bool{false, true} {
-		server := httptest.NewUnstartedServer(&wsd.Server{Handler: echoAll})
+		server := httptest.NewUnstartedServer(&wsd.Server{Handler: streamtest.EchoAll})
 		transport := &h2.Transport{Base: &http.Transport{}, UnencryptedHTTP2: true}
 		if secure {
 			server.StartTLS()
@@ -271,7 +233,7 @@ func TestServersWithoutHTTP2AreAskedOverHTTP1(t *testing.T) {
 			conn, resp, err := wsd.Dial(t.Context(), server.URL, opts)
 			require.NoError(t, err)
 			require.Equal(t, 1, resp.ProtoMajor)
-			requireEcho(t, conn, "hello")
+			streamtest.RequireEcho(t, conn, "hello")
 			require.NoError(t, conn.Close(wsd.StatusNormalClosure, ""))
 		}
 		require.NoError(t, transport.Close())
@@ -280,7 +242,7 @@ func TestServersWithoutHTTP2AreAskedOverHTTP1(t *testing.T) {
 }
 
 func TestPlainURLsMeanHTTP1UnlessAsked(t *testing.T) {
-	s := serve(t, false, &wsd.Server{Handler: echoAll})
+	s := serve(t, false, &wsd.Server{Handler: streamtest.EchoAll})
 	s.transport.UnencryptedHTTP2 = false
 	_, resp, err := wsd.Dial(t.Context(), s.url, s.opts)
 	require.NoError(t, err)
@@ -332,10 +294,10 @@ func proxied(t *testing.T) (*url.URL, *atomic.Int32) {
 func TestThroughAProxy(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		proxy, tunnels := proxied(t)
-		s := serve(t, secure, &wsd.Server{Handler: echoAll})
+		s := serve(t, secure, &wsd.Server{Handler: streamtest.EchoAll})
 		s.transport.Base.Proxy = http.ProxyURL(proxy)
 		for range 3 {
-			requireEcho(t, dial(t, s), "hello")
+			streamtest.RequireEcho(t, dial(t, s), "hello")
 		}
 		require.Equal(t, int32(1), tunnels.Load())
 		require.Equal(t, int32(1), s.listener.accepted.Load())
@@ -343,11 +305,11 @@ func TestThroughAProxy(t *testing.T) {
 }
 
 func TestMoreStreamsThanAServerPermitsTakeAnotherConnection(t *testing.T) {
-	s := serve(t, true, &wsd.Server{Handler: echoAll}, func(server *http.Server) {
+	s := serve(t, true, &wsd.Server{Handler: streamtest.EchoAll}, func(server *http.Server) {
 		server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 2}
 	})
 	for range 5 {
-		requireEcho(t, dial(t, s), "hello")
+		streamtest.RequireEcho(t, dial(t, s), "hello")
 	}
 	require.Equal(t, int32(3), s.listener.accepted.Load())
 }
@@ -359,20 +321,20 @@ func TestGoAwayTakesNewConnectionsElsewhere(t *testing.T) {
 			w.WriteHeader(http.StatusGone)
 			return
 		}
-		(&wsd.Server{Handler: echoAll}).ServeHTTP(w, r)
+		(&wsd.Server{Handler: streamtest.EchoAll}).ServeHTTP(w, r)
 	}))
 	old := dial(t, s)
-	requireEcho(t, old, "before")
+	streamtest.RequireEcho(t, old, "before")
 	_, _, err := wsd.Dial(t.Context(), s.url+"/leave", s.opts)
 	require.Error(t, err)
 	for s.listener.accepted.Load() < 2 {
-		requireEcho(t, dial(t, s), "elsewhere")
+		streamtest.RequireEcho(t, dial(t, s), "elsewhere")
 	}
-	requireEcho(t, old, "old streams live on")
+	streamtest.RequireEcho(t, old, "old streams live on")
 }
 
 func TestThePoolWorksOverIt(t *testing.T) {
-	s := serve(t, true, &wsd.Server{Handler: echoAll})
+	s := serve(t, true, &wsd.Server{Handler: streamtest.EchoAll})
 	p, err := pool.New(s.url, &pool.Options{DialOptions: *s.opts, MaxConns: 8})
 	require.NoError(t, err)
 	var users sync.WaitGroup
@@ -399,7 +361,7 @@ func TestThePoolWorksOverIt(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	s := serve(t, true, &wsd.Server{Handler: echoAll})
+	s := serve(t, true, &wsd.Server{Handler: streamtest.EchoAll})
 	conn := dial(t, s)
 	require.NoError(t, s.transport.Close())
 	<-conn.Closed()
@@ -409,12 +371,12 @@ func TestCloseEndsEverything(t *testing.T) {
 }
 
 func TestIdleConnectionsAreClosedWhenAsked(t *testing.T) {
-	s := serve(t, true, &wsd.Server{Handler: echoAll})
+	s := serve(t, true, &wsd.Server{Handler: streamtest.EchoAll})
 	used := dial(t, s)
 	s.transport.CloseIdleConnections()
-	requireEcho(t, used, "still used")
+	streamtest.RequireEcho(t, used, "still used")
 	require.NoError(t, used.Close(wsd.StatusNormalClosure, ""))
 	s.transport.CloseIdleConnections()
-	requireEcho(t, dial(t, s), "anew")
+	streamtest.RequireEcho(t, dial(t, s), "anew")
 	require.Equal(t, int32(2), s.listener.accepted.Load())
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/conformance/suite"
+	"github.com/seed62836080/wsd/internal/streamtest"
 )
 
 // patient is for peers on a slow machine.
@@ -49,7 +50,7 @@ func requireAllPassed(t *testing.T, results []suite.Result) {
 }
 
 func TestTheSuiteJudgesServersOverHTTP3(t *testing.T) {
-	ws := &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{Compression: &wsd.Compression{}}}}
+	ws := &wsd.Server{Handler: streamtest.EchoAll, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{Compression: &wsd.Compression{}}}}
 	url, opts := serve(t, ws, nil)
 	judging := patient
 	judging.Transport = opts.HTTPClient.Transport
@@ -105,7 +106,7 @@ func TestTheSuiteJudgesClientsOverHTTP3(t *testing.T) {
 		clients.Go(func() {
 			for ctx.Err() == nil {
 				if conn, _, err := wsd.Dial(ctx, url, opts); err == nil {
-					echoAll(conn)
+					streamtest.EchoAll(conn)
 					<-conn.Closed()
 				}
 			}

@@ -1,10 +1,6 @@
 package h3_test
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,15 +15,8 @@ import (
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/h3"
+	"github.com/seed62836080/wsd/internal/streamtest"
 )
-
-func echoAll(conn *wsd.Conn) {
-	for m := range conn.Messages() {
-		if conn.Send(context.Background(), m) != nil {
-			return
-		}
-	}
-}
 
 // serve runs handler over HTTP/3, and returns its URL and options to dial it.
 func serve(t testing.TB, handler http.Handler, conf *quic.Config) (string, *wsd.DialOptions) {
@@ -50,43 +39,15 @@ func serve(t testing.TB, handler http.Handler, conf *quic.Config) (string, *wsd.
 	return "wss://" + packets.LocalAddr().String(), &wsd.DialOptions{HTTPClient: &http.Client{Transport: transport}}
 }
 
-func requireEcho(t *testing.T, conn *wsd.Conn, text string) {
-	t.Helper()
-	require.NoError(t, conn.Send(t.Context(), wsd.Text(text)))
-	m, err := conn.Receive(t.Context())
-	require.NoError(t, err)
-	require.True(t, string(m.Data) == text)
-}
-
-// requireStreamedEcho has a server that passes on what comes echo a message which neither side holds whole.
-func requireStreamedEcho(t *testing.T, conn *wsd.Conn) {
-	t.Helper()
-	sent := []byte(strings.Repeat("what does not fit in memory ", 200_000))
-	written := make(chan error, 1)
-	go func() {
-		w := conn.Writer(t.Context(), wsd.TextMessage, nil)
-		_, err := w.Write(sent)
-		written <- errors.Join(err, w.Close())
-	}()
-	m, err := conn.Receive(t.Context())
-	require.NoError(t, err)
-	require.True(t, m.Streamed())
-	got, err := io.ReadAll(m.Body())
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(sent, got))
-	require.NoError(t, <-written)
-	requireEcho(t, conn, "behind it")
-}
-
 func TestMessagesAreStreamedOverHTTP3(t *testing.T) {
 	for _, agreed := range []*wsd.Compression{nil, {}} {
 		cfg := wsd.Config{StreamAbove: 10_000, Compression: agreed}
-		url, opts := serve(t, &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: cfg}}, nil)
+		url, opts := serve(t, &wsd.Server{Handler: streamtest.EchoAll, AcceptOptions: wsd.AcceptOptions{Config: cfg}}, nil)
 		opts.Config = cfg
 		conn, _, err := wsd.Dial(t.Context(), url, opts)
 		require.NoError(t, err)
 		t.Cleanup(conn.CloseNow)
-		requireStreamedEcho(t, conn)
+		streamtest.RequireStreamedEcho(t, conn)
 	}
 }
 
@@ -95,7 +56,7 @@ func TestManyWebSocketsOverHTTP3(t *testing.T) {
 	url, opts := serve(t, &wsd.Server{
 		Handler: func(conn *wsd.Conn) {
 			remotes <- conn.RemoteAddr().String()
-			echoAll(conn)
+			streamtest.EchoAll(conn)
 		},
 		AcceptOptions: wsd.AcceptOptions{Subprotocols: []string{"chat"}, Config: wsd.Config{Compression: &wsd.Compression{}}},
 	}, nil)
@@ -110,8 +71,8 @@ func TestManyWebSocketsOverHTTP3(t *testing.T) {
 		require.Contains(t, conn.Extensions(), "permessage-deflate")
 		require.Equal(t, strings.TrimPrefix(url, "wss://"), conn.RemoteAddr().String())
 		all.Go(func() {
-			requireEcho(t, conn, "hello")
-			requireEcho(t, conn, strings.Repeat("long ", 50_000))
+			streamtest.RequireEcho(t, conn, "hello")
+			streamtest.RequireEcho(t, conn, strings.Repeat("long ", 50_000))
 			if err := conn.Close(wsd.StatusNormalClosure, ""); err != nil {
 				t.Error(err)
 			}
@@ -142,7 +103,7 @@ func TestAnAbortOverHTTP3HarmsNoOther(t *testing.T) {
 	accepted := make(chan *wsd.Conn, 2)
 	url, opts := serve(t, &wsd.Server{Handler: func(conn *wsd.Conn) {
 		accepted <- conn
-		echoAll(conn)
+		streamtest.EchoAll(conn)
 	}}, nil)
 	one, _, err := wsd.Dial(t.Context(), url, opts)
 	require.NoError(t, err)
@@ -153,7 +114,7 @@ func TestAnAbortOverHTTP3HarmsNoOther(t *testing.T) {
 	one.CloseNow()
 	<-first.Closed()
 	require.Equal(t, wsd.StatusAbnormalClosure, first.CloseEvent().Code)
-	requireEcho(t, two, "unharmed")
+	streamtest.RequireEcho(t, two, "unharmed")
 	second.CloseNow()
 	<-two.Closed()
 	require.False(t, two.CloseEvent().Clean)
@@ -184,16 +145,16 @@ func TestWhatAServerRefusesOverHTTP3(t *testing.T) {
 }
 
 func TestAServerWithFewStreamsTakesAnotherConnection(t *testing.T) {
-	url, opts := serve(t, &wsd.Server{Handler: echoAll}, &quic.Config{MaxIncomingStreams: 2})
+	url, opts := serve(t, &wsd.Server{Handler: streamtest.EchoAll}, &quic.Config{MaxIncomingStreams: 2})
 	for range 4 {
 		conn, _, err := wsd.Dial(t.Context(), url, opts)
 		require.NoError(t, err)
-		requireEcho(t, conn, "hello")
+		streamtest.RequireEcho(t, conn, "hello")
 	}
 }
 
 func TestCloseEndsWebSocketsOverHTTP3(t *testing.T) {
-	url, opts := serve(t, &wsd.Server{Handler: echoAll}, nil)
+	url, opts := serve(t, &wsd.Server{Handler: streamtest.EchoAll}, nil)
 	conn, _, err := wsd.Dial(t.Context(), url, opts)
 	require.NoError(t, err)
 	require.NoError(t, opts.HTTPClient.Transport.(*h3.Transport).Close())
@@ -218,7 +179,7 @@ func TestIsUpgradeOverHTTP3(t *testing.T) {
 func TestAnIdleWebSocketOverHTTP3Stays(t *testing.T) {
 	t.Parallel()
 	const idle = 6 * time.Second // so that a busy machine finds the time to keep it open
-	url, opts := serve(t, &wsd.Server{Handler: echoAll, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{PingInterval: -1}}},
+	url, opts := serve(t, &wsd.Server{Handler: streamtest.EchoAll, AcceptOptions: wsd.AcceptOptions{Config: wsd.Config{PingInterval: -1}}},
 		&quic.Config{MaxIdleTimeout: idle})
 	opts.PingInterval = -1
 	conn, _, err := wsd.Dial(t.Context(), url, opts)
@@ -228,11 +189,11 @@ func TestAnIdleWebSocketOverHTTP3Stays(t *testing.T) {
 		require.NoError(t, conn.CloseEvent().Err)
 	case <-time.After(3 * idle / 2):
 	}
-	requireEcho(t, conn, "still there")
+	streamtest.RequireEcho(t, conn, "still there")
 }
 
 func TestHeadersThatAreTooLargeOverHTTP3(t *testing.T) {
-	ws := &wsd.Server{Handler: echoAll}
+	ws := &wsd.Server{Handler: streamtest.EchoAll}
 	url, opts := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long-answer" {
 			w.Header().Set("Long", strings.Repeat("x", 2<<20))

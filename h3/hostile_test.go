@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/h3"
+	"github.com/seed62836080/wsd/internal/streamtest"
 )
 
 // playServer runs script for each connection of QUIC that comes, until the test ends, and returns how to dial there.
@@ -158,7 +159,7 @@ func TestCloseEndsADialOverHTTP3(t *testing.T) {
 
 // TestHandshakesThatAreNoneOverHTTP3 has a client of quic-go ask for what is no WebSocket, or not quite one.
 func TestHandshakesThatAreNoneOverHTTP3(t *testing.T) {
-	address, opts := serve(t, &wsd.Server{Handler: echoAll}, nil)
+	address, opts := serve(t, &wsd.Server{Handler: streamtest.EchoAll}, nil)
 	target, err := url.Parse("https" + address[len("wss"):])
 	require.NoError(t, err)
 	config := opts.HTTPClient.Transport.(*h3.Transport).TLSClientConfig.Clone()
