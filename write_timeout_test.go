@@ -20,7 +20,8 @@ import (
 // waysToSend are all calls that write. Each goes on until it gets an error, and returns that.
 var waysToSend = map[string]func(ctx context.Context, c *wsd.Conn) error{
 	"small messages": func(ctx context.Context, c *wsd.Conn) (err error) {
-		for m := wsd.Binary(noise(1000)); err == nil; err = c.Send(ctx, m) {
+		for err == nil {
+			err = c.Send(ctx, wsd.Binary(noise(1000)))
 		}
 		return err
 	},
@@ -35,7 +36,12 @@ var waysToSend = map[string]func(ctx context.Context, c *wsd.Conn) error{
 		return err
 	},
 	"small prepared messages": func(ctx context.Context, c *wsd.Conn) (err error) {
-		for m := prepared(wsd.Binary(noise(1000))); err == nil; err = c.SendPrepared(ctx, m) {
+		all := make([]*wsd.Prepared, 100) // more than a window of compression holds
+		for i := range all {
+			all[i] = prepared(wsd.Binary(noise(1000)))
+		}
+		for i := 0; err == nil; i = (i + 1) % len(all) {
+			err = c.SendPrepared(ctx, all[i])
 		}
 		return err
 	},
@@ -46,7 +52,8 @@ var waysToSend = map[string]func(ctx context.Context, c *wsd.Conn) error{
 	},
 	"a message in pieces": func(ctx context.Context, c *wsd.Conn) (err error) {
 		w := c.Writer(ctx, wsd.BinaryMessage, nil)
-		for piece := noise(1000); err == nil; _, err = w.Write(piece) {
+		for err == nil {
+			_, err = w.Write(noise(1000))
 		}
 		return err
 	},
