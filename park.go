@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
@@ -39,6 +40,15 @@ type parking struct {
 	watch *quietWatch // nil while the reader is not to be roused; mu guards it
 }
 
+// parkedConn is a connection as the poller sees it.
+type parkedConn Conn
+
+func (p *parkedConn) Socket() syscall.RawConn { return p.transport.Socket() }
+
+func (p *parkedConn) Slot() *park.Slot { return &p.parking.slot }
+
+func (p *parkedConn) Wake() { (*Conn)(p).startReader() }
+
 // quietWatch rouses a reader that waits in vain.
 type quietWatch struct {
 	timer *time.Timer
@@ -51,10 +61,6 @@ func (c *Conn) beginParked(something bool) bool {
 	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
 	// anything inside it.
 	c.parking.possible = park.Supported && c.transport.CanTry() && clock.Now() >= 0
-	if c.parking.possible {
-		c.parking.slot.Init(c.transport.Socket(), c.startReader)
-	}
-	c.reader.interval = shortPause
 	return !something && c.park()
 }
 
@@ -68,7 +74,7 @@ func (c *Conn) park() bool {
 		return false
 	}
 	c.reader.returnParser()
-	if c.parking.slot.Park() {
+	if park.Park((*parkedConn)(c)) {
 		return true
 	}
 	c.reader.takeParser(c.settings)
@@ -100,7 +106,7 @@ func (c *Conn) startReader() { c.group.Go(func() error { return c.readLoop(nil) 
 
 // unpark starts a reader to find out that the transport is closed.
 func (c *Conn) unpark() {
-	if c.parking.slot.Unpark() {
+	if park.Unpark((*parkedConn)(c)) {
 		c.startReader()
 	}
 }
@@ -110,7 +116,7 @@ func (c *Conn) shouldWait() bool {
 	if !c.parking.possible {
 		return true
 	}
-	if c.reader.interval >= shortPause && !c.reader.parser.midMessage() {
+	if !c.reader.often && !c.reader.parser.midMessage() {
 		return false
 	}
 	c.startWatch()
@@ -123,7 +129,7 @@ func (c *Conn) startWatch() {
 		return
 	}
 	c.parking.watched = true
-	c.parking.slot.Unregister()
+	park.Unregister((*parkedConn)(c))
 	c.parking.mu.Lock()
 	defer c.parking.mu.Unlock()
 	w := &quietWatch{seen: c.reader.bytesRead.Load()}
@@ -173,6 +179,6 @@ func (c *Conn) foundQuiet(err error) bool {
 	}
 	c.parking.roused.Store(false)
 	c.transport.Rouse(false)
-	c.reader.interval = shortPause // or the next reader would wait for more when only a ping has come
+	c.reader.often = false // or the next reader would wait for more when only a ping has come
 	return true
 }

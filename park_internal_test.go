@@ -71,11 +71,10 @@ func TestParkingGivesTheParserBack(t *testing.T) {
 	_, socket := wiretest.Pair(t, "tcp")
 	c := newConn(socket, ServerRole, &Config{}, agreement{})
 	c.parking.possible = true
-	c.parking.slot.Init(c.transport.Socket(), func() {})
 	c.reader.takeParser(c.settings)
 	require.True(t, c.park())
 	require.Nil(t, c.reader.parser)
-	require.True(t, c.parking.slot.Unpark())
+	require.True(t, park.Unpark((*parkedConn)(c)))
 	c.reader.takeParser(c.settings)
 	require.NoError(t, socket.Close())
 	require.False(t, c.park())

@@ -16,9 +16,9 @@ type reader struct {
 	parser *Parser // nil while a quiet connection is between two messages: park.go
 
 	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
-	interval   time.Duration // between the last messages that did not come together
 	longest    uint32        // the length of the longest message that has come in pieces, in bytes, as the last parser knew it
-	noted      bool          // the present read has been noted in the two above
+	noted      bool          // the present read has been noted in messageAt
+	often      bool          // the last messages that did not come together came less than shortPause apart
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
 	big        *bigMessages  // nil before the first
@@ -185,7 +185,7 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	}
 	if !r.noted {
 		now := clock.Now()
-		r.noted, r.interval, r.messageAt = true, now-r.messageAt, now
+		r.noted, r.often, r.messageAt = true, now-r.messageAt < shortPause, now
 	}
 	// Count it before it is there, as the consumer may answer at once.
 	c.answers.delivered.Add(1)

@@ -1,6 +1,6 @@
-// Package park waits for bytes on quiet sockets, with one goroutine for all of them: the net package's poller wakes only
-// goroutines that wait, one for each socket. It knows nothing of who reads from a socket, nor how.
 package park
+
+// This file has an epoll instance watch the sockets that are parked.
 
 import (
 	"os"
@@ -21,39 +21,30 @@ const (
 	sweepMost  = 16 << 10
 )
 
-// Slot is what the poller knows of one socket. It is embedded by value in what owns the socket, so that parking allocates
-// nothing, and must not be copied. Park and Unregister are for the socket's reader, while it has one; Unpark may be called
-// by anyone at any time.
+// Slot is what the poller has noted about one socket. It is embedded by value in what owns the socket, so that parking
+// allocates nothing, and must not be copied. The lot's lock guards it.
 type Slot struct {
-	socket syscall.RawConn
-	wake   func()
-
-	// The lot's lock guards these.
 	parkedAs   int32 // the descriptor plus 1 while the socket is parked, otherwise 0
 	registered bool  // the poller knows the descriptor
 }
 
-// Init makes s the slot of a socket. wake is called once for each Park, unless Unpark comes first: when there may be
-// something to read, or when the socket has been closed. It must not block, and may be called before Park has returned.
-func (s *Slot) Init(socket syscall.RawConn, wake func()) { s.socket, s.wake = socket, wake }
-
-// Park has wake called when there is something to read, and reports whether that could be arranged. The socket must have
-// no reader from then on until wake is called.
-func (s *Slot) Park() bool {
-	parked, evicted := parkingLot.add(s)
+// Park has the owner woken when there is something to read, and reports whether that could be arranged. The socket must have
+// no reader from then on until Wake is called.
+func Park(o Owner) bool {
+	parked, evicted := parkingLot.add(o)
 	if evicted != nil {
-		evicted.wake()
+		evicted.Wake()
 	}
 	return parked
 }
 
-// Unpark takes the socket out if it is parked, and reports whether it was. If so, wake is not called.
-func (s *Slot) Unpark() bool { return parkingLot.remove(s) }
+// Unpark takes the socket out if it is parked, and reports whether it was. If so, Wake is not called.
+func Unpark(o Owner) bool { return parkingLot.remove(o.Slot()) }
 
 // Unregister spares a socket that is not parked, and will not be soon, the poller's part in what it receives.
-func (s *Slot) Unregister() { parkingLot.unregister(s) }
+func Unregister(o Owner) { parkingLot.unregister(o) }
 
-// lot holds the slots of parked sockets. Its poller waits in that of the net package, like a connection. Its methods are
+// lot holds the owners of parked sockets. Its poller waits in that of the net package, like a connection. Its methods are
 // safe for concurrent use.
 type lot struct {
 	mu   sync.Mutex
@@ -62,23 +53,23 @@ type lot struct {
 
 // book says which sockets are parked, and has the kernel watch them. It knows no lock and no goroutine.
 type book struct {
-	file  *os.File // of the epoll instance; nil if there is none, and then there is no goroutine either
-	epoll int
-	slots []*Slot // by descriptor
-	count int     // of slots
-	swept int     // the descriptor where the next sweep begins
+	file   *os.File // of the epoll instance; nil if there is none, and then there is no goroutine either
+	epoll  int
+	owners []Owner // by descriptor
+	count  int     // of owners
+	swept  int     // the descriptor where the next sweep begins
 
-	// The state of an attempt to add a slot, kept here so that addStep is allocated only once.
-	adding  *Slot
-	evicted *Slot
+	// The state of an attempt to add an owner, kept here so that addStep is allocated only once.
+	adding  Owner
+	evicted Owner
 	addStep func(fd uintptr)
 }
 
 var parkingLot lot
 
-// add parks a socket and reports whether it did. evicted, if not nil, is a slot that had the descriptor before: its
-// socket is closed, and it has to be woken.
-func (l *lot) add(s *Slot) (parked bool, evicted *Slot) {
+// add parks a socket and reports whether it did. evicted, if not nil, is the owner of one that had the descriptor before: it
+// is closed, and its owner has to be woken.
+func (l *lot) add(o Owner) (parked bool, evicted Owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
@@ -88,15 +79,15 @@ func (l *lot) add(s *Slot) (parked bool, evicted *Slot) {
 		}
 		go l.poll(epoll)
 	}
-	evicted = l.enter(s)
+	evicted = l.enter(o)
 	l.lingerIfEmpty()
-	return s.parkedAs > 0, evicted
+	return o.Slot().parkedAs > 0, evicted
 }
 
-// enter adds a slot if its socket is open. It returns the one that had the descriptor before.
-func (b *book) enter(s *Slot) (evicted *Slot) {
-	b.adding, b.evicted = s, nil
-	_ = s.socket.Control(b.addStep) // within which the descriptor cannot be closed and given to another socket
+// enter adds an owner if its socket is open. It returns the one that had the descriptor before.
+func (b *book) enter(o Owner) (evicted Owner) {
+	b.adding, b.evicted = o, nil
+	_ = o.Socket().Control(b.addStep) // within which the descriptor cannot be closed and given to another socket
 	evicted = b.evicted
 	b.adding, b.evicted = nil, nil
 	return evicted
@@ -104,7 +95,7 @@ func (b *book) enter(s *Slot) (evicted *Slot) {
 
 // watch is addStep.
 func (b *book) watch(fd uintptr) {
-	s := b.adding
+	s := b.adding.Slot()
 	// With EPOLLONESHOT a socket can stay registered without an event for each byte that its reader reads.
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(fd)}
 	err := error(syscall.ENOENT)
@@ -117,11 +108,11 @@ func (b *book) watch(fd uintptr) {
 	if s.registered = err == nil; !s.registered {
 		return
 	}
-	b.slots = append(b.slots, make([]*Slot, max(0, int(fd)+1-len(b.slots)))...)
-	if b.evicted = b.slots[fd]; b.evicted != nil {
-		b.forget(b.evicted) // its socket is closed, or the descriptor would not be another's
+	b.owners = append(b.owners, make([]Owner, max(0, int(fd)+1-len(b.owners)))...)
+	if b.evicted = b.owners[fd]; b.evicted != nil {
+		b.forget(b.evicted.Slot()) // its socket is closed, or the descriptor would not be another's
 	}
-	b.slots[fd] = s
+	b.owners[fd] = b.adding
 	b.count++
 	s.parkedAs = event.Fd + 1
 }
@@ -156,8 +147,8 @@ func (b *book) lingerIfEmpty() {
 	}
 }
 
-// poll wakes the slots of sockets on which something has arrived, and of those that have been closed. It ends when there
-// have been no slots for a moment.
+// poll wakes the owners of sockets on which something has arrived, and of those that have been closed. It ends when there
+// have been none for a moment.
 func (l *lot) poll(epoll syscall.RawConn) {
 	var events [64]syscall.EpollEvent
 	var n int
@@ -174,8 +165,8 @@ func (l *lot) poll(epoll syscall.RawConn) {
 			l.sweep()
 		}
 		for _, event := range events[:max(n, 0)] {
-			if s := l.take(event.Fd); s != nil {
-				s.wake()
+			if o := l.take(event.Fd); o != nil {
+				o.Wake()
 			}
 		}
 	}
@@ -190,39 +181,39 @@ func (l *lot) closeIfEmpty() bool {
 		return false
 	}
 	_ = l.file.Close()
-	l.file, l.slots = nil, nil
+	l.file, l.owners = nil, nil
 	return true
 }
 
-// sweep wakes the slots of sockets that have been closed, so that their readers find that out.
+// sweep wakes the owners of sockets that have been closed, so that their readers find that out.
 func (l *lot) sweep() {
-	var batch [64]*Slot
+	var batch [64]Owner
 	for left := sweepMost; left > 0; {
 		var n int
 		if n, left = l.nextToSweep(batch[:], left); n == 0 {
 			return
 		}
-		for _, s := range batch[:n] {
-			if s.socket.Control(func(uintptr) {}) != nil && l.remove(s) {
-				s.wake()
+		for _, o := range batch[:n] {
+			if o.Socket().Control(func(uintptr) {}) != nil && l.remove(o.Slot()) {
+				o.Wake()
 			}
 		}
 	}
 }
 
-// nextToSweep fills batch with the next slots, from at most left descriptors. It returns how many slots these are, and how
-// many descriptors are left: zero once all have been looked at.
-func (l *lot) nextToSweep(batch []*Slot, left int) (int, int) {
+// nextToSweep fills batch with the next owners, from at most left descriptors. It returns how many these are, and how many
+// descriptors are left: zero once all have been looked at.
+func (l *lot) nextToSweep(batch []Owner, left int) (int, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	left = min(left, len(l.slots))
+	left = min(left, len(l.owners))
 	n := 0
 	for ; n < len(batch) && left > 0; left-- {
-		if l.swept >= len(l.slots) {
+		if l.swept >= len(l.owners) {
 			l.swept = 0
 		}
-		if s := l.slots[l.swept]; s != nil {
-			batch[n] = s
+		if o := l.owners[l.swept]; o != nil {
+			batch[n] = o
 			n++
 		}
 		l.swept++
@@ -230,17 +221,17 @@ func (l *lot) nextToSweep(batch []*Slot, left int) (int, int) {
 	return n, left
 }
 
-// take takes out the slot with a descriptor. It may not be the one that the event was for; its reader then finds nothing
-// and parks it again.
-func (l *lot) take(fd int32) *Slot {
+// take takes out the owner of a descriptor. It may not be the one that the event was for; its reader then finds nothing and
+// parks it again.
+func (l *lot) take(fd int32) Owner {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if int(fd) >= len(l.slots) || l.slots[fd] == nil {
+	if int(fd) >= len(l.owners) || l.owners[fd] == nil {
 		return nil
 	}
-	s := l.slots[fd]
-	l.forget(s)
-	return s
+	o := l.owners[fd]
+	l.forget(o.Slot())
+	return o
 }
 
 func (l *lot) remove(s *Slot) bool {
@@ -255,17 +246,18 @@ func (l *lot) remove(s *Slot) bool {
 
 // forget takes s out.
 func (b *book) forget(s *Slot) {
-	b.slots[s.parkedAs-1] = nil // it is s: add has a slot leave that it finds there
+	b.owners[s.parkedAs-1] = nil // it is the owner of s: add has one leave that it finds there
 	s.parkedAs = 0
 	b.count--
 	b.lingerIfEmpty()
 }
 
-func (l *lot) unregister(s *Slot) {
+func (l *lot) unregister(o Owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s := o.Slot()
 	if s.registered && l.file != nil {
-		_ = s.socket.Control(func(fd uintptr) {
+		_ = o.Socket().Control(func(fd uintptr) {
 			_ = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_DEL, int(fd), nil)
 		})
 	}

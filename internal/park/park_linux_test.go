@@ -27,7 +27,8 @@ const patience = 10 * time.Second
 
 // parker is a socket with its slot, and the other end.
 type parker struct {
-	park.Slot
+	slot      park.Slot
+	raw       syscall.RawConn
 	near, far *net.TCPConn
 	woken     chan struct{}
 	wakes     atomic.Int32
@@ -46,12 +47,8 @@ func newParkerAfter(t testing.TB, ahead func()) *parker {
 	near, err := listener.Accept()
 	require.NoError(t, err)
 	p := &parker{near: near.(*net.TCPConn), far: far.(*net.TCPConn), woken: make(chan struct{}, 8)}
-	raw, err := p.near.SyscallConn()
+	p.raw, err = p.near.SyscallConn()
 	require.NoError(t, err)
-	p.Init(raw, func() {
-		p.wakes.Add(1)
-		p.woken <- struct{}{}
-	})
 	t.Cleanup(func() {
 		p.Unpark()
 		near.Close()
@@ -59,6 +56,21 @@ func newParkerAfter(t testing.TB, ahead func()) *parker {
 	})
 	return p
 }
+
+func (p *parker) Socket() syscall.RawConn { return p.raw }
+
+func (p *parker) Slot() *park.Slot { return &p.slot }
+
+func (p *parker) Wake() {
+	p.wakes.Add(1)
+	p.woken <- struct{}{}
+}
+
+func (p *parker) Park() bool { return park.Park(p) }
+
+func (p *parker) Unpark() bool { return park.Unpark(p) }
+
+func (p *parker) Unregister() { park.Unregister(p) }
 
 func (p *parker) send(t testing.TB) {
 	t.Helper()
