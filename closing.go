@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/seed62836080/wsd/internal/clock"
-	"github.com/seed62836080/wsd/internal/netio"
 )
 
 const (
@@ -66,23 +65,34 @@ func (e CloseEvent) LogValue() slog.Value {
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
 type ending struct {
-	queue     *sendQueue
-	transport *netio.Transport
-	abort     func(cause error) // ends the connection at once
-	within    time.Duration     // CloseTimeout, 0 for none
+	conn *Conn // whose end it is
 
-	mu     sync.Mutex // guards all below; the queue's lock may be taken inside it
-	phase  phase
-	course *course // nil until the end begins
-	login  *login  // nil unless ExpireAt has been called
+	mu       sync.Mutex // guards all below; the queue's lock may be taken inside it
+	phase    phase
+	course   *course  // nil until the end begins
+	rare     *rareEnd // nil before any of it is needed
+	afterAll func()   // called behind all else; nil unless whenOver has been called
+}
 
-	// The next three are made on demand: a program that only receives and sends does not need them. announce closes or
-	// cancels them, nothing else.
+// rareEnd is what a program that only receives and sends does not ask for. announce closes or cancels it, nothing else.
+type rareEnd struct {
 	failures chan error
 	closed   chan struct{}
-	ctx      *connContext
-	afterAll func() // called behind all else; nil unless whenOver has been called
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	login    *login // nil unless ExpireAt has been called
 }
+
+// rarely returns what most connections do not need.
+func (e *ending) rarely() *rareEnd {
+	if e.rare == nil {
+		e.rare = new(rareEnd)
+	}
+	return e.rare
+}
+
+// within returns CloseTimeout, 0 for none.
+func (e *ending) within() time.Duration { return e.conn.settings.closeTimeout }
 
 // whenOver has f called, by whoever announces the end, when all else is done; at once if it is.
 func (e *ending) whenOver(f func()) {
@@ -121,12 +131,6 @@ type course struct {
 	lookDue        clock.Due     // when it is to run
 }
 
-// connContext is the context of a connection, with what cancels it.
-type connContext struct {
-	context.Context
-	cancel context.CancelCauseFunc
-}
-
 // login is how long a peer may stay.
 type login struct {
 	until time.Time
@@ -137,18 +141,18 @@ type login struct {
 func (e *ending) expireAt(until time.Time, expired func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
+	switch rare := e.rarely(); {
 	case e.phase >= phaseRefusing:
 	case until.IsZero():
-		if e.login != nil {
-			e.login.timer.Stop()
-			e.login = nil
+		if rare.login != nil {
+			rare.login.timer.Stop()
+			rare.login = nil
 		}
-	case e.login == nil:
-		e.login = &login{until, time.AfterFunc(time.Until(until), expired)}
+	case rare.login == nil:
+		rare.login = &login{until, time.AfterFunc(time.Until(until), expired)}
 	default:
-		e.login.until = until
-		e.login.timer.Reset(time.Until(until))
+		rare.login.until = until
+		rare.login.timer.Reset(time.Until(until))
 	}
 }
 
@@ -157,12 +161,13 @@ func (e *ending) expireAt(until time.Time, expired func()) {
 func (e *ending) loginOver() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.login == nil || e.phase >= phaseRefusing {
+	login := e.rare.login
+	if login == nil || e.phase >= phaseRefusing {
 		return false
 	}
-	left := time.Until(e.login.until)
+	left := time.Until(login.until)
 	if left > 0 {
-		e.login.timer.Reset(left)
+		login.timer.Reset(left)
 	}
 	return left <= 0
 }
@@ -185,9 +190,9 @@ func (e *ending) reach(p phase) *course {
 	e.phase = max(e.phase, p)
 	if e.course == nil {
 		e.course = &course{beganAt: clock.Now()}
-		if e.within > 0 {
-			e.course.due.In(e.within)
-			e.course.timer = time.AfterFunc(e.within, e.expire)
+		if within := e.within(); within > 0 {
+			e.course.due.In(within)
+			e.course.timer = time.AfterFunc(within, e.expire)
 		}
 	}
 	return e.course
@@ -249,7 +254,7 @@ func (e *ending) queueClose(code StatusCode, reason string, cause error) {
 		code, reason = event.Code, event.Reason
 	}
 	event.SentCode, event.SentReason = code, reason
-	e.queue.addClose(appendClosePayload(nil, code, reason))
+	e.conn.queue.addClose(appendClosePayload(nil, code, reason))
 }
 
 // enterRefusing notes that no more messages are taken, and returns the cause.
@@ -267,8 +272,8 @@ func (e *ending) closeWritten() {
 		known := e.reach(phaseCloseWritten)
 		known.closeWrittenAt = clock.Now()
 		if known.timer != nil {
-			known.due.In(e.within)
-			known.timer.Reset(e.within)
+			known.due.In(e.within())
+			known.timer.Reset(e.within())
 		}
 	}
 }
@@ -300,7 +305,7 @@ func (e *ending) endLook(cause error, until time.Duration) {
 	}
 	e.mu.Unlock()
 	e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
-	e.abort(cause)
+	e.conn.abort(cause)
 }
 
 // expire runs on the timer of CloseTimeout. While messages are being written, time counts only without progress.
@@ -310,18 +315,18 @@ func (e *ending) expire() {
 		e.mu.Unlock()
 		return
 	}
-	known := e.course
-	until := known.closeWrittenAt + e.within
+	known, within := e.course, e.within()
+	until := known.closeWrittenAt + within
 	if e.phase < phaseCloseWritten {
-		until = min(max(e.transport.Progress(), known.beganAt)+e.within, known.beganAt+closeSpans*e.within)
+		until = min(max(e.conn.transport.Progress(), known.beganAt)+within, known.beganAt+closeSpans*within)
 	}
-	left := known.due.Left(until, e.within)
+	left := known.due.Left(until, within)
 	if left > 0 {
 		known.timer.Reset(left)
 	}
 	e.mu.Unlock()
 	if left <= 0 {
-		e.abort(ErrCloseTimeout)
+		e.conn.abort(ErrCloseTimeout)
 	}
 }
 
@@ -329,7 +334,7 @@ func (e *ending) expire() {
 func (e *ending) err() error {
 	cause := e.closeEvent().Err
 	if cause == nil {
-		if cause = e.queue.failure(); cause == nil {
+		if cause = e.conn.queue.failure(); cause == nil {
 			cause = errClosedHere
 		}
 	}
@@ -358,38 +363,40 @@ func (e *ending) closeEvent() CloseEvent {
 func (e *ending) errorChannel() chan error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.failures == nil {
-		e.failures = make(chan error, errorBuffer)
+	rare := e.rarely()
+	if rare.failures == nil {
+		rare.failures = make(chan error, errorBuffer)
 		if e.phase == phaseOver {
-			close(e.failures)
+			close(rare.failures)
 		}
 	}
-	return e.failures
+	return rare.failures
 }
 
 func (e *ending) closedChannel() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed == nil {
-		e.closed = make(chan struct{})
+	rare := e.rarely()
+	if rare.closed == nil {
+		rare.closed = make(chan struct{})
 		if e.phase == phaseOver {
-			close(e.closed)
+			close(rare.closed)
 		}
 	}
-	return e.closed
+	return rare.closed
 }
 
 func (e *ending) context() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ctx == nil {
-		e.ctx = new(connContext)
-		e.ctx.Context, e.ctx.cancel = context.WithCancelCause(context.Background())
+	rare := e.rarely()
+	if rare.ctx == nil {
+		rare.ctx, rare.cancel = context.WithCancelCause(context.Background())
 		if e.phase == phaseOver {
-			e.ctx.cancel(e.course.event.Err)
+			rare.cancel(e.course.event.Err)
 		}
 	}
-	return e.ctx.Context
+	return rare.ctx
 }
 
 // exchanged reports whether both close frames were exchanged. An answer that was read after this side had given up comes
@@ -426,18 +433,25 @@ func (e *ending) announce(cause error) {
 			timer.Stop()
 		}
 	}
-	if e.login != nil {
-		e.login.timer.Stop()
-	}
 	e.phase = phaseOver
-	if e.failures != nil {
-		close(e.failures)
+	if e.rare != nil {
+		e.rare.announce(cause)
 	}
-	if e.ctx != nil {
-		e.ctx.cancel(cause)
+}
+
+// announce tells of the end, Closed last.
+func (rare *rareEnd) announce(cause error) {
+	if rare.login != nil {
+		rare.login.timer.Stop()
 	}
-	if e.closed != nil {
-		close(e.closed)
+	if rare.failures != nil {
+		close(rare.failures)
+	}
+	if rare.ctx != nil {
+		rare.cancel(cause)
+	}
+	if rare.closed != nil {
+		close(rare.closed)
 	}
 }
 

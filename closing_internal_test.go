@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/internal/clock"
-	"github.com/seed62836080/wsd/internal/netio"
 )
 
 // A consumer that has learned of the end answers nothing more, even if it learned of it before anybody waited for that.
@@ -28,23 +27,26 @@ func TestNobodyWaitsForAConsumerThatKnowsOfTheEnd(t *testing.T) {
 	})
 }
 
-// newEnding returns the end of a connection that has not begun, and the causes with which it was cut short.
-func newEnding() (e *ending, aborted chan error) {
-	q, _ := newQueue(Config{}, false)
+// newEnding returns the end of a connection that nobody reads or writes, and the causes with which it was cut short.
+func newEnding(closeTimeout time.Duration) (e *ending, aborted chan error) {
 	aborted = make(chan error, 4)
-	e = &ending{queue: q, transport: new(netio.Transport), within: time.Second}
-	e.transport.Init(struct{ io.ReadWriteCloser }{})
-	e.abort = func(cause error) {
-		e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
-		aborted <- cause
-	}
-	return e, aborted
+	c := newPlainConn(cutShort(func() { aborted <- e.closeEvent().Err }), ServerRole, &Config{CloseTimeout: closeTimeout}, agreement{})
+	c.queue.startWriter = func() {}
+	return &c.ending, aborted
 }
+
+// cutShort is a transport that is not used, and told when it is cut short.
+type cutShort func()
+
+func (f cutShort) SetDeadline(time.Time) error { f(); return nil }
+func (cutShort) Read([]byte) (int, error)      { return 0, io.EOF }
+func (cutShort) Write([]byte) (int, error)     { return 0, io.EOF }
+func (cutShort) Close() error                  { return nil }
 
 // The answer to the close frame may be read in the moment in which this side gives up.
 func TestEndIsNotCleanWhereTheAnswerIsReadTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, _ := newEnding()
+		e, _ := newEnding(time.Second)
 		e.queueClose(4001, "", nil)
 		e.closeWritten()
 		time.Sleep(time.Minute)
@@ -57,7 +59,7 @@ func TestEndIsNotCleanWhereTheAnswerIsReadTooLate(t *testing.T) {
 // What the peer began stays that, if the consumer closes in the same moment.
 func TestCloseBesideThePeersCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, _ := newEnding()
+		e, _ := newEnding(time.Second)
 		e.peerClosed(4002, "theirs")
 		e.queueClose(4001, "ours", nil)
 		e.closeWritten()
@@ -68,7 +70,7 @@ func TestCloseBesideThePeersCloseFrame(t *testing.T) {
 }
 
 func TestChannelsThatAreMadeAfterTheEnd(t *testing.T) {
-	e, _ := newEnding()
+	e, _ := newEnding(time.Second)
 	e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: ErrPongTimeout})
 	e.complete(ErrPongTimeout)
 	e.announce(ErrPongTimeout)
@@ -78,7 +80,7 @@ func TestChannelsThatAreMadeAfterTheEnd(t *testing.T) {
 		require.Fail(t, "Closed is not closed")
 	}
 	require.ErrorIs(t, context.Cause(e.context()), ErrPongTimeout)
-	clean, _ := newEnding()
+	clean, _ := newEnding(time.Second)
 	clean.queueClose(1000, "", nil)
 	clean.closeWritten()
 	clean.peerClosed(1000, "")
@@ -96,8 +98,7 @@ func TestChannelsThatAreMadeAfterTheEnd(t *testing.T) {
 // Behind a failed write the reader has a moment to find the peer's close frame, and no more than that.
 func TestLookBehindAFailedWriteEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, aborted := newEnding()
-		e.within = 0
+		e, aborted := newEnding(-1)
 		e.writeFailed(io.ErrClosedPipe)
 		time.Sleep(writeFailedGrace - 1)
 		require.Empty(t, aborted)
@@ -109,8 +110,7 @@ func TestLookBehindAFailedWriteEnds(t *testing.T) {
 // A look whose timer runs late says that this process was stopped, and the close frame may be there, unread.
 func TestLookThatEndsLateIsTakenOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, aborted := newEnding()
-		e.within = 0
+		e, aborted := newEnding(-1)
 		e.writeFailed(io.ErrClosedPipe)
 		e.mu.Lock()
 		e.course.lookDue.In(writeFailedGrace / 2) // as if it had been to run by then
@@ -126,15 +126,15 @@ func TestLookThatEndsLateIsTakenOnceMore(t *testing.T) {
 // A timer that runs late says that this process was stopped: the answer may be there, unread.
 func TestCloseTimeoutThatRunsLateLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, aborted := newEnding()
+		e, aborted := newEnding(time.Second)
 		e.queueClose(4001, "", nil)
 		defer func() { e.course.timer.Stop() }()
 		e.mu.Lock()
-		e.course.due.In(e.within / 2) // as if it had been to run by then
+		e.course.due.In(e.within() / 2) // as if it had been to run by then
 		e.mu.Unlock()
-		time.Sleep(e.within * 3 / 2)
+		time.Sleep(e.within() * 3 / 2)
 		require.Empty(t, aborted)
-		time.Sleep(e.within)
+		time.Sleep(e.within())
 		require.Len(t, aborted, 1, "once")
 		require.Equal(t, ErrCloseTimeout, <-aborted)
 	})

@@ -36,7 +36,7 @@ type Conn struct {
 
 	messages chan Message // closed by the reader alone, in end; with an Inbox nil until asked for
 	box      *box         // what waits for the Inbox, whose lock guards it; nil if nothing does
-	group    *errgroup.Group
+	group    errgroup.Group
 	agreed   *agreement          // nil if the handshake agreed on nothing that callers can ask for
 	value    atomic.Pointer[any] // nil before SetValue
 }
@@ -73,12 +73,13 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *
 // newPlainConn is newConn without what compresses: a program that needs none is not linked with it.
 func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
 	shared := settle(role, cfg)
-	c := &Conn{settings: shared, group: new(errgroup.Group)}
+	c := &Conn{settings: shared}
 	if shared.inbox == nil {
 		c.messages = make(chan Message, shared.messageBuffer)
 	}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
-		c.agreed = &agreed
+		kept := agreed // or each agreement would be allocated
+		c.agreed = &kept
 	}
 	c.transport.Init(rwc)
 	if agreed.compression != nil || cfg.StreamAbove > 0 || shared.pulled {
@@ -89,7 +90,8 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreeme
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
-	c.ending.within = shared.closeTimeout
+	c.ending.conn = c
+	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	return c
 }
 
@@ -101,8 +103,6 @@ func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 		c.startPulled(buffered)
 		return
 	}
-	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
-	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	if c.settings.inbox != nil {
 		c.settings.inbox.join()
 	}
@@ -115,8 +115,6 @@ func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 
 // startPulled begins the life of a connection that is pulled (pull.go). buffered is what came after the handshake.
 func (c *Conn) startPulled(buffered []byte) {
-	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
-	c.ending.queue, c.ending.transport, c.ending.abort = &c.queue, &c.transport, c.abort
 	if len(buffered) == 0 {
 		return
 	}
