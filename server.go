@@ -40,13 +40,13 @@ type Server struct {
 	limiter limiter // limits.go
 
 	mu     sync.Mutex
-	conns  map[*Conn]struct{} // those whose handlers run or whose closing is under way
-	active int                // handshakes and handlers under way; none begins once ended is made
-	ended  chan struct{}      // made by the first Drain or Shutdown, closed when active is zero from then on
-	drain  *drain             // the last Drain; nil if there was none
-	down   bool               // Shutdown has been called
-	over   bool               // a Shutdown has cut off the connections: nothing is waited for any more
-	totals ServerStats        // of the connections that have ended, and what Serve has answered
+	conns  map[*Conn]func() // those whose handlers run or whose closing is under way, with what to call when they leave
+	active int              // handshakes and handlers under way; none begins once ended is made
+	ended  chan struct{}    // made by the first Drain or Shutdown, closed when active is zero from then on
+	drain  *drain           // the last Drain; nil if there was none
+	down   bool             // Shutdown has been called
+	over   bool             // a Shutdown has cut off the connections: nothing is waited for any more
+	totals ServerStats      // of the connections that have ended, and what Serve has answered
 }
 
 // ServerStats holds the counters of a Server. They do not go back, except those that are of the moment: Connections,
@@ -112,14 +112,14 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, opts *AcceptOptio
 		return err
 	}
 	accepted = true
-	s.track(conn)
+	s.track(conn, leave)
 	if handler == nil && conn.settings.inbox != nil {
-		conn.ending.whenOver(func() { s.left(conn, leave) })
+		conn.ending.whenOver(func() { s.left(conn) })
 		stay(r, conn)
 		return nil
 	}
 	// A separate goroutine frees the request, and the stack and buffers that net/http needed for it.
-	go s.run(conn, handler, leave)
+	go s.run(conn, handler)
 	stay(r, conn)
 	return nil
 }
@@ -146,13 +146,13 @@ func (s *Server) end() {
 	}
 }
 
-// track adds a connection, and ends it if it comes too late.
-func (s *Server) track(conn *Conn) {
+// track adds a connection, and ends it if it comes too late. leave is called when it has ended.
+func (s *Server) track(conn *Conn, leave func()) {
 	s.mu.Lock()
 	if s.conns == nil {
-		s.conns = make(map[*Conn]struct{})
+		s.conns = make(map[*Conn]func())
 	}
-	s.conns[conn] = struct{}{}
+	s.conns[conn] = leave
 	s.totals.Accepted++
 	drain, down, over := s.drain, s.down, s.over
 	s.mu.Unlock()
@@ -167,16 +167,16 @@ func (s *Server) track(conn *Conn) {
 }
 
 // run runs the handler. It leaves most of the goroutine's initial stack, which is small, to the handler.
-func (s *Server) run(conn *Conn, handler func(*Conn), leave func()) {
+func (s *Server) run(conn *Conn, handler func(*Conn)) {
 	returned := false
-	defer s.ran(conn, &returned, leave)
+	defer s.ran(conn, &returned)
 	handler(conn)
 	returned = true
 }
 
 // ran is deferred by run.
-func (s *Server) ran(conn *Conn, returned *bool, leave func()) {
-	defer s.left(conn, leave)
+func (s *Server) ran(conn *Conn, returned *bool) {
+	defer s.left(conn)
 	if p := recover(); p != nil {
 		s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
@@ -189,22 +189,23 @@ func (s *Server) ran(conn *Conn, returned *bool, leave func()) {
 }
 
 // left notes that a connection has ended and its handler, if it had one, has returned.
-func (s *Server) left(conn *Conn, leave func()) {
+func (s *Server) left(conn *Conn) {
 	defer s.end()
-	defer leave()
-	s.forget(conn)
+	defer s.forget(conn)()
 	if log := s.logger(); log.Enabled(context.Background(), slog.LevelDebug) {
 		log.Debug("wsd: a connection ended", "event", conn.CloseEvent())
 	}
 }
 
-// forget removes a connection that has ended.
-func (s *Server) forget(conn *Conn) {
+// forget removes a connection that has ended, and returns what is to be called then.
+func (s *Server) forget(conn *Conn) (leave func()) {
 	stats := conn.Stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	leave = s.conns[conn]
 	delete(s.conns, conn)
 	s.totals.add(stats)
+	return leave
 }
 
 // count counts one more in a counter of totals.
