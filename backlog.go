@@ -35,7 +35,7 @@ type backlog struct {
 	added  uint64        // frames and messages that were added: each has its number
 	since  time.Duration // on clock: when the first of frames was added; 0 if that was with nothing ahead of it
 
-	lastTaken int            // the length in bytes of the longest frames taken lately: the next begin with as much room
+	lastTaken uint32         // the length in bytes of the longest frames taken lately: the next begin with as much room
 	masked    bool           // this side masks
 	longest   int            // the maximum payload of a data frame, in bytes
 	control   *controlFrames // nil if none wait
@@ -189,7 +189,7 @@ func appendMasked(dst, payload []byte, key uint32) ([]byte, uint32) {
 // about to be, and the time is not asked, which takes as long as all else here.
 func (l *backlog) addFrame(first byte, payload []byte, behind bool) {
 	if l.frames == nil {
-		l.frames = bufpool.Get(min(max(l.lastTaken, firstBuffer), largestFirst))
+		l.frames = bufpool.Get(max(int(l.lastTaken), firstBuffer))
 		if l.since = 0; behind {
 			l.since = clock.Now()
 		}
@@ -292,7 +292,7 @@ func (l *backlog) take(b *batch) {
 func (l *backlog) takeFrames(b *batch) {
 	b.last, b.since = l.added, l.since
 	l.size -= len(l.frames)
-	l.lastTaken = max(len(l.frames), l.lastTaken)
+	l.lastTaken = max(l.lastTaken, uint32(min(len(l.frames), largestFirst)))
 }
 
 // takeMixed is take if there is more than frames. It is a separate function because of its stack frame, which the senders

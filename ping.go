@@ -190,11 +190,11 @@ func (p *pings) fail() {
 type keepalive struct {
 	mu          sync.Mutex // guards all below; other locks of the connection may be taken inside it
 	timer       *time.Timer
-	stopped     bool
 	due         time.Duration // on clock: when the timer was to run
 	unanswered  uint32        // pings that the peer has been silent after
 	pingLate    bool          // the first of them had to wait to be written
 	lookedAgain bool          // the timer ran late when the peer was to be judged, and it was given more time
+	stopped     bool
 	// What signs showed at the first of them.
 	bytesSeen    uint64
 	progressSeen time.Duration

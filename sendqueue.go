@@ -29,29 +29,28 @@ type sendQueue struct {
 	refused      bool       // nothing more is taken
 	stopped      bool       // nothing more is written
 	closeWritten bool       // the close frame has been written
-	transient    bool       // the writer goroutine does not stay when nothing is left to write: nothing else would end it
-	writing      bool       // somebody writes what was taken
+	transient    bool       // the writer goroutine never stays when nothing is left to write: nothing else would end it
+	stays        bool       // it does then, since messages come often: one has ended since the keepalive looked
 	running      bool       // the writer goroutine exists
 	shared       bool       // what was added last goes to many connections
 	handed       bool       // forMany is about to write to it
 	asleep       bool       // it waits for wake
-	unused       bool       // no message was added since the keepalive looked: the writer need not stay
+	unused       bool       // no message was added since the keepalive looked
 	pongsStuck   bool       // the reader has waited for pongs to be written, in vain
 	announced    bool       // the end of the connection has been told to those who wait for room
 	backlog      backlog
 	counts       sendCounts
 	admission    admission
 
-	written  uint64        // every frame and message with a number up to this one has been written
-	since    time.Duration // on clock: when the oldest bytes of what is being written began to wait
-	unspent  int           // bytes of that
-	wake     chan struct{} // has room for the one value that wakes a sleeping writer
-	progress chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
-	rare     *rareState    // nil before any of it is needed
+	written uint64        // every frame and message with a number up to this one has been written
+	writing *batch        // what was taken, and somebody writes; nil if nobody does
+	wake    chan struct{} // has room for the one value that wakes a sleeping writer
+	rare    *rareState    // nil before any of it is needed
 }
 
 // rareState is what most connections do not need.
 type rareState struct {
+	progress    chan struct{} // made when somebody waits, closed when something is taken or written, and at the end
 	awaited     uint64        // the message whose sender waits until it no longer needs the slice, 0 if there is none
 	awaitedDone chan struct{} // has room for the one value that this sender waits for; nil before the first
 	refusal     chan struct{} // made when somebody waits for it, closed when refused is set
@@ -104,9 +103,9 @@ func (q *sendQueue) init(s *settings, senderTries bool) {
 type admission struct {
 	turn        bool       // a sender has the queue for itself: its message takes several steps
 	compressing bool       // and has not added it yet, for which it needs nothing but the processor
-	waiting     *list.List // of *sender, first come, first served; nil before the first
-	granted     int        // senders that have been admitted but have not added since
+	granted     uint32     // senders that have been admitted but have not added since
 	size        int        // the bytes that these will add
+	waiting     *list.List // of *sender, first come, first served; nil before the first
 }
 
 // need is what a sender waits for.
@@ -231,7 +230,7 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	case o.loan:
 		q.backlog.addMessage(o.opcode, o.payload, o.payload)
 	default:
-		q.backlog.addCopy(o.opcode, o.payload, q.writing)
+		q.backlog.addCopy(o.opcode, o.payload, q.writing != nil)
 	}
 	q.count(o.size)
 	if q.shared = o.share; q.shared {
@@ -246,7 +245,7 @@ const handOver uint64 = everything - 1
 // hand is kick for a message that goes to many connections: few goroutines write it for all of them.
 func (q *sendQueue) hand(prompt bool) (writeTo uint64) {
 	switch {
-	case prompt, q.stopped, q.writing, !q.senderTries, q.transient, q.running && !q.asleep, q.backlog.behind(), q.roomy():
+	case prompt, q.stopped, q.writing != nil, !q.senderTries, q.transient, q.running && !q.asleep, q.backlog.behind(), q.roomy():
 		return q.kick(prompt)
 	case q.handed:
 		return 0
@@ -499,7 +498,7 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	if q.refused || last && !fate.complete() {
 		return errRefused
 	}
-	q.backlog.addFrame(first, payload, q.writing)
+	q.backlog.addFrame(first, payload, q.writing != nil)
 	if last {
 		q.count(size)
 		q.admission.giveBack(0, needTurn)
@@ -544,20 +543,20 @@ func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
 	return nil, nil
 }
 
-// addKeepalivePing adds a ping unless one already waits, and lets a writer end that has had no message since the last
-// time. It reports whether it added it, and whether something else was still to be written.
+// addKeepalivePing adds a ping unless one already waits, and lets the writer end when that is written. It reports whether it
+// added it, and whether something else was still to be written.
 func (q *sendQueue) addKeepalivePing(payload []byte) (added, late bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused {
 		return false, false
 	}
-	late = q.writing || !q.backlog.empty()
+	late = q.writing != nil || !q.backlog.empty()
 	if added = q.backlog.pingBytes() == 0; added {
 		control := q.backlog.addControl()
 		control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
 	}
-	q.unused = true
+	q.unused, q.stays = true, false
 	q.kick(false)
 	return added, late
 }
@@ -661,14 +660,11 @@ func (q *sendQueue) awaitPongs() {
 // writing, it may return up to which number.
 func (q *sendQueue) kick(prompt bool) (writeTo uint64) {
 	switch {
-	case q.stopped, q.writing:
+	case q.stopped, q.writing != nil:
 		// Whoever is writing will look again.
 	case prompt && q.senderTries && (q.asleep || !q.running) && !q.backlog.behind():
 		return q.backlog.added
 	case !q.running:
-		if q.wake == nil {
-			q.wake = make(chan struct{}, 1)
-		}
 		q.running = true
 		q.startWriter()
 	case q.asleep:
@@ -700,7 +696,7 @@ func (q *sendQueue) tellOfWrite(data bool) {
 
 // kickAll gets everything written that waits, by the caller unless somebody is writing: it may return up to which number.
 func (q *sendQueue) kickAll() (writeTo uint64) {
-	if q.stopped || q.writing || !q.senderTries || q.backlog.unfinished() || q.running && !q.asleep {
+	if q.stopped || q.writing != nil || !q.senderTries || q.backlog.unfinished() || q.running && !q.asleep {
 		return q.kick(false)
 	}
 	return q.backlog.added + 1 // frames without a number are to be written too
@@ -722,14 +718,18 @@ func (q *sendQueue) idle() lull {
 
 func (q *sendQueue) lull() (l lull) {
 	switch {
-	case !q.stopped && !q.writing && !q.backlog.empty():
+	case !q.stopped && q.writing == nil && !q.backlog.empty():
 		// Something has come meanwhile.
 	case q.roomy():
 		l.room, q.rare.onRoom = q.rare.onRoom, nil
-	case q.stopped, (q.unused || q.transient) && !q.writing:
+	case q.stopped, !q.stays && q.writing == nil:
 		q.running, l.end = false, true
+		q.stays = !q.unused && !q.transient // the next one
 		q.backlog.lastTaken = 0
 	default:
+		if q.wake == nil {
+			q.wake = make(chan struct{}, 1)
+		}
 		q.asleep, l.sleep = true, true
 	}
 	return l
@@ -749,11 +749,11 @@ func (q *sendQueue) take(b *batch, upTo uint64) bool {
 func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 	// What another has written already is no reason to write what follows it, such as the close frame, whose writer the
 	// end waits for.
-	if q.stopped || q.writing || q.backlog.empty() || q.written >= upTo {
+	if q.stopped || q.writing != nil || q.backlog.empty() || q.written >= upTo {
 		return false
 	}
 	q.backlog.take(b)
-	q.writing, q.since, q.unspent = true, b.since, b.len()
+	q.writing = b
 	q.admitMore()
 	q.signalProgress() // what was taken has left room
 	if upTo == everything && q.roomy() {
@@ -776,7 +776,7 @@ type writeResult struct {
 func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result writeResult) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.writing, q.unspent = false, 0
+	q.writing = nil
 	q.counts.writes++
 	q.pongsStuck = false
 	switch {
@@ -824,10 +824,10 @@ func (q *sendQueue) wroteLess(b *batch, n int, err error) (failed bool) {
 
 // settle lets go of what nobody will write, and of the awaited slice once it is not needed.
 func (q *sendQueue) settle() {
-	if q.stopped && !q.writing {
+	if q.stopped && q.writing == nil {
 		q.backlog.clear()
 	}
-	if r := q.rare; r != nil && r.awaited != 0 && !q.writing && (q.stopped || q.written >= r.awaited) {
+	if r := q.rare; r != nil && r.awaited != 0 && q.writing == nil && (q.stopped || q.written >= r.awaited) {
 		r.awaited = 0
 		r.awaitedDone <- struct{}{}
 	}
@@ -865,10 +865,10 @@ func (q *sendQueue) takeLast(senderWaits bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.refuseRest()
-	if q.stopped || senderWaits && q.writing || q.rare != nil && q.rare.awaited != 0 {
+	if q.stopped || senderWaits && q.writing != nil || q.rare != nil && q.rare.awaited != 0 {
 		return true
 	}
-	return !q.writing && q.backlog.empty()
+	return q.writing == nil && q.backlog.empty()
 }
 
 // takeNoMore makes the queue take nothing more. What waits is still written.
@@ -915,7 +915,7 @@ func (q *sendQueue) halt() {
 func (q *sendQueue) halted() (cut bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	cut = q.stopped || q.writing || !q.backlog.empty()
+	cut = q.stopped || q.writing != nil || !q.backlog.empty()
 	q.halt()
 	q.settle()
 	return cut
@@ -955,13 +955,14 @@ func (q *sendQueue) stats(s *Stats) {
 		s.PongsCoalesced = q.rare.coalesced
 	}
 	since, waits := q.backlog.oldest()
-	if q.writing {
-		since, waits = q.since, true
+	s.QueuedBytes = q.backlog.bytes()
+	if q.writing != nil {
+		since, waits = q.writing.since, true
+		s.QueuedBytes += q.writing.len()
 	}
 	if !waits {
 		return
 	}
-	s.QueuedBytes = q.backlog.bytes() + q.unspent
 	s.OldestQueued = time.Now()
 	if since != 0 {
 		s.OldestQueued = s.OldestQueued.Add(since - clock.Now())
@@ -972,8 +973,8 @@ func (q *sendQueue) stats(s *Stats) {
 func (q *sendQueue) noteWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.since == 0 {
-		q.since = clock.Now()
+	if q.writing.since == 0 {
+		q.writing.since = clock.Now()
 	}
 }
 
@@ -1045,16 +1046,17 @@ func (q *sendQueue) makeRefusal() <-chan struct{} {
 
 // makeProgress returns a channel that is closed the next time something is taken or written, or at the end.
 func (q *sendQueue) makeProgress() <-chan struct{} {
-	if q.progress == nil {
-		q.progress = make(chan struct{})
+	rare := q.rarely()
+	if rare.progress == nil {
+		rare.progress = make(chan struct{})
 	}
-	return q.progress
+	return rare.progress
 }
 
 func (q *sendQueue) signalProgress() {
-	if q.progress != nil {
-		close(q.progress)
-		q.progress = nil
+	if rare := q.rare; rare != nil && rare.progress != nil {
+		close(rare.progress)
+		rare.progress = nil
 	}
 }
 
@@ -1088,7 +1090,7 @@ func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { retur
 
 // awaitEmpty waits until nothing is left to write.
 func (q *sendQueue) awaitEmpty() {
-	q.awaitState(func() bool { return !q.writing && q.backlog.empty() })
+	q.awaitState(func() bool { return q.writing == nil && q.backlog.empty() })
 }
 
 // awaitState waits until reached reports true, and reports that, or until nothing more is written.

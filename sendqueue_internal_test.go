@@ -287,3 +287,35 @@ func leaveSome(q *sendQueue) {
 	q.take(&b, q.takeHanded())
 	q.wrote(&b, 1, nil, 1)
 }
+
+// The writer goroutine ends when nothing is left to write, and stays only if it has been needed before since the keepalive's
+// last ping.
+func TestWriterStaysOnlyWhereMessagesComeOften(t *testing.T) {
+	q, started := newQueue(Config{}, false)
+	write := func() lull {
+		var b batch
+		require.True(t, q.take(&b, everything))
+		return q.wrote(&b, b.len(), nil, everything).lull
+	}
+	send := func() lull {
+		_, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1})
+		require.NoError(t, err)
+		return write()
+	}
+	ends, sleeps := lull{end: true}, lull{sleep: true}
+	for range 2 {
+		require.Equal(t, ends, send())
+		require.Equal(t, sleeps, send())
+		require.Equal(t, sleeps, send())
+		require.Len(t, q.wake, 1, "it was asleep")
+		<-q.wake
+		added, late := q.addKeepalivePing(nil)
+		require.True(t, added)
+		require.False(t, late)
+		require.Equal(t, ends, write())
+		<-q.wake
+		q.addKeepalivePing(nil)
+		require.Equal(t, ends, write(), "a ping alone")
+	}
+	require.Equal(t, 6, *started)
+}
