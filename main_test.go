@@ -40,7 +40,7 @@ func leakedGoroutines() string {
 
 func expectedGoroutine(stack string) bool {
 	for _, known := range []string{"leakedGoroutines", "testing.(*F).Fuzz", "testing.runFuzzing", "os/signal.", "testing.(*M).startAlarm",
-		"internal/fuzz", "runtime.ensureSigM"} {
+		"internal/fuzz", "runtime.ensureSigM", "runtime.handleEvent"} {
 		if strings.Contains(stack, known) {
 			return true
 		}

@@ -1,8 +1,9 @@
-// Socketless prints, as a regular expression for go test -run, the names of the tests in a directory that open no socket and
+// Socketless prints, as regular expressions for go test -run, the names of the tests in a directory that open no socket and
 // run no program, neither themselves nor through other functions of the tests: those that can also run where there are none,
-// built for js/wasm.
+// built for js/wasm. There are several lines, each an expression, since a program in node is given 12 KiB of arguments and
+// environment at most.
 //
-//	GOOS=js GOARCH=wasm go test -run "$(go run ./internal/socketless .)" .
+//	go run ./internal/socketless . | while read -r names; do GOOS=js GOARCH=wasm go test -run "$names" .; done
 package main
 
 import (
@@ -17,6 +18,9 @@ import (
 	"slices"
 	"strings"
 )
+
+// lineMost bounds the names in a line, in bytes.
+const lineMost = 4 << 10
 
 func main() {
 	if err := run(os.Args[1:], os.Stdout); err != nil {
@@ -45,8 +49,18 @@ func run(args []string, stdout io.Writer) error {
 	if len(names) == 0 {
 		return errors.New("no test is without a socket")
 	}
-	_, err = fmt.Fprintf(stdout, "^(%s)$\n", strings.Join(names, "|"))
-	return err
+	for len(names) > 0 {
+		n, size := 0, 0
+		for n < len(names) && (n == 0 || size+len(names[n]) < lineMost) {
+			size += len(names[n]) + len("|")
+			n++
+		}
+		if _, err := fmt.Fprintf(stdout, "^(%s)$\n", strings.Join(names[:n], "|")); err != nil {
+			return err
+		}
+		names = names[n:]
+	}
+	return nil
 }
 
 // functions are those of the tests, by name, and what each uses: names of its own package, and "package.Name" of others.

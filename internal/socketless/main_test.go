@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -33,6 +35,32 @@ func TestSocketless(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, run([]string{dir}, &out))
 	require.Equal(t, "^(TestPlain|TestReads)$\n", out.String())
+}
+
+func TestManyNamesAreSeveralLines(t *testing.T) {
+	dir := t.TempDir()
+	var many strings.Builder
+	many.WriteString("package some_test\n\n")
+	for i := range 500 {
+		fmt.Fprintf(&many, "func TestOf%03d(t *testing.T) {}\n", i)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "some_test.go"), []byte(many.String()), 0o600))
+	var out strings.Builder
+	require.NoError(t, run([]string{dir}, &out))
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	require.Len(t, lines, 2)
+	found := 0
+	for _, line := range lines {
+		require.Less(t, len(line), 5<<10)
+		expression, err := regexp.Compile(line)
+		require.NoError(t, err)
+		for i := range 500 {
+			if expression.MatchString(fmt.Sprintf("TestOf%03d", i)) {
+				found++
+			}
+		}
+	}
+	require.Equal(t, 500, found)
 }
 
 func TestProblems(t *testing.T) {
