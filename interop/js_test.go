@@ -50,6 +50,7 @@ var jsHosts = map[string]func(t *testing.T, s *jsServer, name string) string{
 	"worker": func(t *testing.T, s *jsServer, name string) string {
 		return inChromium(t, browserIn(t.Context(), t), s, name, "&worker")
 	},
+	"firefox": inFirefox,
 }
 
 // TestJSClients runs the same tests of a client in every host of JavaScript.
@@ -99,6 +100,19 @@ func (s *jsServer) pageURL(t *testing.T, name, more string) string {
 
 func inChromium(t *testing.T, ctx context.Context, s *jsServer, name, more string) string {
 	tab{t, ctx}.do(chromedp.Navigate(s.pageURL(t, name, more)))
+	return s.await(t)
+}
+
+// reconnectAtOnce keeps Firefox from holding back a connection to where others have just failed, for up to a minute, as RFC
+// 6455, section 7.2.3, asks of clients: here many fail, and on purpose.
+const reconnectAtOnce = `user_pref("network.websocket.delay-failed-reconnects", false);`
+
+// manyPending keeps Firefox from waiting where six handshakes with one server are on their way: it goes on waiting for the
+// answer to one that a program has given up.
+const manyPending = `user_pref("network.http.max-persistent-connections-per-server", 250);`
+
+func inFirefox(t *testing.T, s *jsServer, name string) string {
+	startFirefox(t, s.pageURL(t, name, ""), reconnectAtOnce, manyPending)
 	return s.await(t)
 }
 

@@ -262,7 +262,7 @@ func TestFirefoxOverHTTP2(t *testing.T) {
 }
 
 // startFirefox shows a page in Firefox, without a window, until the test ends.
-func startFirefox(t *testing.T, page string) {
+func startFirefox(t *testing.T, page string, more ...string) {
 	t.Helper()
 	firefox := program(t, "firefox-esr")
 	results.version("firefox", versionOf(t, firefox, "--version"))
@@ -274,7 +274,7 @@ func startFirefox(t *testing.T, page string) {
 		`user_pref("app.update.enabled", false);`,
 		`user_pref("network.proxy.type", 0);`,
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(profile, "user.js"), []byte(strings.Join(prefs, "\n")), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(profile, "user.js"), []byte(strings.Join(append(prefs, more...), "\n")), 0o600))
 	database := "sql:" + profile
 	run(t, program(t, "certutil"), "-N", "-d", database, "--empty-password")
 	run(t, program(t, "certutil"), "-A", "-d", database, "-n", "authority", "-t", "C,,", "-i", authorityFile())

@@ -30,6 +30,7 @@ func main() {
 			return false // the last one is still on its way
 		}
 	})
+	keepFollowing()
 	base := js.Global().Get("location").Get("origin").String()
 	go measure(base + "/echo")
 	talk(base+"/room", said)

@@ -35,7 +35,31 @@ func logLine(kind, mark, text string) {
 	if log.Get("childElementCount").Int() > logMost {
 		log.Get("firstElementChild").Call("remove")
 	}
-	log.Set("scrollTop", log.Get("scrollHeight"))
+	follow()
+}
+
+// following is whether the log shows its newest line, as it does unless its reader has scrolled up.
+var following = true
+
+func follow() {
+	if log := byID("log"); following {
+		log.Set("scrollTop", log.Get("scrollHeight"))
+	}
+}
+
+// keepFollowing follows the newest line on a screen that changes, until the reader scrolls up.
+func keepFollowing() {
+	log := byID("log")
+	log.Call("addEventListener", "scroll", js.FuncOf(func(js.Value, []js.Value) any {
+		const near = 40 // pixels
+		following = log.Get("scrollHeight").Int()-log.Get("scrollTop").Int()-log.Get("clientHeight").Int() < near
+		return nil
+	}))
+	resized := js.FuncOf(func(js.Value, []js.Value) any {
+		follow()
+		return nil
+	})
+	js.Global().Get("ResizeObserver").New(resized).Call("observe", log)
 }
 
 // onSubmit has said called with what the form says. Text that it does not take stays.

@@ -1,0 +1,32 @@
+// Wsd measures wsd's client.
+package main
+
+import (
+	"context"
+
+	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/interop/jsrates"
+)
+
+type conn struct{ *wsd.Conn }
+
+func (c conn) Send(ctx context.Context, text bool, data []byte) error {
+	if text {
+		return c.Conn.Send(ctx, wsd.Message{Type: wsd.TextMessage, Data: data})
+	}
+	return c.Conn.Send(ctx, wsd.Binary(data))
+}
+
+func (c conn) Receive(ctx context.Context) ([]byte, error) {
+	msg, err := c.Conn.Receive(ctx)
+	return msg.Data, err
+}
+
+func (c conn) Close() error { return c.Conn.Close(wsd.StatusNormalClosure, "") }
+
+func main() {
+	jsrates.Main(func(ctx context.Context, url string) (jsrates.Conn, error) {
+		c, _, err := wsd.Dial(ctx, url, nil)
+		return conn{c}, err
+	})
+}
