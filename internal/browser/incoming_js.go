@@ -35,7 +35,7 @@ func frameOf(data js.Value) frame {
 		text := data.String()
 		return frame{opcode: opText, text: text, size: len(text)}
 	}
-	bytes := js.Global().Get("Uint8Array").New(data)
+	bytes := uint8Array.New(data)
 	return frame{opcode: opBinary, data: bytes, size: bytes.Length()}
 }
 

@@ -93,7 +93,7 @@ func (o *outgoing) begin() {
 	}
 	o.size += o.left
 	if o.opcode == opBinary {
-		o.parts, o.filled = append(o.parts, uint8Array(o.left)), 0
+		o.parts, o.filled = append(o.parts, uint8Array.New(o.left)), 0
 	}
 }
 
@@ -123,7 +123,7 @@ func (o *outgoing) binary() js.Value {
 	if len(o.parts) == 1 {
 		return o.parts[0]
 	}
-	whole, behind := uint8Array(o.size), 0
+	whole, behind := uint8Array.New(o.size), 0
 	for _, part := range o.parts {
 		whole.Call("set", part, behind)
 		behind += part.Length()
@@ -131,7 +131,8 @@ func (o *outgoing) binary() js.Value {
 	return whole
 }
 
-func uint8Array(size int) js.Value { return js.Global().Get("Uint8Array").New(size) }
+// uint8Array is the constructor: to ask for it takes as long as to call it.
+var uint8Array = js.Global().Get("Uint8Array")
 
 // Write takes frames, and has the browser send the messages in them, as soon as it does not hold too much. Pings and pongs
 // are taken and not sent, which no browser can. After the peer's close frame all messages are: the browser has answered it.
@@ -160,7 +161,7 @@ func stringOf(text []byte) js.Value {
 	if !bytes.HasPrefix(text, []byte("\uFEFF")) {
 		return js.ValueOf(string(text))
 	}
-	data := uint8Array(len(text))
+	data := uint8Array.New(len(text))
 	js.CopyBytesToJS(data, text)
 	decoder := js.Global().Get("TextDecoder").New("utf-8", map[string]any{"ignoreBOM": true})
 	return decoder.Call("decode", data)
@@ -200,7 +201,7 @@ func (s *Socket) close(payload []byte) error {
 func (s *Socket) awaitHeld(most int64) (over bool) {
 	var timer *time.Timer
 	pause, looked := pauseLeast, time.Now()
-	for {
+	for turned := false; ; turned = true {
 		held := int64(s.ws.Get("bufferedAmount").Float())
 		passed := s.out.held - held
 		s.out.held = held
@@ -214,6 +215,9 @@ func (s *Socket) awaitHeld(most int64) (over bool) {
 		}
 		if held <= most {
 			return false
+		}
+		if !turned && s.awaitTurn() {
+			continue
 		}
 		if timer == nil {
 			timer = time.NewTimer(pause)
@@ -231,6 +235,26 @@ func (s *Socket) awaitHeld(most int64) (over bool) {
 		}
 	}
 }
+
+// awaitTurn waits until node's event loop has turned, which is all that it needs to pass on what the network has room for.
+// A browser does not tell, and passes it on in another process: awaitTurn reports false.
+func (s *Socket) awaitTurn() bool {
+	if setImmediate.Type() != js.TypeFunction {
+		return false
+	}
+	turned := make(chan struct{})
+	var f js.Func
+	f = js.FuncOf(func(js.Value, []js.Value) any {
+		close(turned)
+		f.Release()
+		return nil
+	})
+	setImmediate.Invoke(f)
+	<-turned
+	return true
+}
+
+var setImmediate = js.Global().Get("setImmediate")
 
 // nextPause returns how long it takes, at the pace of the last pause, until what is too much has been passed on.
 func nextPause(pause, took time.Duration, passed, tooMuch int64) time.Duration {
