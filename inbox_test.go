@@ -93,6 +93,62 @@ func TestInboxOfServersAndClients(t *testing.T) {
 	})
 }
 
+// docs/architecture.md, the rules, as far as an Inbox has a part in them: what comes is delivered until the first cause of an
+// end, and the answers to a peer wait for nobody who receives.
+func TestRulesWithAnInbox(t *testing.T) {
+	for name, rule := range map[string]struct {
+		does     func(c *wsd.Conn, p *peer)
+		messages []string
+		code     wsd.StatusCode
+		says     string // of the cause
+	}{
+		"2 first cause": {func(c *wsd.Conn, p *peer) {
+			p.send(text("one"), closeFrame(4001))
+			p.expectClose(4001)
+			<-c.Closed()
+			c.CloseNow()
+			_ = c.Close(4002, "too late")
+		}, []string{"one"}, 4001, "closed with 4001"},
+		"6 pings": {func(_ *wsd.Conn, p *peer) {
+			p.send(text("one"), text("two"), ping("still there?"))
+			require.Equal(t, pong("still there?"), p.receive())
+			p.send(closeFrame(1000))
+			p.expectClose(1000)
+		}, []string{"one", "two"}, wsd.StatusNormalClosure, "closed with 1000"},
+		"7 lengths": {func(_ *wsd.Conn, p *peer) {
+			p.send(text("one"))
+			p.send(binaryFrame(make([]byte, 2000)), text("behind it"))
+			p.expectClose(1009)
+		}, []string{"one"}, wsd.StatusMessageTooBig, "MaxMessageSize"},
+		"8 after the end": {func(c *wsd.Conn, p *peer) {
+			p.send(text("one"))
+			p.close()
+			<-c.Closed()
+			require.ErrorIs(t, c.Send(context.Background(), wsd.Text("late")), wsd.ErrClosed)
+			_, err := c.Receive(context.Background())
+			require.ErrorIs(t, err, wsd.ErrInbox)
+		}, []string{"one"}, wsd.StatusAbnormalClosure, "without a close frame"},
+		"10 violations": {func(_ *wsd.Conn, p *peer) {
+			p.send(text("one"), frame{0x83, nil}, text("behind it"))
+			p.expectClose(1002)
+		}, []string{"one"}, wsd.StatusProtocolError, "opcode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachRole(t, func(t *testing.T, pair newPair) {
+				inbox := wsd.NewInbox(1)
+				c, p := pair(t, wsd.Config{Inbox: inbox, MessageBuffer: 4, MaxMessageSize: 1000, PingInterval: -1})
+				rule.does(c, p) // nobody receives
+				messages := collect(t, inbox, 1)
+				require.Equal(t, rule.messages, messages[c])
+				event := c.CloseEvent()
+				require.Equal(t, rule.code, event.Code)
+				require.ErrorContains(t, event.Err, rule.says)
+				p.close()
+			})
+		})
+	}
+}
+
 // Whatever receives from such a connection says so, and Messages is closed at the end like any other.
 func TestInboxLeavesNothingToReceive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
