@@ -27,8 +27,8 @@ var gorillaPrograms = []struct {
 	{"github.com/slack-go/slack@v0.35.0", []string{"./socketmode/...", "./slacktest/..."}, 20},
 	// Without the tests that send to all before the last session has begun, and so fail over gorilla too.
 	{"github.com/olahol/melody@v1.4.0", []string{"-skip=Broadcast|TestClose", "."}, 100},
-	// Without the test that waits for a minute, over gorilla too, and the one of polling alone, which ends in a race.
-	{"github.com/googollee/go-socket.io@v1.7.0", []string{"-skip=TestEngineUpgrade|TestEnginePolling", "./engineio/..."}, 4},
+	// Without the test that waits for a minute, over gorilla too, and those of polling, which end in races and need no WebSocket.
+	{"github.com/googollee/go-socket.io@v1.7.0", []string{"-run=TestEngineWebsocket|^TestWebsocket", "./engineio", "./engineio/transport/websocket"}, 4},
 	{"github.com/sourcegraph/jsonrpc2@v0.2.3", []string{"."}, 2},
 	{"github.com/centrifugal/centrifuge-go@v0.12.1", []string{"-run=Compaction|Stale|Tags|WithoutFilter|2502|Below2500", "."}, 16},
 	// Remote commands and port forwarding of Kubernetes.
