@@ -118,7 +118,7 @@ func (o *AcceptOptions) accept(w http.ResponseWriter, r *http.Request) (*Conn, *
 	if err != nil {
 		return nil, o.notHandedOver(w, r, told, err)
 	}
-	c := newConn(conn, ServerRole, &o.Config, agreed)
+	c := newConn(conn, ServerRole, &o.Config, &agreed)
 	buffered := takeBuffered(rw)
 	switch {
 	case told == nil:

@@ -195,9 +195,15 @@ func (l *backlog) addFrame(first byte, payload []byte, behind bool) {
 		}
 	}
 	before := len(l.frames)
-	l.frames = l.appendFrame(bufpool.Grow(l.frames, maxFrameHeader+len(payload)), first, payload)
-	l.size += len(l.frames) - before
+	frames := bufpool.Grow(l.frames, maxFrameHeader+len(payload))
+	if l.masked {
+		frames = l.appendFrame(frames, first, payload)
+	} else {
+		frames = append(appendFrameHeader(frames, first, len(payload), false, 0), payload...)
+	}
+	l.size += len(frames) - before
 	l.added++
+	l.frames = frames
 }
 
 // addCopy adds a message, and copies its payload. opcode and behind are as for addMessage and addFrame.

@@ -360,7 +360,7 @@ func (c *Conn) consumed() uint64 {
 	if c.settings.inbox != nil {
 		return c.settings.inbox.received()
 	}
-	return c.answers.delivered.Load() - uint64(len(c.messages))
+	return c.queue.answers.delivered.Load() - uint64(len(c.messages))
 }
 
 // awaitBodyEnd waits until the streamed message has been read to its end or closed: until then nothing follows it.

@@ -122,6 +122,7 @@ func (e *ending) last() func() {
 // course is what is known of an end that has begun.
 type course struct {
 	event          CloseEvent    // Err and Code are set with the first cause, the rest by announce
+	untold         bool          // the cause goes into Errors as soon as somebody asks for that
 	peer           *CloseError   // what the peer's close frame said, nil until it comes
 	beganAt        time.Duration // on clock: when the end began
 	closeWrittenAt time.Duration // on clock: when the close frame was written
@@ -196,6 +197,16 @@ func (e *ending) reach(p phase) *course {
 		}
 	}
 	return e.course
+}
+
+// causeAtOnce is cause for an end that waits for nobody.
+func (e *ending) causeAtOnce(event CloseEvent) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.course == nil {
+		e.course = &course{beganAt: clock.Now()}
+	}
+	e.reach(phaseCaused).store(event)
 }
 
 // cause stores why the connection ends, and reports whether that is the first cause: later ones are ignored.
@@ -366,6 +377,9 @@ func (e *ending) errorChannel() chan error {
 	rare := e.rarely()
 	if rare.failures == nil {
 		rare.failures = make(chan error, errorBuffer)
+		if e.course != nil && e.course.untold {
+			rare.failures <- e.course.event.Err
+		}
 		if e.phase == phaseOver {
 			close(rare.failures)
 		}
@@ -411,13 +425,17 @@ func (e *ending) exchanged() bool {
 // complete completes the CloseEvent, when nothing of the connection runs any more.
 func (e *ending) complete(cause error) {
 	clean := e.exchanged()
-	if !clean && !isViolation(cause) { // a violation was reported when it was found
-		e.report(cause, 0)
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	known := e.course
 	known.event.Clean = clean
+	switch {
+	case clean, isViolation(cause): // a violation was reported when it was found
+	case e.rare == nil || e.rare.failures == nil:
+		known.untold = true
+	case len(e.rare.failures) < errorBuffer:
+		e.rare.failures <- cause
+	}
 	if e.phase < phaseCloseWritten {
 		known.event.SentCode, known.event.SentReason = 0, "" // queued, but not written
 	}
@@ -466,29 +484,22 @@ func isViolation(err error) bool {
 // can wait for an answer that is on its way.
 type answers struct {
 	delivered atomic.Uint64                 // messages that went into Messages
-	answered  atomic.Uint64                 // those of them that a message of this side has followed
+	answered  uint64                        // those of them that a message of this side has followed; the queue's lock guards it
 	waiting   atomic.Pointer[chan struct{}] // set while the reader waits; gets a value when there is nothing to wait for
 	told      atomic.Bool                   // the consumer knows of the end
 	batchLeft atomic.Bool                   // there are bytes that have not been parsed: more to answer may follow
 }
 
-// due reports whether a message that is sent now answers one that was delivered.
-func (a *answers) due() bool { return a.answered.Load() < a.delivered.Load() }
-
-// countAnswer counts a message that has been queued.
-func (a *answers) countAnswer() {
-	for {
-		answered, delivered := a.answered.Load(), a.delivered.Load()
-		if answered >= delivered {
-			return
-		}
-		if a.answered.CompareAndSwap(answered, answered+1) {
-			if answered+1 == delivered {
-				a.stopWaiting()
-			}
-			return
-		}
+// count counts a message that is queued, and reports whether it answers one that was delivered.
+func (a *answers) count() (answer bool) {
+	delivered := a.delivered.Load()
+	if a.answered >= delivered {
+		return false
 	}
+	if a.answered++; a.answered == delivered {
+		a.stopWaiting()
+	}
+	return true
 }
 
 // noteEndTold notes that the consumer knows of the end: it answers nothing more.
@@ -509,21 +520,23 @@ func (a *answers) stopWaiting() {
 	}
 }
 
-// await gives the consumer a moment to answer what was delivered at a time on clock, anew after each answer, and none if
+// awaitAnswers gives the consumer a moment to answer what was delivered at a time on clock, anew after each answer, and none if
 // nothing is unanswered or that was long ago. most bounds it, if it is not 0, and so does the queue when it takes nothing
 // more. While a message is on its way into the queue, no tick counts.
-func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
+func (q *sendQueue) awaitAnswers(deliveredAt, most time.Duration) {
+	a := &q.answers
 	if clock.Now()-deliveredAt >= graceMost {
 		return
 	}
 	enough := make(chan struct{}, 1)
 	a.waiting.Store(&enough)
 	defer a.waiting.Store(nil)
-	refusal := queue.refusalChannel()
-	begun, answered := clock.Now(), a.answered.Load()
+	refusal := q.refusalChannel()
+	begun := clock.Now()
+	answered, due := q.answered()
 	tick := time.NewTimer(graceTick)
 	defer tick.Stop()
-	for ticks := 0; a.due() && !a.told.Load() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
+	for ticks := 0; due && !a.told.Load() && ticks < graceTicks && (most == 0 || clock.Now()-begun < most); {
 		select {
 		case <-enough:
 			return
@@ -535,8 +548,9 @@ func (a *answers) await(queue *sendQueue, deliveredAt, most time.Duration) {
 			tick.Reset(graceTick)
 		}
 		ticks++
-		if now := a.answered.Load(); now != answered || queue.busy() {
-			answered, ticks = now, 0
+		before := answered
+		if answered, due = q.answered(); answered != before || q.busy() {
+			ticks = 0
 		}
 	}
 }
@@ -565,14 +579,14 @@ func (c *Conn) carryOutEnd(err error) error {
 // transport if it is up to the peer to do so (RFC 6455, sections 5.5.1 and 7.1.1).
 func (c *Conn) endOnClose() {
 	c.endDelivery()
-	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
+	c.queue.awaitAnswers(c.reader.messageAt, graceMost)
 	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
 	if c.settings.role == ClientRole {
 		c.drain(func() {})
-	} else if sendsOn := c.answers.batchLeft.Load(); c.transport.Discard() || sendsOn {
+	} else if sendsOn := c.queue.answers.batchLeft.Load(); c.transport.Discard() || sendsOn {
 		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
 		// overtake the answer.
 		c.transport.CloseWrite()
@@ -589,7 +603,7 @@ func (c *Conn) endOnViolation(err error) {
 	}
 	c.ending.fail(CloseEvent{Code: code, Reason: reason, Err: err, Local: true})
 	c.endDelivery()
-	c.answers.await(&c.queue, c.reader.messageAt, graceMost)
+	c.queue.awaitAnswers(c.reader.messageAt, graceMost)
 	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
 		return
@@ -621,10 +635,14 @@ func (c *Conn) endOnReadError(err error) {
 	} else {
 		err = &causeError{"the connection ended without a close frame", err}
 	}
-	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: err})
-	c.endDelivery()
-	if eof {
-		c.answers.await(&c.queue, c.reader.messageAt, 0)
+	event := CloseEvent{Code: StatusAbnormalClosure, Err: err}
+	if !eof {
+		c.ending.causeAtOnce(event)
+		c.endDelivery()
+	} else {
+		c.ending.cause(event)
+		c.endDelivery()
+		c.queue.awaitAnswers(c.reader.messageAt, 0)
 		c.queue.takeNoMore()
 		c.queue.awaitEmpty()
 	}

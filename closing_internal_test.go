@@ -17,12 +17,11 @@ import (
 // A consumer that has learned of the end answers nothing more, even if it learned of it before anybody waited for that.
 func TestNobodyWaitsForAConsumerThatKnowsOfTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a answers
 		q, _ := newQueue(Config{}, false)
-		a.delivered.Add(1)
-		a.noteEndTold()
+		q.answers.delivered.Add(1)
+		q.answers.noteEndTold()
 		start := time.Now()
-		a.await(q, clock.Now(), graceMost)
+		q.awaitAnswers(clock.Now(), graceMost)
 		require.Equal(t, start, time.Now())
 	})
 }
@@ -30,7 +29,7 @@ func TestNobodyWaitsForAConsumerThatKnowsOfTheEnd(t *testing.T) {
 // newEnding returns the end of a connection that nobody reads or writes, and the causes with which it was cut short.
 func newEnding(closeTimeout time.Duration) (e *ending, aborted chan error) {
 	aborted = make(chan error, 4)
-	c := newPlainConn(cutShort(func() { aborted <- e.closeEvent().Err }), ServerRole, &Config{CloseTimeout: closeTimeout}, agreement{})
+	c := newPlainConn(cutShort(func() { aborted <- e.closeEvent().Err }), ServerRole, &Config{CloseTimeout: closeTimeout}, &agreement{})
 	c.queue.startWriter = func() {}
 	return &c.ending, aborted
 }

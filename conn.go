@@ -24,7 +24,6 @@ type Conn struct {
 	// Each duty has its room, named after its file. What a small message touches on its way out comes first.
 	deflater   *deflater // deflate.go; nil if nothing is compressed
 	settings   *settings // config.go
-	answers    answers   // closing.go
 	queue      sendQueue // sendqueue.go
 	transport  netio.Transport
 	writeWatch *writeWatch // writer.go; nil before the first write that waits
@@ -58,34 +57,32 @@ type agreement struct {
 // gives access to the connection below it, so that it can be closed without waiting. A Compression in cfg is taken as
 // negotiated exactly as given.
 func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
-	c := newConn(rwc, role, &cfg, agreement{compression: cfg.Compression})
+	c := newConn(rwc, role, &cfg, &agreement{compression: cfg.Compression})
 	c.start(nil, OpenedInfo{})
 	return c
 }
 
 // newConn returns a connection with the settings that the handshake agreed on. Nothing runs until it is started.
-func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
+func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreement) *Conn {
 	c := newPlainConn(rwc, role, cfg, agreed)
 	c.deflater = newDeflater(role, agreed.compression)
 	return c
 }
 
 // newPlainConn is newConn without what compresses: a program that needs none is not linked with it.
-func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed agreement) *Conn {
+func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreement) *Conn {
 	shared := settle(role, cfg)
 	c := &Conn{settings: shared}
 	if shared.inbox == nil {
 		c.messages = make(chan Message, shared.messageBuffer)
 	}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
-		kept := agreed // or each agreement would be allocated
+		kept := *agreed // or each agreement would be allocated
 		c.agreed = &kept
 	}
 	c.transport.Init(rwc)
 	if agreed.compression != nil || cfg.StreamAbove > 0 || shared.pulled {
-		forParser := *cfg
-		forParser.Compression = agreed.compression
-		c.reader.parser = NewParser(role, forParser)
+		c.reader.parser = newParser(role, cfg, agreed.compression)
 	}
 	c.reader.pace = newPace(cfg.ReceiveRate)
 	c.reader.bodies = newBodies(cfg)
@@ -246,15 +243,17 @@ type Stats struct {
 
 // Stats returns the connection's counts so far. It does not block.
 func (c *Conn) Stats() Stats {
-	dropped := c.reader.dropped.Load()
-	s := Stats{
-		MessagesReceived: c.answers.delivered.Load() + dropped,
-		BytesReceived:    c.reader.dataRead.Load(),
-		MessagesDropped:  dropped,
-	}
+	var s Stats
+	c.stats(&s)
+	return s
+}
+
+func (c *Conn) stats(s *Stats) {
+	s.MessagesDropped = c.reader.dropped.Load()
+	s.MessagesReceived = c.queue.answers.delivered.Load() + s.MessagesDropped
+	s.BytesReceived = c.reader.dataRead.Load()
 	if body := c.reader.bodies.unread(); body != nil {
 		s.BodyUnread = !body.pipe.Finished()
 	}
-	c.queue.stats(&s)
-	return s
+	c.queue.stats(s)
 }

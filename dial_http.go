@@ -65,7 +65,7 @@ func dial(ctx context.Context, url string, opts *DialOptions) (*Conn, *http.Resp
 		return nil, resp, problem
 	}
 	conn.agreed.response = resp
-	c := newConn(conn.rwc, ClientRole, &opts.Config, conn.agreed)
+	c := newConn(conn.rwc, ClientRole, &opts.Config, &conn.agreed)
 	c.start(conn.buffered, OpenedInfo{Response: resp})
 	return c, resp, nil
 }

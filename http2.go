@@ -111,7 +111,7 @@ func (o *AcceptOptions) acceptStream(
 	case err != nil:
 		return nil, &HandshakeError{Problem: "the answer could not be written", Err: err}
 	}
-	c := newConn(stream, ServerRole, &o.Config, *agreed)
+	c := newConn(stream, ServerRole, &o.Config, agreed)
 	c.start(nil, OpenedInfo{Request: r})
 	if connect.Keep != nil {
 		connect.Keep(c.Closed())

@@ -69,7 +69,7 @@ func TestParkingGivesTheParserBack(t *testing.T) {
 		t.Skip("no parking here")
 	}
 	_, socket := wiretest.Pair(t, "tcp")
-	c := newConn(socket, ServerRole, &Config{}, agreement{})
+	c := newConn(socket, ServerRole, &Config{}, &agreement{})
 	c.parking.possible = true
 	c.reader.takeParser(c.settings)
 	require.True(t, c.park())

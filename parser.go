@@ -69,9 +69,15 @@ type Parser struct {
 // NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
 // client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments, StreamAbove and Compression. A non-nil
 // Compression is taken as negotiated exactly as given.
-func NewParser(role Role, cfg Config) *Parser {
-	p := new(Parser)
-	p.init(role, &cfg)
+func NewParser(role Role, cfg Config) *Parser { return newParser(role, &cfg, cfg.Compression) }
+
+// newParser is NewParser with another compression. It is not inlined, as most connections need neither it nor the stack for it.
+//
+//go:noinline
+func newParser(role Role, cfg *Config, compression *Compression) *Parser {
+	p, own := new(Parser), *cfg
+	own.Compression = compression
+	p.init(role, &own)
 	return p
 }
 

@@ -79,8 +79,8 @@ func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 func (p *puller) took(n int) {
 	p.rest = p.rest[n:]
 	// A sender that answers looks at this to see whether it will soon have more to answer.
-	if left := len(p.rest) > 0; left != p.conn.answers.batchLeft.Load() {
-		p.conn.answers.batchLeft.Store(left)
+	if left := len(p.rest) > 0; left != p.conn.queue.answers.batchLeft.Load() {
+		p.conn.queue.answers.batchLeft.Store(left)
 	}
 }
 

@@ -125,8 +125,8 @@ func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 		again = event.Part != WholeMessage
 		c.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
-		if left := len(b) > 0; left != c.answers.batchLeft.Load() {
-			c.answers.batchLeft.Store(left)
+		if left := len(b) > 0; left != c.queue.answers.batchLeft.Load() {
+			c.queue.answers.batchLeft.Store(left)
 		}
 		if closed, err = c.handle(event); closed || err != nil {
 			if err == errStalled {
@@ -140,11 +140,8 @@ func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 
 // handle acts on one event, and reports whether it was a close frame.
 func (c *Conn) handle(event Event) (closed bool, err error) {
-	switch event.Opcode {
-	case OpText, OpBinary, OpPing, OpPong:
-		if event.Part <= FirstPart {
-			c.keepPace(1, 0)
-		}
+	if event.Part <= FirstPart && event.Opcode != OpContinuation && event.Opcode != OpClose {
+		c.keepPace(1, 0)
 	}
 	if c.settings.trace != nil {
 		c.traceReceived(event)
@@ -188,17 +185,17 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 		r.noted, r.often, r.messageAt = true, now-r.messageAt < shortPause, now
 	}
 	// Count it before it is there, as the consumer may answer at once.
-	c.answers.delivered.Add(1)
+	c.queue.answers.delivered.Add(1)
 	if c.settings.inbox != nil {
 		if delivered, err = c.deliverToInbox(m); !delivered {
 			c.noteDropped(m)
 		}
 		return delivered, err
 	}
-	if c.roomFor(len(m.Data)) {
+	if len(m.Data) < bigLeast || c.roomFor(len(m.Data)) {
 		select {
 		case c.messages <- m:
-			r.noteBig(len(m.Data), c.answers.delivered.Load())
+			r.noteBig(len(m.Data), c.queue.answers.delivered.Load())
 			return true, nil
 		default:
 		}
@@ -211,7 +208,7 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 
 // noteDropped notes that a message that was counted as delivered is not.
 func (c *Conn) noteDropped(m Message) {
-	c.answers.delivered.Add(^uint64(0))
+	c.queue.answers.delivered.Add(^uint64(0))
 	c.reader.dropped.Add(1)
 	c.traceDropped(m)
 }
@@ -243,7 +240,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 		select {
 		case messages <- m:
-			r.noteBig(len(m.Data), c.answers.delivered.Load())
+			r.noteBig(len(m.Data), c.queue.answers.delivered.Load())
 			r.messageAt = clock.Now()
 			return true, nil
 		case <-again:
@@ -332,7 +329,7 @@ func (c *Conn) roomFor(size int) bool {
 	if c.reader.big == nil {
 		c.reader.big = new(bigMessages)
 	}
-	return c.reader.big.room(size, c.answers.delivered.Load()-1-uint64(len(c.messages)))
+	return c.reader.big.room(size, c.queue.answers.delivered.Load()-1-uint64(len(c.messages)))
 }
 
 // noteBig records that the message with a number has gone into Messages, if it is big.

@@ -35,7 +35,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 		}
 	}
 	if !open {
-		c.answers.noteEndTold()
+		c.queue.answers.noteEndTold()
 		return Message{}, c.ending.err()
 	}
 	return m, nil

@@ -89,18 +89,18 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	return err
 }
 
-// prompt reports whether a message that is sent now is an answer, and the consumer has taken all that has arrived: then
-// nothing more is about to be sent.
+// prompt reports whether the consumer has taken all that has arrived: if a message that is sent now is an answer, nothing more
+// is about to be sent.
 func (c *Conn) prompt() bool {
 	switch {
 	case c.settings.pulled:
-		return !c.answers.batchLeft.Load()
+		return !c.queue.answers.batchLeft.Load()
 	case c.settings.inbox != nil:
 		inbox := c.settings.inbox
 		inbox.help()
-		return !c.answers.batchLeft.Load() && c.answers.due() && inbox.idle()
+		return !c.queue.answers.batchLeft.Load() && inbox.idle()
 	}
-	return !c.answers.batchLeft.Load() && c.answers.due() && len(c.messages) == 0
+	return !c.queue.answers.batchLeft.Load() && len(c.messages) == 0
 }
 
 // finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
@@ -108,7 +108,6 @@ func (c *Conn) finishSend(writeTo uint64, err error) error {
 	if err != nil {
 		return c.callError(err)
 	}
-	c.answers.countAnswer()
 	switch writeTo {
 	case 0:
 	case handOver:

@@ -40,6 +40,7 @@ type sendQueue struct {
 	announced    bool       // the end of the connection has been told to those who wait for room
 	backlog      backlog
 	counts       sendCounts
+	answers      answers // closing.go
 	admission    admission
 
 	written uint64        // every frame and message with a number up to this one has been written
@@ -185,7 +186,7 @@ type outgoing struct {
 	size    int    // of the message, in bytes, uncompressed
 	share   bool   // payload never changes: it may be kept instead of copied
 	loan    bool   // payload is a loan, which the queue may keep and give back instead of copying it
-	prompt  bool   // nothing more is about to be added: the sender may write
+	prompt  bool   // if it is an answer, nothing more is about to be added: the sender may write
 }
 
 // room is how many bytes of the queue o takes.
@@ -198,23 +199,21 @@ const shareLeast = 8 << 10
 // add adds a message once there is room for it. If its sender is to write (Conn.write), it returns up to which number.
 func (q *sendQueue) add(ctx context.Context, o *outgoing) (writeTo uint64, err error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.full(o.room(), needRoom) {
 		q.mu.Unlock()
-		err := q.enter(ctx, o.room(), needRoom)
-		q.mu.Lock()
-		if err != nil {
+		if err := q.enter(ctx, o.room(), needRoom); err != nil {
 			return 0, err
 		}
+		q.mu.Lock()
 		q.admission.giveBack(o.room(), needRoom)
 		q.signalProgress() // for tryTurn
 	}
-	if q.refused {
-		return 0, errRefused
+	if err = errRefused; !q.refused {
+		writeTo, err = q.put(o), nil
+		q.admitMore()
 	}
-	writeTo = q.put(o)
-	q.admitMore()
-	return writeTo, nil
+	q.mu.Unlock()
+	return writeTo, err
 }
 
 // full reports whether a sender of size bytes has to wait.
@@ -232,11 +231,12 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	default:
 		q.backlog.addCopy(o.opcode, o.payload, q.writing != nil)
 	}
-	q.count(o.size)
+	// One that is pulled may ask for any message to be written at once.
+	prompt := (q.count(o.size) || q.transient) && o.prompt
 	if q.shared = o.share; q.shared {
-		return q.hand(o.prompt)
+		return q.hand(prompt)
 	}
-	return q.kick(o.prompt)
+	return q.kick(prompt)
 }
 
 // handOver is what hand returns instead of a number if the caller is to add the connection to forMany.
@@ -520,11 +520,19 @@ func (q *sendQueue) addLoan(frame, loan []byte) (writeTo uint64, err error) {
 	return q.kick(true), nil
 }
 
-// count counts a message that was added.
-func (q *sendQueue) count(size int) {
+// count counts a message that was added, and reports whether it answers one that was delivered.
+func (q *sendQueue) count(size int) (answer bool) {
 	q.counts.messages++
 	q.counts.bytes += uint64(size)
 	q.unused = false
+	return q.answers.count()
+}
+
+// answered returns how many messages have been answered, and whether there are more to answer.
+func (q *sendQueue) answered() (answered uint64, due bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.answers.answered, q.answers.answered < q.answers.delivered.Load()
 }
 
 // addPing adds a ping if there is room for it. Otherwise it returns a channel that is closed when there may be.

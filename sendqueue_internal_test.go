@@ -24,6 +24,7 @@ func newQueue(cfg Config, senderTries bool) (q *sendQueue, started *int) {
 // If a sender wrote the close frame, the end could be announced before the sender has noted it.
 func TestSenderWhoseMessageIsWrittenWritesNothingElse(t *testing.T) {
 	q, started := newQueue(Config{}, true)
+	q.answers.delivered.Store(2)
 	add := func() uint64 {
 		upTo, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1, prompt: true})
 		require.NoError(t, err)
@@ -189,6 +190,7 @@ func TestTryTurnGoesOnBehindASenderThatWasLetIn(t *testing.T) {
 
 func TestWriterTakesOverWhatASenderLeaves(t *testing.T) {
 	q, started := newQueue(Config{}, true)
+	q.answers.delivered.Store(1)
 	upTo, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1, prompt: true})
 	require.NoError(t, err)
 	var b batch
@@ -244,8 +246,10 @@ func TestMessagesForManyAreHandedOver(t *testing.T) {
 	t.Run("written by another before", func(t *testing.T) {
 		q, started := newQueue(Config{}, true)
 		require.Equal(t, handOver, add(t, q, false))
+		require.Zero(t, add(t, q, true), "it answers nothing")
+		q.answers.delivered.Store(1)
 		upTo := add(t, q, true)
-		require.Equal(t, uint64(2), upTo, "an answer is its sender's")
+		require.Equal(t, uint64(3), upTo, "an answer is its sender's")
 		var b batch
 		require.True(t, q.take(&b, upTo))
 		require.False(t, q.wrote(&b, b.len(), nil, upTo).handOver)

@@ -178,7 +178,7 @@ func (s *Server) run(conn *Conn, handler func(*Conn)) {
 func (s *Server) ran(conn *Conn, returned *bool) {
 	defer s.left(conn)
 	if p := recover(); p != nil {
-		s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.logPanic(p)
 	}
 	if *returned {
 		_ = conn.Close(StatusNormalClosure, "")
@@ -193,18 +193,31 @@ func (s *Server) left(conn *Conn) {
 	defer s.end()
 	defer s.forget(conn)()
 	if log := s.logger(); log.Enabled(context.Background(), slog.LevelDebug) {
-		log.Debug("wsd: a connection ended", "event", conn.CloseEvent())
+		logEnd(log, conn)
 	}
+}
+
+// logPanic and logEnd are not inlined, so that a goroutine that ends without them needs no larger stack than it began with.
+//
+//go:noinline
+func (s *Server) logPanic(p any) {
+	s.logger().Error("wsd: panic in a handler", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+}
+
+//go:noinline
+func logEnd(log *slog.Logger, conn *Conn) {
+	log.Debug("wsd: a connection ended", "event", conn.CloseEvent())
 }
 
 // forget removes a connection that has ended, and returns what is to be called then.
 func (s *Server) forget(conn *Conn) (leave func()) {
-	stats := conn.Stats()
+	var stats Stats
+	conn.stats(&stats)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	leave = s.conns[conn]
 	delete(s.conns, conn)
-	s.totals.add(stats)
+	s.totals.add(&stats)
 	return leave
 }
 
@@ -216,7 +229,7 @@ func (s *Server) count(counter *uint64) {
 }
 
 // add adds the counters of a connection.
-func (s *ServerStats) add(conn Stats) {
+func (s *ServerStats) add(conn *Stats) {
 	s.MessagesReceived += conn.MessagesReceived
 	s.BytesReceived += conn.BytesReceived
 	s.MessagesDropped += conn.MessagesDropped
@@ -258,7 +271,7 @@ func (s *Server) Stats() ServerStats {
 	stats.Connections = len(live)
 	for _, conn := range live {
 		s := conn.Stats()
-		stats.add(s)
+		stats.add(&s)
 		stats.BodyUnread = stats.BodyUnread || s.BodyUnread
 	}
 	return stats

@@ -22,8 +22,8 @@ func TestServerStatsAddUp(t *testing.T) {
 		}
 	}
 	var sums ServerStats
-	sums.add(conn)
-	sums.add(conn)
+	sums.add(&conn)
+	sums.add(&conn)
 	added := reflect.ValueOf(sums.Stats)
 	for i := range added.NumField() {
 		switch field, name := added.Field(i), added.Type().Field(i).Name; field.Kind() {
@@ -43,8 +43,8 @@ func TestServerStatsAddUp(t *testing.T) {
 		{},
 	} {
 		var sums ServerStats
-		sums.add(Stats{OldestQueued: row.first})
-		sums.add(Stats{OldestQueued: row.second})
+		sums.add(&Stats{OldestQueued: row.first})
+		sums.add(&Stats{OldestQueued: row.second})
 		require.Equal(t, row.want, sums.OldestQueued)
 	}
 }

@@ -182,7 +182,6 @@ func (w *messageWriter) Close() error {
 	if w.err = w.frame(finBit, nil); w.err != nil {
 		return w.err
 	}
-	w.conn.answers.countAnswer()
 	t := BinaryMessage
 	if w.text {
 		t = TextMessage
