@@ -18,8 +18,8 @@ func TestStalledConnectionsOfAnInboxKeepNoBuffers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes thousands of connections")
 	}
-	const conns, size, share = 2500, 1000, 2
-	const most = 64<<20 - (10_000-conns)*(2<<10+500) // 2 KiB is the least that is read at a time
+	const conns, size, share = 1500, 1000, 2
+	const most = 16<<20 + conns*4<<10 // of 10,000, it is 55 MiB
 	inbox := wsd.NewInbox(1)
 	servers, peers := make([]*wsd.Conn, conns), make([]net.Conn, conns)
 	flood := make([]byte, 0, 100_000)

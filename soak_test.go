@@ -37,7 +37,7 @@ var (
 )
 
 const (
-	shortSoak      = 250              // conversations of the short form
+	shortSoak      = 150              // conversations of the short form
 	shortSoakRaced = 50               // the same under the race detector, or with -short
 	soakSessions   = 8                // conversations at a time, where the machine has so many processors
 	soakPatience   = 30 * time.Second // how long nothing may happen in a conversation over sockets
