@@ -3,6 +3,7 @@
 package wsd
 
 import (
+	"encoding/binary"
 	"math"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
@@ -137,6 +138,9 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 			return event, 0, err
 		}
 	}
+	if event, n = p.plainMessage(b); n > 0 {
+		return event, n, nil
+	}
 	for {
 		if !p.inPayload {
 			size, err := p.parseHeader(b[n:])
@@ -257,6 +261,44 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 		p.control = p.control[:0]
 	}
 	return n, nil
+}
+
+// plainMessage is Parse for most messages of most connections: whole, in one frame of less than 64 KiB, not compressed, and
+// without a fault. It returns 0 for anything else, which Parse has to look at.
+func (p *Parser) plainMessage(b []byte) (event Event, n int) {
+	if p.inPayload || p.headerSize > 0 || p.rules.inMessage || len(b) < 4 {
+		return Event{}, 0
+	}
+	opcode, length, start := Opcode(b[0]^finBit), int(b[1]), 2
+	if p.rules.masked {
+		length ^= maskBit
+	}
+	if length == len16 {
+		length, start = int(binary.BigEndian.Uint16(b[2:])), 4
+		if length < len16 {
+			return Event{}, 0
+		}
+	} else if length > len16 {
+		return Event{}, 0
+	}
+	if p.rules.masked {
+		start += 4
+	}
+	end := start + length
+	if opcode != OpText && opcode != OpBinary || end > len(b) || uint64(length) > min(p.limit, p.streamAbove()) {
+		return Event{}, 0
+	}
+	p.frame = frameHeader{fin: true, masked: p.rules.masked, opcode: opcode, length: uint64(length)}
+	data := p.allocate(length, len(b)-start)
+	if p.rules.masked {
+		mask.XOR(data, b[start:end], binary.LittleEndian.Uint32(b[start-4:]))
+	} else {
+		copy(data, b[start:end])
+	}
+	if opcode == OpText && !textcheck.Valid(data) {
+		return Event{}, 0
+	}
+	return Event{Opcode: opcode, Data: data}, end
 }
 
 // wholeMessage copies an unfragmented message out of the bytes being parsed. rest is how many of them are left, including

@@ -58,6 +58,14 @@ func parseAll(t testing.TB, role Role, cfg Config, stream []byte, next func(left
 func whole(left int) int { return left }
 func single(int) int     { return 1 }
 
+// inTwo cuts once, behind so many bytes.
+func inTwo(at int) func(left int) int {
+	return func(left int) (n int) {
+		n, at = min(at, left), left
+		return n
+	}
+}
+
 func TestParserEvents(t *testing.T) {
 	c, s := ClientRole, ServerRole
 	long := string(bytes.Repeat([]byte("0123456789"), 10000))
@@ -96,12 +104,20 @@ func TestParserEvents(t *testing.T) {
 		{"a close reason that ends inside a character", s, wire(c, 0x88, "\x03\xE8\xE2\x82"), nil, "reason is not UTF-8"},
 		// sections 5.1 to 5.5
 		{"a violation behind good messages", s, concat(wire(c, 0x81, "good"), wire(c, 0x83, "bad"), wire(c, 0x81, "never")), []string{`text 0 "good"`}, "reserved opcode 0x3"},
+		{"a message inside another", s, concat(wire(c, 0x01, "a"), wire(c, 0x81, "whole")), nil, "inside a fragmented message"},
+		{"16 bits for a length of 5", s, []byte{0x81, 0xFE, 0, 5, 0, 0, 0, 0, 'H', 'e', 'l', 'l', 'o'}, nil, "5"},
+		{"a length and a key that look like a header", s, []byte{0x82, 0x81, 0x80, 0, 0, 0, 0x80, 0x82, 0x82, 0, 0, 0, 0, 1, 2},
+			[]string{`binary 0 "\x00"`, `binary 0 "\x01\x02"`}, ""},
 		{"nothing to continue", s, concat(wire(c, 0x81, "a"), wire(c, 0x80, "b")), []string{`text 0 "a"`}, "no message to continue"},
 		{"unmasked from a client", s, wire(s, 0x81, "a"), nil, "unmasked"},
 		{"masked from a server", c, wire(c, 0x81, "a"), nil, "masked"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			for cut, next := range map[string]func(int) int{"whole": whole, "byte by byte": single} {
+			cuts := map[string]func(int) int{"whole": whole, "byte by byte": single}
+			for at := 1; at < min(len(row.stream), 50); at++ {
+				cuts[fmt.Sprintf("in two, behind %d bytes", at)] = inTwo(at)
+			}
+			for cut, next := range cuts {
 				got := parseAll(t, row.role, Config{}, row.stream, next)
 				require.Equal(t, row.events, got.events, cut)
 				if row.err == "" {
@@ -216,7 +232,7 @@ func TestParserExpectsLong(t *testing.T) {
 		{"fits a read", ServerRole, [][2]int{{0x82, longFrame - 1}}, false},
 		{"masked", ClientRole, [][2]int{{0x82, longFrame}}, false},
 		{"long fragment", ServerRole, [][2]int{{0x02, 1}, {0x00, longFrame}}, true},
-		{"short one behind", ServerRole, [][2]int{{0x82, longFrame}, {0x82, 1}}, false},
+		{"short one behind", ServerRole, [][2]int{{0x82, longFrame}, {0x82, 9}}, false},
 		{"ping behind", ServerRole, [][2]int{{0x82, longFrame}, {0x89, 0}}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
