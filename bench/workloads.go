@@ -520,12 +520,13 @@ func workloads(files uint64) []workload {
 			name: "flood", title: "One peer that floods", columns: timeColumns, chart: p50Key,
 			about: "As the echo of 64 connections with 1 message of 64 bytes in flight, beside one more that has 1,024 under way " +
 				"all the time, which is not counted, though its CPU time is. With a rate: wsd with a ReceiveRate of " +
-				"10,000 messages a second, more than the others send.",
+				"10,000 messages a second, more than the others send; one that keeps to it sends as many, in bursts of a millisecond.",
 			cases: []benchCase{
-				floodCase(false, "nobody floods", 0, 0),
-				floodCase(false, "nobody floods, with a rate", 0, floodPace),
-				floodCase(true, "one floods", 1, 0),
-				floodCase(true, "one floods, with a rate", 1, floodPace),
+				floodCase(false, "nobody floods", nil, 0),
+				floodCase(false, "nobody floods, with a rate", nil, floodPace),
+				floodCase(true, "one floods", flooding, 0),
+				floodCase(false, "one keeps to the rate, with a rate", keepingPace, floodPace),
+				floodCase(true, "one floods, with a rate", flooding, floodPace),
 			},
 		},
 		{
