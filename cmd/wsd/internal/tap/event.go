@@ -129,12 +129,12 @@ func appendOneLine(b, data []byte, limit int) []byte {
 		}
 	}
 	switch {
+	case printable(data):
+		b = append(b, data...)
 	case bytes.IndexByte(data, 0) >= 0 || !utf8.Valid(data):
 		digits := data[:min(len(data), limit/4)]
 		cut = cut || len(data) > len(digits)
 		b = hex.AppendEncode(b, digits)
-	case printable(data):
-		b = append(b, data...)
 	default:
 		b = append(b, lineEnds.Replace(tty.Safe(string(data)))...)
 	}
@@ -146,6 +146,14 @@ func appendOneLine(b, data []byte, limit int) []byte {
 
 // printable reports whether bytes are ASCII without control characters, as most are.
 func printable(data []byte) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080 // in eight bytes at a time
+	for ; len(data) >= 8; data = data[8:] {
+		word := binary.LittleEndian.Uint64(data)
+		// Of bytes below 0x80, adding 1 carries 0x7f into the highest bit, and adding 0x60 all but those below 0x20.
+		if word&high != 0 || (word+each)&high != 0 || (word+0x60*each)&high != high {
+			return false
+		}
+	}
 	for _, c := range data {
 		if c < ' ' || c > '~' {
 			return false
@@ -158,6 +166,11 @@ var lineEnds = strings.NewReplacer("\n", `\n`, "\t", `\t`)
 
 // appendLine appends the event for people.
 func (e *Event) appendLine(b []byte, colours bool) []byte {
+	return e.appendWhat(e.appendStart(b, colours), colours)
+}
+
+// appendStart appends what a line begins with: when it was, and where.
+func (e *Event) appendStart(b []byte, colours bool) []byte {
 	if colours {
 		b = append(b, "\x1b["+tty.Dim+"m"...)
 	}
@@ -165,21 +178,27 @@ func (e *Event) appendLine(b []byte, colours bool) []byte {
 	if colours {
 		b = append(b, "\x1b[0m"...)
 	}
-	b = append(strconv.AppendInt(append(b, " #"...), int64(e.Conn), 10), ' ')
-	star := tty.Paint(colours, tty.Yellow, "*") + " "
+	return append(strconv.AppendInt(append(b, " #"...), int64(e.Conn), 10), ' ')
+}
+
+// appendWhat appends the rest of a line.
+func (e *Event) appendWhat(b []byte, colours bool) []byte {
+	if e.Event == "frame" {
+		return e.appendFrame(b, colours)
+	}
+	b = append(append(b, tty.Paint(colours, tty.Yellow, "*")...), ' ')
 	switch e.Event {
 	case "open":
 		first, _, _ := strings.Cut(e.Request, "\r\n")
 		status, _, _ := strings.Cut(e.Response, "\r\n")
-		return append(append(b, star...), tty.Safe(e.Remote+" "+first+", "+status)...)
+		b = append(b, tty.Safe(e.Remote+" "+first+", "+status)...)
 	case "end":
-		b = append(append(b, star...), "the end"...)
+		b = append(b, "the end"...)
 		if e.Problem != "" {
 			b = append(append(b, ": "...), tty.Safe(e.Problem)...)
 		}
-		return b
 	}
-	return e.appendFrame(b, colours)
+	return b
 }
 
 // appendTime appends a time of day to the microsecond.

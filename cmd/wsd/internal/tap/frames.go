@@ -118,16 +118,17 @@ func (r *reader) begin(h []byte) {
 		rest = rest[8:]
 	}
 	copy(r.key[:], rest)
-	problems = append(problems, r.judge(&f)...)
-	f.problem = strings.Join(problems, ", ")
+	if problems = r.judge(&f, problems); len(problems) > 0 {
+		f.problem = strings.Join(problems, ", ")
+	}
 	r.at, r.inPayload, r.current = 0, true, f
 	if f.length == 0 || r.lost {
 		r.complete()
 	}
 }
 
-// judge returns what a header breaks.
-func (r *reader) judge(f *frame) (problems []string) {
+// judge adds what a header breaks to problems.
+func (r *reader) judge(f *frame, problems []string) []string {
 	switch {
 	case r.fromClient && !f.masked:
 		problems = append(problems, "an unmasked frame from the client")

@@ -51,6 +51,7 @@ type direction struct {
 	now        time.Time // when what is being read came
 	event      Event     // of the frame that is under way
 	lines      []byte    // that are not with sinks yet
+	start      []byte    // of the lines of what is being read, empty before the first
 }
 
 // newObserver begins with the handshake.
@@ -83,7 +84,7 @@ func (o *observer) direction(from string, i *inflater) *direction {
 
 // feed takes bytes of this direction, ahead of whoever answers them.
 func (d *direction) feed(b []byte) {
-	d.now = time.Now()
+	d.now, d.start = time.Now(), d.start[:0]
 	d.reader.feed(b)
 	d.flush()
 }
@@ -167,7 +168,11 @@ const linesAtATime = 64 << 10
 // show shows a frame.
 func (d *direction) show(e *Event) {
 	if d.sinks.lines != nil {
-		if d.lines = append(e.appendLine(d.lines, d.sinks.colours), '\n'); len(d.lines) > linesAtATime {
+		if len(d.start) == 0 {
+			d.start = e.appendStart(d.start, d.sinks.colours)
+		}
+		d.lines = append(e.appendWhat(append(d.lines, d.start...), d.sinks.colours), '\n')
+		if len(d.lines) > linesAtATime {
 			d.flush()
 		}
 	}
