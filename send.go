@@ -80,7 +80,7 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	if len(o.payload) >= largePayload && !o.share {
 		return c.sendLarge(ctx, o)
 	}
-	o.prompt = c.prompt()
+	c.askPrompt(o)
 	writeTo, err := c.queue.add(ctx, o)
 	err = c.finishSend(writeTo, err)
 	if c.settings.trace != nil {
@@ -89,18 +89,16 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	return err
 }
 
-// prompt reports whether the consumer has taken all that has arrived: if a message that is sent now is an answer, nothing more
-// is about to be sent.
-func (c *Conn) prompt() bool {
-	switch {
-	case c.settings.pulled:
-		return !c.queue.answers.batchLeft.Load()
-	case c.settings.inbox != nil:
-		inbox := c.settings.inbox
+// askPrompt notes in o whether the consumer has taken all that has arrived: if o is an answer, nothing more is about to be sent
+// then. How many messages wait is looked at only if it is one: a broadcast would wait for the memory of each connection.
+func (c *Conn) askPrompt(o *outgoing) {
+	o.prompt = !c.queue.answers.batchLeft.Load()
+	if inbox := c.settings.inbox; inbox != nil {
 		inbox.help()
-		return !c.queue.answers.batchLeft.Load() && inbox.idle()
+		o.prompt = o.prompt && inbox.idle()
+		return
 	}
-	return !c.queue.answers.batchLeft.Load() && len(c.messages) == 0
+	o.waiting = c.messages
 }
 
 // finishSend completes a call that has added a message to the queue, and writes if that is the sender's to do.
@@ -133,7 +131,7 @@ func (c *Conn) sendLarge(ctx context.Context, o *outgoing) (err error) {
 // sendInTurn queues the message of the sender whose turn it is, and waits until a large one is written.
 func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 	if len(o.payload) < largePayload {
-		o.prompt = c.prompt()
+		c.askPrompt(o)
 		writeTo, err := c.queue.addInTurn(o)
 		return c.finishSend(writeTo, err)
 	}
@@ -200,7 +198,7 @@ func (c *Conn) TrySend(m Message) error {
 
 func (c *Conn) trySendPayload(o *outgoing) error {
 	if len(o.payload) < largePayload || o.share {
-		o.prompt = c.prompt()
+		c.askPrompt(o)
 		writeTo, err := c.queue.tryAdd(o)
 		err = c.finishSend(writeTo, err)
 		if c.settings.trace != nil {
@@ -220,7 +218,8 @@ func (c *Conn) trySendPayload(o *outgoing) error {
 // trySendLoan queues a message whose payload is a loan, and gives the loan back unless the queue keeps it. inTurn says that it
 // is this sender's turn.
 func (c *Conn) trySendLoan(o *outgoing, inTurn bool) error {
-	o.prompt, o.loan = c.prompt(), len(o.payload) >= largePayload
+	c.askPrompt(o)
+	o.loan = len(o.payload) >= largePayload
 	var writeTo uint64
 	var err error
 	if inTurn {

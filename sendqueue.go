@@ -187,6 +187,8 @@ type outgoing struct {
 	share   bool   // payload never changes: it may be kept instead of copied
 	loan    bool   // payload is a loan, which the queue may keep and give back instead of copying it
 	prompt  bool   // if it is an answer, nothing more is about to be added: the sender may write
+
+	waiting <-chan Message // as long as messages wait in it, more is about to be added; may be nil
 }
 
 // room is how many bytes of the queue o takes.
@@ -232,7 +234,8 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 		q.backlog.addCopy(o.opcode, o.payload, q.writing != nil)
 	}
 	// One that is pulled may ask for any message to be written at once.
-	prompt := (q.count(o.size) || q.transient) && o.prompt
+	answer := q.count(o.size) || q.transient
+	prompt := o.prompt && answer && len(o.waiting) == 0
 	if q.shared = o.share; q.shared {
 		return q.hand(prompt)
 	}
