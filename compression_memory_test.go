@@ -17,7 +17,7 @@ import (
 // TestCompressionIdleMemory checks what 1,000 idle connections keep for compression, compared with the same connections
 // without it: the window of what they received, what a dictionary takes of what they sent, and at most 2 KiB more.
 func TestCompressionIdleMemory(t *testing.T) {
-	const connections = 400
+	const connections = 250
 	message := wsd.Message{Type: wsd.BinaryMessage, Compress: wsd.CompressAlways}
 	measure := func(compression *wsd.Compression, size int) int64 {
 		message.Data = prose(1, size)

@@ -485,7 +485,7 @@ func TestNoDescriptorForThePoller(t *testing.T) {
 func TestParkingManyConnections(t *testing.T) {
 	g := takeCensus(t)
 	const at = 50
-	turns := 15
+	turns := 10
 	if testing.Short() {
 		turns = 5
 	}
