@@ -98,7 +98,7 @@ func TestEmbeddedThreeNodesAreABroker(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T, n int) []hub.Broker {
 		t.Parallel()
 		var all []hub.Broker
-		for _, b := range cluster(t, 3, natsbroker.Options{Timeout: patience})[:n] {
+		for _, b := range cluster(t, 3, natsbroker.Options{Timeout: patience, Dead: patience})[:n] {
 			all = append(all, b)
 		}
 		return all

@@ -69,29 +69,31 @@ func (p *peers) greet() {
 const buriedMost = 1000
 
 const (
-	meetFor  = 50 * time.Millisecond // without anybody new is taken for all
-	meetMost = time.Second
+	meetTicks = 10 // without anybody new are taken for all; a busy machine makes them longer, as it does with answers
+	meetTick  = 5 * time.Millisecond
+	meetMost  = time.Second
 )
 
 // meet waits until no more nodes answer.
 func (p *peers) meet() error {
 	p.greet()
 	begun := clock.Now()
-	quiet := meetFor
+	quiet := meetTicks
 	if b := p.link.broker; b.server != nil && b.options.Listen == "" {
-		quiet = 5 * time.Millisecond // all are in this process
+		quiet = 1 // all are in this process
 	}
-	for now := begun; now-begun < meetMost; now = clock.Now() {
+	last := begun
+	for ticks := 0; ticks < quiet && clock.Now()-begun < meetMost; ticks++ {
+		time.Sleep(meetTick)
 		p.mu.Lock()
-		left, refused := quiet-(now-max(p.met, begun)), p.refused
+		met, refused := p.met, p.refused
 		p.mu.Unlock()
 		if refused != nil {
 			return refused
 		}
-		if left <= 0 {
-			break
+		if met > last {
+			last, ticks = met, -1
 		}
-		time.Sleep(min(left, 5*time.Millisecond))
 	}
 	return nil
 }
