@@ -290,11 +290,10 @@ func (in *incoming) stop() {
 }
 
 // deliverPart passes on a part of a streamed message, and delivers the message with the first one.
-func (c *Conn) deliverPart(event Event) error {
-	r := &c.reader
+func (r *reader) deliverPart(event Event) error {
 	r.dataRead.Add(uint64(len(event.Data)))
 	if event.Part == FirstPart {
-		return c.deliverFirst(event)
+		return r.deliverFirst(event)
 	}
 	in := r.bodies.unread()
 	if in == nil || r.discarding {
@@ -304,39 +303,38 @@ func (c *Conn) deliverPart(event Event) error {
 	in.pipe.Add(event.Data, event.Part == LastPart)
 	r.messageAt = clock.Now()
 	if event.Part != LastPart && in.pipe.Full() {
-		return c.awaitBody(func() bool { return !in.pipe.Full() })
+		return r.awaitBody(func() bool { return !in.pipe.Full() })
 	}
 	return nil
 }
 
 // deliverFirst delivers a streamed message of which the first part has come.
-func (c *Conn) deliverFirst(event Event) error {
-	in := &incoming{ahead: c.bodyAhead(), within: c.reader.bodies.within}
+func (r *reader) deliverFirst(event Event) error {
+	in := &incoming{ahead: r.bodyAhead(), within: r.bodies.within}
 	in.pipe = parts.NewPipe(in.touch)
-	in.expired = func() { c.bodyExpired(in.pipe) }
+	in.expired = func() { r.bodyExpired(in.pipe) }
 	in.pipe.Add(event.Data, false)
-	delivered, err := c.deliver(Message{Type: MessageType(event.Opcode), stream: in.pipe})
+	delivered, err := r.deliver(Message{Type: MessageType(event.Opcode), stream: in.pipe})
 	if !delivered {
 		in.pipe.Close()
 		return err
 	}
-	c.reader.bodies.last.Store(in)
+	r.bodies.last.Store(in)
 	in.watch()
 	return err
 }
 
 // awaitBody waits until the streamed message has been read as far as enough says, or this side closes: then the rest is
 // discarded. Under CloseSlow it returns ErrSlowConsumer if a message ahead in Messages is not received for StallTimeout.
-func (c *Conn) awaitBody(enough func() bool) error {
-	r := &c.reader
+func (r *reader) awaitBody(enough func() bool) error {
 	body := r.bodies.unread()
-	refusal := c.queue.refusalChannel()
+	refusal := r.conn.queue.refusalChannel()
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
 	r.stallSeen.Store(true)
-	patience := c.newPatience()
+	patience := r.newPatience()
 	defer patience.stop()
-	for consumed := c.consumed(); !enough(); {
+	for consumed := r.consumed(); !enough(); {
 		select {
 		case <-body.pipe.Room():
 		case <-refusal:
@@ -344,7 +342,7 @@ func (c *Conn) awaitBody(enough func() bool) error {
 			return nil
 		case <-patience.over:
 			until := clock.Now()
-			if now := c.consumed(); now != consumed || !body.ahead() {
+			if now := r.consumed(); now != consumed || !body.ahead() {
 				consumed, until = now, until+patience.within
 			}
 			if patience.ended(until) {
@@ -356,7 +354,8 @@ func (c *Conn) awaitBody(enough func() bool) error {
 }
 
 // consumed returns how many messages have been received, of all connections if they share an Inbox.
-func (c *Conn) consumed() uint64 {
+func (r *reader) consumed() uint64 {
+	c := r.conn
 	if c.settings.inbox != nil {
 		return c.settings.inbox.received()
 	}
@@ -364,25 +363,27 @@ func (c *Conn) consumed() uint64 {
 }
 
 // awaitBodyEnd waits until the streamed message has been read to its end or closed: until then nothing follows it.
-func (c *Conn) awaitBodyEnd() error {
-	body := c.reader.bodies.unread()
+func (r *reader) awaitBodyEnd() error {
+	c := r.conn
+	body := r.bodies.unread()
 	if !body.pipe.Finished() {
-		begun := c.traceStallBegun()
-		err := c.awaitBody(body.pipe.Finished)
-		c.traceStallEnded(begun)
+		begun := c.settings.trace.stallBegun(c)
+		err := r.awaitBody(body.pipe.Finished)
+		c.settings.trace.stallEnded(c, begun)
 		if err != nil {
 			return err
 		}
 	}
-	if !c.reader.discarding {
+	if !r.discarding {
 		body.stop()
-		c.reader.bodies.last.Store(nil)
+		r.bodies.last.Store(nil)
 	}
 	return nil
 }
 
 // bodyExpired closes the connection because nobody reads a streamed message.
-func (c *Conn) bodyExpired(pipe *parts.Pipe) {
+func (r *reader) bodyExpired(pipe *parts.Pipe) {
+	c := r.conn
 	if c.ending.state() != StateOpen {
 		return // and what has come can still be read
 	}
@@ -393,9 +394,10 @@ func (c *Conn) bodyExpired(pipe *parts.Pipe) {
 }
 
 // bodyAhead returns what tells whether another message is ahead of the streamed one that is delivered next.
-func (c *Conn) bodyAhead() func() bool {
+func (r *reader) bodyAhead() func() bool {
+	c := r.conn
 	if c.settings.inbox != nil {
-		number := &c.reader.bodies.number
+		number := &r.bodies.number
 		number.Store(0)
 		return func() bool {
 			own := number.Load()
@@ -406,10 +408,10 @@ func (c *Conn) bodyAhead() func() bool {
 }
 
 // endDelivery tells the consumer, once the cause is stored, that nothing more comes.
-func (c *Conn) endDelivery() {
-	c.closeMessages()
-	if body := c.reader.bodies.unread(); body != nil {
+func (r *reader) endDelivery() {
+	r.closeMessages()
+	if body := r.bodies.unread(); body != nil {
 		body.stop()
-		body.pipe.Fail(&cutError{c.ending.err()})
+		body.pipe.Fail(&cutError{r.conn.ending.err()})
 	}
 }

@@ -316,7 +316,7 @@ func (e *ending) endLook(cause error, until time.Duration) {
 	}
 	e.mu.Unlock()
 	e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause}) // not begun by this side, as abort would have it
-	e.conn.abort(cause)
+	e.abort(cause)
 }
 
 // expire runs on the timer of CloseTimeout. While messages are being written, time counts only without progress.
@@ -337,7 +337,7 @@ func (e *ending) expire() {
 	}
 	e.mu.Unlock()
 	if left <= 0 {
-		e.conn.abort(ErrCloseTimeout)
+		e.abort(ErrCloseTimeout)
 	}
 }
 
@@ -558,52 +558,55 @@ func (q *sendQueue) awaitAnswers(deliveredAt, most time.Duration) {
 // carryOutEnd is the reader's last act. It returns the cause. err is what ended the reading, nil for the peer's close
 // frame. Nothing more is delivered: a consumer that ranges over Messages reaches its end now, and its answers still leave
 // ahead of the close frame.
-func (c *Conn) carryOutEnd(err error) error {
+func (r *reader) carryOutEnd(err error) error {
+	c := r.conn
 	switch failed, ok := err.(readError); {
 	case err == nil:
-		c.endOnClose()
+		r.endOnClose()
 	case ok:
-		c.endOnReadError(failed.error)
+		r.endOnReadError(failed.error)
 	default:
-		c.endOnViolation(err)
+		r.endOnViolation(err)
 	}
 	c.transport.Release()
 	c.queue.stop()
 	cause := c.ending.enterRefusing()
 	c.transport.Close()
-	go c.finish()
+	go c.ending.finish()
 	return cause
 }
 
 // endOnClose answers the peer's close frame, unless that is itself the answer, and waits for the peer to end the
 // transport if it is up to the peer to do so (RFC 6455, sections 5.5.1 and 7.1.1).
-func (c *Conn) endOnClose() {
-	c.endDelivery()
-	c.queue.awaitAnswers(c.reader.messageAt, graceMost)
+func (r *reader) endOnClose() {
+	c := r.conn
+	r.endDelivery()
+	c.queue.awaitAnswers(r.messageAt, graceMost)
 	c.ending.queueClose(StatusNoStatus, "", nil)
 	if !c.queue.awaitClosed() {
 		return
 	}
 	if c.settings.role == ClientRole {
-		c.drain(func() {})
+		r.drain(func() {})
 	} else if sendsOn := c.queue.answers.batchLeft.Load(); c.transport.Discard() || sendsOn {
 		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
 		// overtake the answer.
 		c.transport.CloseWrite()
-		c.drain(func() {})
+		r.drain(func() {})
 	}
 }
 
 // endOnViolation fails the connection (RFC 6455, section 7.1.7) with a close frame that says why, and sends nothing after
 // it.
-func (c *Conn) endOnViolation(err error) {
+func (r *reader) endOnViolation(err error) {
+	c := r.conn
 	code, reason := StatusTryAgainLater, "messages are not being received"
 	if violation, ok := err.(*ProtocolError); ok {
 		code, reason = violation.Code, cutReason(violation.Problem)
 	}
 	c.ending.fail(CloseEvent{Code: code, Reason: reason, Err: err, Local: true})
-	c.endDelivery()
-	c.queue.awaitAnswers(c.reader.messageAt, graceMost)
+	r.endDelivery()
+	c.queue.awaitAnswers(r.messageAt, graceMost)
 	c.ending.queueClose(code, reason, nil)
 	if !c.queue.awaitClosed() {
 		return
@@ -612,7 +615,7 @@ func (c *Conn) endOnViolation(err error) {
 	// waits for a pause: proxies take it for the end of both directions, and reset a peer that keeps sending. A transport
 	// that cannot half-close is closed after the pause.
 	quiet := failQuiet
-	if c.reader.parser.frame.opcode == OpClose {
+	if r.parser.frame.opcode == OpClose {
 		quiet = 0 // nothing follows a close frame, not even one that breaks the rules
 	}
 	pause := time.AfterFunc(quiet, func() {
@@ -621,12 +624,13 @@ func (c *Conn) endOnViolation(err error) {
 		}
 	})
 	defer pause.Stop()
-	c.drain(func() { pause.Reset(failPause) })
+	r.drain(func() { pause.Reset(failPause) })
 }
 
 // endOnReadError ends a connection whose transport can no longer be read. If the peer has only ended its own bytes, it
 // still gets what was accepted for it, and the answers to what it sent.
-func (c *Conn) endOnReadError(err error) {
+func (r *reader) endOnReadError(err error) {
+	c := r.conn
 	eof := err == io.EOF
 	if failed := c.queue.failure(); failed != nil {
 		err = failed
@@ -638,24 +642,24 @@ func (c *Conn) endOnReadError(err error) {
 	event := CloseEvent{Code: StatusAbnormalClosure, Err: err}
 	if !eof {
 		c.ending.causeAtOnce(event)
-		c.endDelivery()
+		r.endDelivery()
 	} else {
 		c.ending.cause(event)
-		c.endDelivery()
-		c.queue.awaitAnswers(c.reader.messageAt, 0)
+		r.endDelivery()
+		c.queue.awaitAnswers(r.messageAt, 0)
 		c.queue.takeNoMore()
 		c.queue.awaitEmpty()
 	}
 }
 
 // drain reads and discards until the peer ends its bytes, for at most lingerTime. It calls more whenever some have come.
-func (c *Conn) drain(more func()) {
-	timer := time.AfterFunc(lingerTime, c.transport.Abort)
+func (r *reader) drain(more func()) {
+	timer := time.AfterFunc(lingerTime, r.conn.transport.Abort)
 	defer timer.Stop()
 	for {
-		if _, err := c.transport.Read(nil, true); err == nil {
+		if _, err := r.conn.transport.Read(nil, true); err == nil {
 			more()
-		} else if !c.foundQuiet(err) {
+		} else if !r.foundQuiet(err) {
 			return
 		}
 	}
@@ -663,35 +667,38 @@ func (c *Conn) drain(more func()) {
 
 // finish is started by the reader when it ends, so that no goroutine has to wait for that earlier. It waits for the
 // reader and the writer, and announces the end.
-func (c *Conn) finish() {
+func (e *ending) finish() {
+	c := e.conn
 	cause := c.group.Wait()
 	c.keepalive.stop()
 	c.parking.stopWatch()
 	c.pings.fail()
 	c.queue.announceEnd()
-	c.ending.complete(cause)
-	defer c.over(cause) // even if a hook ends the goroutine
-	c.traceEnded()
+	e.complete(cause)
+	defer e.over(cause) // even if a hook ends the goroutine
+	c.settings.trace.ended(c)
 }
 
 // over announces the end.
-func (c *Conn) over(cause error) {
-	c.ending.announce(cause)
+func (e *ending) over(cause error) {
+	c := e.conn
+	e.announce(cause)
 	if c.settings.inbox != nil {
 		c.settings.inbox.ended(c)
 	}
-	if last := c.ending.last(); last != nil {
+	if last := e.last(); last != nil {
 		last()
 	}
 }
 
 // abort ends the connection at once. The reader and the writer find their transport closed.
-func (c *Conn) abort(cause error) {
-	c.ending.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
+func (e *ending) abort(cause error) {
+	c := e.conn
+	e.cause(CloseEvent{Code: StatusAbnormalClosure, Err: cause, Local: true})
 	c.queue.stop()
-	c.ending.enterRefusing()
+	e.enterRefusing()
 	c.transport.Abort()
-	c.unpark()
+	c.reader.unpark()
 }
 
 // Close begins the closing handshake with code and reason (RFC 6455, section 7.1.2) and waits for its end, which takes no
@@ -739,7 +746,7 @@ func (c *Conn) ExpireAt(t time.Time) {
 // CloseNow ends the connection at once, without a closing handshake, and returns when it has ended. What is queued is
 // lost. The cause of the end then matches net.ErrClosed, unless there was another cause before.
 func (c *Conn) CloseNow() {
-	c.abort(errAborted)
+	c.ending.abort(errAborted)
 	<-c.Closed()
 }
 

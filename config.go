@@ -86,6 +86,19 @@ const (
 	DropSlow
 )
 
+// ReceiveRate bounds what is received from a peer, by reading no faster: what the peer sends beyond it waits in the network,
+// which slows the peer down. Zero means no bound.
+type ReceiveRate struct {
+	// Messages is how many messages a second are received on average. Pings and pongs count.
+	Messages int
+	// Bytes is how many bytes a second are read on average, as they come from the network: frame headers included, and
+	// compressed where that was agreed on.
+	Bytes int
+	// Burst is how long a peer may have been silent to send more later: it may send at once what the two rates allow for so
+	// long a time. Default 1 s.
+	Burst time.Duration
+}
+
 const (
 	defaultMaxMessageSize = 64<<20 - 1 // bytes, the limit of Common Lisp's websocket-driver
 	defaultMaxFragments   = 128 << 10  // frames; conformance suites send 64Ki frames in a message
@@ -93,6 +106,7 @@ const (
 	maxMessageBuffer      = 64 << 10   // messages, 2 MiB of them empty; there is no memory for all that an int can say
 	defaultSendQueue      = 64 << 10   // bytes
 	defaultMaxFrameSize   = 1 << 20    // bytes, so that control frames never wait behind megabytes
+	defaultBurst          = time.Second
 	defaultPingInterval   = 30 * time.Second
 	defaultPongTimeout    = 20 * time.Second
 	defaultWriteTimeout   = 2 * time.Minute

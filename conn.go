@@ -84,7 +84,10 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 	if agreed.compression != nil || cfg.StreamAbove > 0 || shared.pulled {
 		c.reader.parser = newParser(role, cfg, agreed.compression)
 	}
-	c.reader.pace = newPace(cfg.ReceiveRate)
+	c.reader.conn = c
+	if pace := newPace(cfg.ReceiveRate); pace != nil {
+		c.reader.bounds = &bounds{pace: pace}
+	}
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
 	c.ending.conn = c
@@ -103,10 +106,10 @@ func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 	if c.settings.inbox != nil {
 		c.settings.inbox.join()
 	}
-	c.traceOpened(opened)
+	c.settings.trace.opened(c, opened)
 	c.startKeepalive()
-	if !c.beginParked(len(buffered) > 0) {
-		c.group.Go(func() error { return c.readLoop(buffered) })
+	if !c.reader.beginParked(len(buffered) > 0) {
+		c.group.Go(func() error { return c.reader.readLoop(buffered) })
 	}
 }
 

@@ -44,7 +44,7 @@ func dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.R
 	cfg.MaxFrameSize = -1 // the browser sends whole messages
 	c := newPlainConn(socket, ClientRole, &cfg, &agreed)
 	c.queue.backlog.masked = false // the browser masks
-	socket.Serve(browser.Hooks{Overflow: c.failOverflown, Progress: c.transport.NoteProgress, Closing: c.ending.browserCode})
+	socket.Serve(browser.Hooks{Overflow: c.ending.failOverflown, Progress: c.transport.NoteProgress, Closing: c.ending.browserCode})
 	c.start(nil, OpenedInfo{Response: agreed.response})
 	return c, agreed.response, nil
 }
@@ -93,10 +93,10 @@ func browserResponse(agreed *agreement) *http.Response {
 }
 
 // failOverflown fails a connection for which more has come than may wait.
-func (c *Conn) failOverflown() {
+func (e *ending) failOverflown() {
 	const code, reason = StatusPolicyViolation + browserOwn, "messages are not being received"
-	c.ending.fail(CloseEvent{Code: code, Reason: reason, Err: ErrSlowConsumer, Local: true})
-	c.ending.queueClose(code, reason, nil)
+	e.fail(CloseEvent{Code: code, Reason: reason, Err: ErrSlowConsumer, Local: true})
+	e.queueClose(code, reason, nil)
 }
 
 // browserOwn is what is added to the codes from 1002 to 1014, which a browser sends for nobody, to get one that it does.

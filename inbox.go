@@ -286,7 +286,7 @@ func (in *Inbox) advance() {
 	}
 	if b.stalled && b.len() <= b.conn.settings.messageBuffer/2 && (b.big <= bigMost/2 || b.len() <= 1) {
 		b.stalled = false
-		b.conn.startReader()
+		b.conn.reader.start()
 	}
 	in.letGo(b)
 }
@@ -472,8 +472,9 @@ func (in *Inbox) received() uint64 {
 }
 
 // deliverToInbox is what deliver does on a connection with an Inbox, once the message is counted as delivered.
-func (c *Conn) deliverToInbox(m Message) (delivered bool, err error) {
-	in, r := c.settings.inbox, &c.reader
+func (r *reader) deliverToInbox(m Message) (delivered bool, err error) {
+	c := r.conn
+	in := c.settings.inbox
 	if len(m.Data) < bigLeast && in.offer(Delivery{Conn: c, Message: m}) {
 		return true, nil
 	}
@@ -495,33 +496,34 @@ func (c *Conn) deliverToInbox(m Message) (delivered bool, err error) {
 }
 
 // keepRest keeps what has been read and not parsed of a connection that stalls. own says that b is not on loan.
-func (c *Conn) keepRest(b []byte, own bool) {
+func (r *reader) keepRest(b []byte, own bool) {
 	if len(b) == 0 {
 		return
 	}
 	if !own {
 		b = bytes.Clone(b)
 	}
-	in := c.settings.inbox
+	in := r.conn.settings.inbox
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.boxOf(c).rest = b
+	in.boxOf(r.conn).rest = b
 	in.held.Add(int64(cap(b)))
 }
 
 // stall ends the reader until there is room in its share again, and reports false if there is by now.
-func (c *Conn) stall() bool {
+func (r *reader) stall() bool {
+	c := r.conn
 	c.transport.Release()
 	c.parking.stopWatch()
-	c.reader.stalled.Store(true)
-	c.reader.stallSeen.Store(true)
-	begun := c.traceStallBegun()
-	c.queue.notifyRefusal(c.unstall)
+	r.stalled.Store(true)
+	r.stallSeen.Store(true)
+	begun := c.settings.trace.stallBegun(c)
+	c.queue.notifyRefusal(r.unstall)
 	if !c.settings.inbox.stall(c, begun) {
 		return false
 	}
 	if c.queue.isRefused() {
-		c.unstall() // it may have been refused before there was anything to be roused
+		r.unstall() // it may have been refused before there was anything to be roused
 	}
 	return true
 }
@@ -554,29 +556,30 @@ func (in *Inbox) lookAtStall(c *Conn, b *box) {
 		return
 	}
 	b.stalled, b.expired = false, true
-	c.startReader()
+	c.reader.start()
 }
 
 // unstall starts the reader of a connection that is stalled.
-func (c *Conn) unstall() {
-	in := c.settings.inbox
+func (r *reader) unstall() {
+	in := r.conn.settings.inbox
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if b := c.box; b != nil && b.stalled {
+	if b := r.conn.box; b != nil && b.stalled {
 		b.stalled = false
-		c.startReader()
+		r.start()
 	}
 }
 
 // goOn is the beginning of a reader: it returns what the one before has read and not parsed, and ErrSlowConsumer if that has
 // stalled for too long.
-func (c *Conn) goOn() (rest []byte, err error) {
-	if !c.reader.stalled.Load() {
+func (r *reader) goOn() (rest []byte, err error) {
+	c := r.conn
+	if !r.stalled.Load() {
 		return nil, nil
 	}
-	c.reader.stalled.Store(false)
+	r.stalled.Store(false)
 	rest, begun, expired := c.settings.inbox.takeRest(c)
-	c.traceStallEnded(begun)
+	c.settings.trace.stallEnded(c, begun)
 	if expired {
 		err = ErrSlowConsumer
 	}
@@ -614,7 +617,8 @@ func (c *Conn) emptyMessages() <-chan Message {
 }
 
 // closeMessages closes Messages.
-func (c *Conn) closeMessages() {
+func (r *reader) closeMessages() {
+	c := r.conn
 	if c.settings.inbox == nil {
 		close(c.messages)
 		return

@@ -47,7 +47,7 @@ func (p *parkedConn) Socket() syscall.RawConn { return p.transport.Socket() }
 
 func (p *parkedConn) Slot() *park.Slot { return &p.parking.slot }
 
-func (p *parkedConn) Wake() { (*Conn)(p).startReader() }
+func (p *parkedConn) Wake() { (*Conn)(p).reader.start() }
 
 // quietWatch rouses a reader that waits in vain.
 type quietWatch struct {
@@ -57,27 +57,28 @@ type quietWatch struct {
 
 // beginParked finds out whether the reader of a new connection may end while nothing comes. If so, and nothing is there, the
 // connection begins without one, which beginParked reports.
-func (c *Conn) beginParked(something bool) bool {
+func (r *reader) beginParked(something bool) bool {
 	// In a testing/synctest bubble the clock is decades behind. The poller runs outside the bubble, and must not start
 	// anything inside it.
-	c.parking.possible = park.Supported && c.transport.CanTry() && clock.Now() >= 0
-	return !something && c.park()
+	r.conn.parking.possible = park.Supported && r.conn.transport.CanTry() && clock.Now() >= 0
+	return !something && r.park()
 }
 
 // park arranges, if possible, for the next reader to be started when there is something to read, and reports whether it
 // did. The next reader may then be running already.
-func (c *Conn) park() bool {
+func (r *reader) park() bool {
+	c := r.conn
 	c.parking.stopWatch()
 	// A reader that was roused before it could look for more still has its burst buffer.
 	c.transport.Release()
 	if !c.parking.possible {
 		return false
 	}
-	c.reader.returnParser()
+	r.returnParser()
 	if park.Park((*parkedConn)(c)) {
 		return true
 	}
-	c.reader.takeParser(c.settings)
+	r.takeParser(c.settings)
 	return false
 }
 
@@ -101,30 +102,31 @@ func (r *reader) returnParser() {
 	}
 }
 
-// startReader starts a reader of a connection that has none.
-func (c *Conn) startReader() { c.group.Go(func() error { return c.readLoop(nil) }) }
+// start starts a reader of a connection that has none.
+func (r *reader) start() { r.conn.group.Go(func() error { return r.readLoop(nil) }) }
 
 // unpark starts a reader to find out that the transport is closed.
-func (c *Conn) unpark() {
-	if park.Unpark((*parkedConn)(c)) {
-		c.startReader()
+func (r *reader) unpark() {
+	if park.Unpark((*parkedConn)(r.conn)) {
+		r.start()
 	}
 }
 
 // shouldWait reports whether the reader should wait for what comes next rather than end. Called by the reader.
-func (c *Conn) shouldWait() bool {
-	if !c.parking.possible {
+func (r *reader) shouldWait() bool {
+	if !r.conn.parking.possible {
 		return true
 	}
-	if !c.reader.often && !c.reader.parser.midMessage() {
+	if !r.often && !r.parser.midMessage() {
 		return false
 	}
-	c.startWatch()
+	r.startWatch()
 	return true
 }
 
 // startWatch arranges for the reader, which now waits itself, to be roused when nothing arrives. Called by the reader.
-func (c *Conn) startWatch() {
+func (r *reader) startWatch() {
+	c := r.conn
 	if c.parking.watched {
 		return
 	}
@@ -132,8 +134,8 @@ func (c *Conn) startWatch() {
 	park.Unregister((*parkedConn)(c))
 	c.parking.mu.Lock()
 	defer c.parking.mu.Unlock()
-	w := &quietWatch{seen: c.reader.bytesRead.Load()}
-	w.timer = time.AfterFunc(quietAfter, func() { c.lookForQuiet(w) })
+	w := &quietWatch{seen: r.bytesRead.Load()}
+	w.timer = time.AfterFunc(quietAfter, func() { r.lookForQuiet(w) })
 	c.parking.watch = w
 }
 
@@ -152,13 +154,14 @@ func (p *parking) stopWatch() {
 }
 
 // lookForQuiet runs on a watch's timer.
-func (c *Conn) lookForQuiet(w *quietWatch) {
+func (r *reader) lookForQuiet(w *quietWatch) {
+	c := r.conn
 	c.parking.mu.Lock()
 	defer c.parking.mu.Unlock()
 	if c.parking.watch != w || c.ending.state() != StateOpen {
 		return
 	}
-	if seen := c.reader.bytesRead.Load(); seen != w.seen {
+	if seen := r.bytesRead.Load(); seen != w.seen {
 		w.seen = seen
 		w.timer.Reset(quietAfter)
 		return
@@ -170,7 +173,8 @@ func (c *Conn) lookForQuiet(w *quietWatch) {
 
 // foundQuiet reports whether err, from a read, is not a failure: there was nothing to read, or the reader was roused.
 // Reading can then continue.
-func (c *Conn) foundQuiet(err error) bool {
+func (r *reader) foundQuiet(err error) bool {
+	c := r.conn
 	if err == netio.ErrNothing {
 		return true
 	}
@@ -179,6 +183,6 @@ func (c *Conn) foundQuiet(err error) bool {
 	}
 	c.parking.roused.Store(false)
 	c.transport.Rouse(false)
-	c.reader.often = false // or the next reader would wait for more when only a ping has come
+	r.often = false // or the next reader would wait for more when only a ping has come
 	return true
 }

@@ -72,11 +72,11 @@ func TestParkingGivesTheParserBack(t *testing.T) {
 	c := newConn(socket, ServerRole, &Config{}, &agreement{})
 	c.parking.possible = true
 	c.reader.takeParser(c.settings)
-	require.True(t, c.park())
+	require.True(t, c.reader.park())
 	require.Nil(t, c.reader.parser)
 	require.True(t, park.Unpark((*parkedConn)(c)))
 	c.reader.takeParser(c.settings)
 	require.NoError(t, socket.Close())
-	require.False(t, c.park())
+	require.False(t, c.reader.park())
 	require.NotNil(t, c.reader.parser)
 }

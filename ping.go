@@ -222,7 +222,7 @@ func (c *Conn) startKeepalive() {
 	k.due = clock.Now() + every
 	k.timer = time.AfterFunc(every, func() {
 		if c.tendPeer() == peerGone {
-			c.abort(ErrPongTimeout)
+			c.ending.abort(ErrPongTimeout)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-// reader.go is the reader goroutine: from transport to parser to Messages.
+// reader.go is the reader goroutine: from transport to parser to Messages, no faster than a ReceiveRate.
 
 package wsd
 
@@ -13,6 +13,7 @@ import (
 
 // reader is what a connection knows of reading. Only the reader goroutine uses it, except for what is atomic.
 type reader struct {
+	conn   *Conn   // whose reader it is
 	parser *Parser // nil while a quiet connection is between two messages: park.go
 
 	messageAt  time.Duration // on clock: when the last read that held a message came, or when a message found room
@@ -21,8 +22,7 @@ type reader struct {
 	often      bool          // the last messages that did not come together came less than shortPause apart
 	discarding bool          // a message was discarded, and all later ones are too
 	dropTold   bool          // Errors has been told that messages are dropped
-	big        *bigMessages  // nil before the first
-	pace       *pace         // of Config.ReceiveRate, nil for none
+	bounds     *bounds       // nil without a Config.ReceiveRate and before the first big message
 
 	bodies *bodies // nil if no message is streamed
 
@@ -37,23 +37,23 @@ type reader struct {
 
 // readLoop is the reader goroutine. It reads until the connection ends, and then returns the cause, or until it is parked.
 // buffered is what has been read before.
-func (c *Conn) readLoop(buffered []byte) error {
-	c.reader.takeParser(c.settings)
+func (r *reader) readLoop(buffered []byte) error {
+	r.takeParser(r.conn.settings)
 	for {
 		var err error
-		if c.settings.inbox != nil && buffered == nil {
-			buffered, err = c.goOn()
+		if r.conn.settings.inbox != nil && buffered == nil {
+			buffered, err = r.goOn()
 		}
 		if err == nil {
-			err = c.readMessages(buffered)
+			err = r.readMessages(buffered)
 		}
 		switch {
-		case err == errStalled && !c.stall():
+		case err == errStalled && !r.stall():
 			buffered = nil // there is room by now
 		case err == errStalled, err == errParked:
 			return nil // and the connection may be another reader's already
 		default:
-			return c.carryOutEnd(err)
+			return r.carryOutEnd(err)
 		}
 	}
 }
@@ -64,73 +64,74 @@ type readError struct{ error }
 
 // readMessages delivers what arrives. It returns nil when the peer's close frame has arrived, and errParked when nothing
 // has arrived for a while.
-func (c *Conn) readMessages(buffered []byte) error {
-	if closed, err := c.parse(buffered, true); closed || err != nil {
+func (r *reader) readMessages(buffered []byte) error {
+	c := r.conn
+	if closed, err := r.parse(buffered, true); closed || err != nil {
 		return err
 	}
 	found := len(buffered) > 0
-	wait := c.shouldWait()
+	wait := r.shouldWait()
 	for {
-		direct := c.reader.parser.direct()
-		c.transport.ExpectLong(c.reader.parser.expectsLong())
+		direct := r.parser.direct()
+		c.transport.ExpectLong(r.parser.expectsLong())
 		if c.settings.inbox != nil {
 			c.transport.ReadLess(c.settings.inbox.readsLess())
 		}
 		b, err := c.transport.Read(direct, wait)
 		if err != nil {
 			switch {
-			case !c.foundQuiet(err):
+			case !r.foundQuiet(err):
 				return readError{err}
 			case !found && err == netio.ErrNothing:
 				// A poller may report as readable what gives a read nothing, such as a full queue of errors. If such a
 				// socket were parked again at once, readers would come and go endlessly.
-				c.startWatch()
-			case c.park():
+				r.startWatch()
+			case r.park():
 				return errParked
 			}
 			wait = true
 			continue
 		}
 		found = true
-		c.reader.bytesRead.Add(uint64(len(b)))
-		c.reader.noted = false
+		r.bytesRead.Add(uint64(len(b)))
+		r.noted = false
 		if direct != nil {
-			c.keepPace(0, len(b))
-			event, err := c.reader.parser.filled(len(b))
+			r.keepPace(0, len(b))
+			event, err := r.parser.filled(len(b))
 			if err == nil {
-				_, err = c.handle(event)
+				_, err = r.handle(event)
 			}
 			if err == nil && event.Part != WholeMessage {
-				_, err = c.parse(nil, false) // a violation may be behind the part
+				_, err = r.parse(nil, false) // a violation may be behind the part
 			}
 			if err != nil {
 				return err
 			}
-		} else if closed, err := c.parse(b, false); closed || err != nil {
+		} else if closed, err := r.parse(b, false); closed || err != nil {
 			return err
 		}
-		wait = c.shouldWait()
+		wait = r.shouldWait()
 	}
 }
 
 // parse delivers everything in b, and reports whether a close frame was in it. own says that b is not on loan.
-func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
-	c.reader.parser.setLimit(c.reader.maxMessage.Load())
+func (r *reader) parse(b []byte, own bool) (closed bool, err error) {
+	r.parser.setLimit(r.maxMessage.Load())
 	for again := b == nil; len(b) > 0 || again; {
-		event, n, err := c.reader.parser.Parse(b)
+		event, n, err := r.parser.Parse(b)
 		if err != nil {
 			return false, err
 		}
 		b = b[n:]
 		again = event.Part != WholeMessage
-		c.keepPace(0, n)
+		r.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
-		if left := len(b) > 0; left != c.queue.answers.batchLeft.Load() {
-			c.queue.answers.batchLeft.Store(left)
+		if left := len(b) > 0; left != r.conn.queue.answers.batchLeft.Load() {
+			r.conn.queue.answers.batchLeft.Store(left)
 		}
-		if closed, err = c.handle(event); closed || err != nil {
+		if closed, err = r.handle(event); closed || err != nil {
 			if err == errStalled {
-				c.keepRest(b, own)
+				r.keepRest(b, own)
 			}
 			return closed, err
 		}
@@ -139,25 +140,26 @@ func (c *Conn) parse(b []byte, own bool) (closed bool, err error) {
 }
 
 // handle acts on one event, and reports whether it was a close frame.
-func (c *Conn) handle(event Event) (closed bool, err error) {
+func (r *reader) handle(event Event) (closed bool, err error) {
+	c := r.conn
 	if event.Part <= FirstPart && event.Opcode != OpContinuation && event.Opcode != OpClose {
-		c.keepPace(1, 0)
+		r.keepPace(1, 0)
 	}
 	if c.settings.trace != nil {
-		c.traceReceived(event)
+		c.settings.trace.received(c, event)
 	}
 	switch event.Opcode {
 	case OpText, OpBinary:
 		if event.Part != WholeMessage {
-			return false, c.deliverPart(event)
+			return false, r.deliverPart(event)
 		}
-		_, err := c.deliver(event.Message())
+		_, err := r.deliver(event.Message())
 		return false, err
 	case OpPing:
 		c.queue.addPong(event.Data)
 	case OpPong:
 		if roundTrip, found := c.pings.match(event.Data); found {
-			c.traceRoundTrip(roundTrip)
+			c.settings.trace.answered(c, roundTrip)
 		}
 	case OpClose:
 		c.ending.peerClosed(event.Code, string(event.Data))
@@ -167,17 +169,17 @@ func (c *Conn) handle(event Event) (closed bool, err error) {
 }
 
 // deliver puts a message into Messages.
-func (c *Conn) deliver(m Message) (delivered bool, err error) {
-	r := &c.reader
+func (r *reader) deliver(m Message) (delivered bool, err error) {
+	c := r.conn
 	if r.bodies.unread() != nil {
-		if err := c.awaitBodyEnd(); err != nil {
+		if err := r.awaitBodyEnd(); err != nil {
 			return false, err
 		}
 	}
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {
 		r.dropped.Add(1)
-		c.traceDropped(m)
+		c.settings.trace.dropped(c, m)
 		return false, nil
 	}
 	if !r.noted {
@@ -187,12 +189,12 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 	// Count it before it is there, as the consumer may answer at once.
 	c.queue.answers.delivered.Add(1)
 	if c.settings.inbox != nil {
-		if delivered, err = c.deliverToInbox(m); !delivered {
-			c.noteDropped(m)
+		if delivered, err = r.deliverToInbox(m); !delivered {
+			r.noteDropped(m)
 		}
 		return delivered, err
 	}
-	if len(m.Data) < bigLeast || c.roomFor(len(m.Data)) {
+	if len(m.Data) < bigLeast || r.roomFor(len(m.Data)) {
 		select {
 		case c.messages <- m:
 			r.noteBig(len(m.Data), c.queue.answers.delivered.Load())
@@ -200,22 +202,23 @@ func (c *Conn) deliver(m Message) (delivered bool, err error) {
 		default:
 		}
 	}
-	if delivered, err = c.deliverSlow(m); !delivered {
-		c.noteDropped(m)
+	if delivered, err = r.deliverSlow(m); !delivered {
+		r.noteDropped(m)
 	}
 	return delivered, err
 }
 
 // noteDropped notes that a message that was counted as delivered is not.
-func (c *Conn) noteDropped(m Message) {
+func (r *reader) noteDropped(m Message) {
+	c := r.conn
 	c.queue.answers.delivered.Add(^uint64(0))
-	c.reader.dropped.Add(1)
-	c.traceDropped(m)
+	r.dropped.Add(1)
+	c.settings.trace.dropped(c, m)
 }
 
 // deliverSlow delivers to a consumer that already has messages waiting.
-func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
-	r := &c.reader
+func (r *reader) deliverSlow(m Message) (delivered bool, err error) {
+	c := r.conn
 	if c.settings.policy == DropSlow {
 		if !r.dropTold {
 			r.dropTold = true
@@ -223,11 +226,11 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 		}
 		return false, nil
 	}
-	patience := c.newPatience()
+	patience := r.newPatience()
 	defer patience.stop()
 	refusal := c.queue.refusalChannel()
 	if c.settings.trace != nil {
-		defer c.traceStallEnded(c.traceStallBegun())
+		defer c.settings.trace.stallEnded(c, c.settings.trace.stallBegun(c))
 	}
 	r.stalled.Store(true)
 	defer r.stalled.Store(false)
@@ -235,7 +238,7 @@ func (c *Conn) deliverSlow(m Message) (delivered bool, err error) {
 	for pause := bigPause; ; pause = min(2*pause, bigPauseMost) {
 		messages := c.messages
 		var again <-chan time.Time // nothing signals that a message has been taken
-		if !c.roomFor(len(m.Data)) {
+		if !r.roomFor(len(m.Data)) {
 			messages, again = nil, time.After(pause)
 		}
 		select {
@@ -264,8 +267,8 @@ type patience struct {
 	due    clock.Due
 }
 
-func (c *Conn) newPatience() (p patience) {
-	if p.within = c.settings.stallAfter; c.settings.policy == CloseSlow && p.within > 0 {
+func (r *reader) newPatience() (p patience) {
+	if p.within = r.conn.settings.stallAfter; r.conn.settings.policy == CloseSlow && p.within > 0 {
 		p.due.In(p.within)
 		p.timer = time.NewTimer(p.within)
 		p.over = p.timer.C
@@ -300,6 +303,12 @@ const (
 	bigPauseMost = 100 * time.Millisecond
 )
 
+// bounds are what few connections need: how fast they may be read, and what is big of what waits.
+type bounds struct {
+	pace *pace // of Config.ReceiveRate, nil for none
+	big  bigMessages
+}
+
 // bigMessages are those that went into Messages and may still wait there, oldest first.
 type bigMessages []bigMessage
 
@@ -322,19 +331,82 @@ func (b *bigMessages) room(size int, taken uint64) bool {
 func (b *bigMessages) add(size int, number uint64) { *b = append(*b, bigMessage{number, size}) }
 
 // roomFor reports whether a message, which delivered already counts, may go into Messages as far as its size matters.
-func (c *Conn) roomFor(size int) bool {
+func (r *reader) roomFor(size int) bool {
 	if size < bigLeast {
 		return true
 	}
-	if c.reader.big == nil {
-		c.reader.big = new(bigMessages)
+	if r.bounds == nil {
+		r.bounds = new(bounds)
 	}
-	return c.reader.big.room(size, c.queue.answers.delivered.Load()-1-uint64(len(c.messages)))
+	return r.bounds.big.room(size, r.conn.queue.answers.delivered.Load()-1-uint64(len(r.conn.messages)))
 }
 
 // noteBig records that the message with a number has gone into Messages, if it is big.
 func (r *reader) noteBig(size int, number uint64) {
 	if size >= bigLeast {
-		r.big.add(size, number)
+		r.bounds.big.add(size, number)
+	}
+}
+
+// paceLeast is the shortest wait worth a timer.
+const paceLeast = time.Millisecond
+
+// pace keeps a ReceiveRate. Only the reader uses it.
+type pace struct {
+	rate            ReceiveRate
+	messages, bytes time.Duration // on clock: until when what has come is paid for
+	off             bool          // this side closes, and reads to the end
+}
+
+// newPace returns nil for no bound.
+func newPace(rate ReceiveRate) *pace {
+	if rate.Messages <= 0 && rate.Bytes <= 0 {
+		return nil
+	}
+	rate.Burst = durationOr(rate.Burst, defaultBurst)
+	begin := clock.Now() - rate.Burst
+	return &pace{rate: rate, messages: begin, bytes: begin}
+}
+
+// charge counts what has come, and returns for how long nothing more is to be read.
+func (p *pace) charge(messages, bytes int) time.Duration {
+	now := clock.Now()
+	pay := func(paid *time.Duration, count, rate int) time.Duration {
+		if rate <= 0 {
+			return 0
+		}
+		*paid = max(*paid, now-p.rate.Burst) + time.Duration(count)*time.Second/time.Duration(rate)
+		return *paid - now
+	}
+	return max(pay(&p.messages, messages, p.rate.Messages), pay(&p.bytes, bytes, p.rate.Bytes))
+}
+
+// keepPace waits for as long as a ReceiveRate asks for behind what has come. It is small enough to be inlined, so that a
+// connection without bounds does not pay for a call.
+func (r *reader) keepPace(messages, bytes int) {
+	if r.bounds != nil {
+		r.waitForPace(messages, bytes)
+	}
+}
+
+// waitForPace is keepPace with a rate. While it waits, the keepalive does not judge the peer.
+func (r *reader) waitForPace(messages, bytes int) {
+	p := r.bounds.pace
+	if p == nil || p.off {
+		return
+	}
+	wait := p.charge(messages, bytes)
+	if wait < paceLeast {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	r.stalled.Store(true)
+	defer r.stalled.Store(false)
+	r.stallSeen.Store(true)
+	select {
+	case <-timer.C:
+	case <-r.conn.queue.refusalChannel():
+		p.off = true
 	}
 }

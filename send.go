@@ -84,7 +84,7 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 	writeTo, err := c.queue.add(ctx, o)
 	err = c.finishSend(writeTo, err)
 	if c.settings.trace != nil {
-		c.traceSend(o, err)
+		c.settings.trace.tried(c, o, err)
 	}
 	return err
 }
@@ -123,7 +123,7 @@ func (c *Conn) sendLarge(ctx context.Context, o *outgoing) (err error) {
 	}
 	defer func() {
 		c.queue.leave()
-		c.traceSend(o, err)
+		c.settings.trace.tried(c, o, err)
 	}()
 	return c.sendInTurn(ctx, o)
 }
@@ -139,7 +139,7 @@ func (c *Conn) sendInTurn(ctx context.Context, o *outgoing) error {
 	if err = c.finishSend(writeTo, err); err != nil {
 		return err
 	}
-	cut := func() { c.abort(canceled("send of a large message", ctx)) }
+	cut := func() { c.ending.abort(canceled("send of a large message", ctx)) }
 	return c.callError(c.queue.awaitWritten(ctx, number, o.size, cut))
 }
 
@@ -164,7 +164,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m *Message) (err error) {
 	}
 	defer func() {
 		c.queue.leave()
-		c.traceSend(&o, err)
+		c.settings.trace.tried(c, &o, err)
 	}()
 	if compressed, err = d.compress(compressed, m.Data); err == nil {
 		o.payload = compressed
@@ -202,7 +202,7 @@ func (c *Conn) trySendPayload(o *outgoing) error {
 		writeTo, err := c.queue.tryAdd(o)
 		err = c.finishSend(writeTo, err)
 		if c.settings.trace != nil {
-			c.traceSend(o, err)
+			c.settings.trace.tried(c, o, err)
 		}
 		return err
 	}
@@ -211,7 +211,7 @@ func (c *Conn) trySendPayload(o *outgoing) error {
 		o.payload = append(bufpool.Get(len(o.payload)), o.payload...) // not under the queue's lock
 		err = c.trySendLoan(o, false)
 	}
-	c.traceSend(o, err)
+	c.settings.trace.tried(c, o, err)
 	return c.callError(err)
 }
 
@@ -238,7 +238,7 @@ func (c *Conn) trySendCompressed(m *Message) (err error) {
 	d := c.deflater
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	room := min(len(m.Data), largePayload) + maxFrameHeader
-	defer func() { c.traceSend(&o, err) }() // behind the turn
+	defer func() { c.settings.trace.tried(c, &o, err) }() // behind the turn
 	if d.history == nil {
 		if err = c.queue.hasRoom(room); err != nil {
 			return c.callError(err)

@@ -158,7 +158,7 @@ func (s *Server) track(conn *Conn, leave func()) {
 	s.mu.Unlock()
 	switch {
 	case over:
-		conn.abort(errAborted)
+		conn.ending.abort(errAborted)
 	case down:
 		_ = conn.StartClose(StatusGoingAway, "")
 	case drain != nil:
@@ -311,7 +311,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	cut := s.open()
 	for _, conn := range cut {
-		conn.abort(errAborted)
+		conn.ending.abort(errAborted)
 	}
 	s.logger().Warn("wsd: a shutdown was given up, what was left is cut off", "connections", len(cut), "cause", context.Cause(ctx))
 	return canceled("shutdown", ctx)

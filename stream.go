@@ -186,7 +186,7 @@ func (w *messageWriter) Close() error {
 	if w.text {
 		t = TextMessage
 	}
-	w.conn.traceSent(MessageInfo{t, w.size, w.wireSize})
+	w.conn.settings.trace.sent(w.conn, MessageInfo{t, w.size, w.wireSize})
 	w.err = &causeError{"write to a message that is complete", io.ErrClosedPipe}
 	return nil
 }

@@ -118,31 +118,31 @@ func (t *Trace) timesPings() bool { return t != nil && t.RoundTrip != nil }
 var errGoexit = errors.New("it called runtime.Goexit")
 
 // hookLeft is deferred around the call of a hook. If that has not returned, the connection ends.
-func (c *Conn) hookLeft(hook string, returned *bool) {
+func hookLeft(c *Conn, hook string, returned *bool) {
 	if *returned {
 		return
 	}
 	// recover has to be called here, not further down.
-	c.hookFailed(hook, recover())
+	hookFailed(c, hook, recover())
 }
 
 // hookLeftReader is hookLeft where the connection cannot go on without the present goroutine: it is the reader, or has yet to
 // start one.
-func (c *Conn) hookLeftReader(hook string, returned *bool) {
+func hookLeftReader(c *Conn, hook string, returned *bool) {
 	if *returned {
 		return
 	}
 	p := recover()
-	c.hookFailed(hook, p)
+	hookFailed(c, hook, p)
 	if p == nil {
 		// The goroutine ends. Another one finds the transport closed, and carries out the end.
-		c.abort(errClosedHere) // the cause is known
-		c.startReader()
+		c.ending.abort(errClosedHere) // the cause is known
+		c.reader.start()
 	}
 }
 
 // hookFailed ends the connection of a hook that has panicked with p, which is nil if it has called runtime.Goexit.
-func (c *Conn) hookFailed(hook string, p any) {
+func hookFailed(c *Conn, hook string, p any) {
 	cause := errGoexit
 	if p != nil {
 		cause = fmt.Errorf("panic: %v", p)
@@ -151,152 +151,145 @@ func (c *Conn) hookFailed(hook string, p any) {
 	c.ending.queueClose(StatusInternalError, "a hook failed", &causeError{"the Trace's " + hook + " did not return", cause})
 }
 
-// traceOpened tells how the connection began, and prepares what a Trace needs.
-func (c *Conn) traceOpened(info OpenedInfo) {
-	t := c.settings.trace
+// The methods below call the hooks, those that there are: t may be nil.
+
+// opened tells how the connection began, and prepares what a Trace needs.
+func (t *Trace) opened(c *Conn, info OpenedInfo) {
 	if t == nil {
 		return
 	}
 	if t.QueueFull != nil {
-		c.queue.notifyFull(c.traceQueueFull)
+		c.queue.notifyFull(func() { t.queueFull(c) })
 	}
 	if t.Opened != nil {
 		returned := false
-		defer c.hookLeftReader("Opened", &returned)
+		defer hookLeftReader(c, "Opened", &returned)
 		t.Opened(c, info)
 		returned = true
 	}
 }
 
-// traceReceived tells of what has arrived, and is not called without a Trace.
-func (c *Conn) traceReceived(event Event) {
-	t := c.settings.trace
+// received tells of what has arrived, and is not called without a Trace.
+func (t *Trace) received(c *Conn, event Event) {
 	returned := false
 	switch event.Opcode {
 	case OpText, OpBinary:
 		if t.MessageReceived != nil && (event.Part == WholeMessage || event.Part == LastPart) {
-			defer c.hookLeftReader("MessageReceived", &returned)
-			t.MessageReceived(c, c.received(event))
+			defer hookLeftReader(c, "MessageReceived", &returned)
+			t.MessageReceived(c, c.reader.describe(event))
 		}
 	case OpPing:
 		if t.PingReceived != nil {
-			defer c.hookLeftReader("PingReceived", &returned)
+			defer hookLeftReader(c, "PingReceived", &returned)
 			t.PingReceived(c, event.Data)
 		}
 	case OpPong:
 		if t.PongReceived != nil {
-			defer c.hookLeftReader("PongReceived", &returned)
+			defer hookLeftReader(c, "PongReceived", &returned)
 			t.PongReceived(c, event.Data)
 		}
 	}
 	returned = true
 }
 
-// received describes the message that an event has completed.
-func (c *Conn) received(event Event) MessageInfo {
-	size, wireSize := c.reader.parser.lastMessage(event)
+// describe describes the message that an event has completed.
+func (r *reader) describe(event Event) MessageInfo {
+	size, wireSize := r.parser.lastMessage(event)
 	return MessageInfo{MessageType(event.Opcode), size, wireSize}
 }
 
-// traceDropped tells of the message that has just arrived and is not delivered.
-func (c *Conn) traceDropped(m Message) {
-	t := c.settings.trace
+// dropped tells of the message that has just arrived and is not delivered.
+func (t *Trace) dropped(c *Conn, m Message) {
 	if t == nil || t.MessageDropped == nil {
 		return
 	}
-	info := c.received(Event{Opcode: Opcode(m.Type), Data: m.Data})
+	info := c.reader.describe(Event{Opcode: Opcode(m.Type), Data: m.Data})
 	if m.Streamed() {
 		info.Size, info.WireSize = int(c.reader.parser.size()), int(c.reader.parser.wireSize())
 	}
 	returned := false
-	defer c.hookLeftReader("MessageDropped", &returned)
+	defer hookLeftReader(c, "MessageDropped", &returned)
 	t.MessageDropped(c, info)
 	returned = true
 }
 
-// traceRoundTrip tells of a pong that has answered a ping.
-func (c *Conn) traceRoundTrip(roundTrip time.Duration) {
-	t := c.settings.trace
+// answered tells of a pong that has answered a ping.
+func (t *Trace) answered(c *Conn, roundTrip time.Duration) {
 	if t == nil || t.RoundTrip == nil {
 		return
 	}
 	returned := false
-	defer c.hookLeftReader("RoundTrip", &returned)
+	defer hookLeftReader(c, "RoundTrip", &returned)
 	t.RoundTrip(c, roundTrip)
 	returned = true
 }
 
-// traceStallBegun tells that the reader begins to wait for the consumer, and returns when.
-func (c *Conn) traceStallBegun() (begun time.Time) {
-	t := c.settings.trace
+// stallBegun tells that the reader begins to wait for the consumer, and returns when.
+func (t *Trace) stallBegun(c *Conn) (begun time.Time) {
 	if t == nil || t.StallBegun == nil && t.StallEnded == nil {
 		return time.Time{}
 	}
 	begun = time.Now()
 	if t.StallBegun != nil {
 		returned := false
-		defer c.hookLeftReader("StallBegun", &returned)
+		defer hookLeftReader(c, "StallBegun", &returned)
 		t.StallBegun(c)
 		returned = true
 	}
 	return begun
 }
 
-// traceStallEnded tells that the reader no longer waits for the consumer.
-func (c *Conn) traceStallEnded(begun time.Time) {
-	t := c.settings.trace
+// stallEnded tells that the reader no longer waits for the consumer.
+func (t *Trace) stallEnded(c *Conn, begun time.Time) {
 	if t == nil || t.StallEnded == nil {
 		return
 	}
 	returned := false
-	defer c.hookLeftReader("StallEnded", &returned)
+	defer hookLeftReader(c, "StallEnded", &returned)
 	t.StallEnded(c, time.Since(begun))
 	returned = true
 }
 
-// traceSend tells what came of a call that sends a message.
-func (c *Conn) traceSend(o *outgoing, err error) {
-	switch t := c.settings.trace; {
+// tried tells what came of a call that sends a message.
+func (t *Trace) tried(c *Conn, o *outgoing, err error) {
+	switch {
 	case t == nil:
 	case err == nil:
-		c.traceSent(MessageInfo{MessageType(o.opcode &^ rsv1Bit), o.size, len(o.payload)})
+		t.sent(c, MessageInfo{MessageType(o.opcode &^ rsv1Bit), o.size, len(o.payload)})
 	case err == ErrQueueFull:
-		c.traceQueueFull()
+		t.queueFull(c)
 	}
 }
 
-// traceSent tells of a message that was sent.
-func (c *Conn) traceSent(info MessageInfo) {
-	t := c.settings.trace
+// sent tells of a message that was sent.
+func (t *Trace) sent(c *Conn, info MessageInfo) {
 	if t == nil || t.MessageSent == nil {
 		return
 	}
 	returned := false
-	defer c.hookLeft("MessageSent", &returned)
+	defer hookLeft(c, "MessageSent", &returned)
 	t.MessageSent(c, info)
 	returned = true
 }
 
-// traceQueueFull tells that a sender finds the queue full.
-func (c *Conn) traceQueueFull() {
-	t := c.settings.trace
+// queueFull tells that a sender finds the queue full.
+func (t *Trace) queueFull(c *Conn) {
 	if t == nil || t.QueueFull == nil {
 		return
 	}
 	returned := false
-	defer c.hookLeft("QueueFull", &returned)
+	defer hookLeft(c, "QueueFull", &returned)
 	t.QueueFull(c)
 	returned = true
 }
 
-// traceEnded tells of the end.
-func (c *Conn) traceEnded() {
-	t := c.settings.trace
+// ended tells of the end.
+func (t *Trace) ended(c *Conn) {
 	if t == nil || t.Ended == nil {
 		return
 	}
 	returned := false
-	defer c.hookLeft("Ended", &returned)
+	defer hookLeft(c, "Ended", &returned)
 	t.Ended(c, c.ending.closeEvent())
 	returned = true
 }

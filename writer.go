@@ -87,7 +87,7 @@ func (c *Conn) writeAll(b *batch) error {
 	c.queue.noteWait()
 	if within := c.settings.writeTimeout; within > 0 {
 		if c.writeWatch == nil {
-			c.writeWatch = newWriteWatch(&c.transport, within, c.abort)
+			c.writeWatch = newWriteWatch(&c.transport, within, c.ending.abort)
 		}
 		c.writeWatch.arm()
 		defer c.writeWatch.disarm()
