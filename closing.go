@@ -7,13 +7,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/browser"
 	"github.com/seed62836080/wsd/internal/clock"
 )
 
@@ -47,21 +47,6 @@ const (
 	phaseCloseWritten              // the close frame has been written
 	phaseOver                      // the end has been announced
 )
-
-// LogValue returns the event for log/slog: code, reason, local, clean, the code and reason that this side sent, if it did,
-// and the text of the cause.
-func (e CloseEvent) LogValue() slog.Value {
-	attrs := make([]slog.Attr, 0, 7)
-	attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Reason), slog.Bool("local", e.Local),
-		slog.Bool("clean", e.Clean))
-	if e.SentCode != 0 {
-		attrs = append(attrs, slog.Int("sent_code", int(e.SentCode)), slog.String("sent_reason", e.SentReason))
-	}
-	if e.Err != nil {
-		attrs = append(attrs, slog.String("cause", e.Err.Error()))
-	}
-	return slog.GroupValue(attrs...)
-}
 
 // ending is how a connection ends, and how that is told. Its methods are safe for concurrent use.
 type ending struct {
@@ -721,7 +706,10 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 // StartClose is Close without the wait. It does not block, and has no effect on a connection that is closing. Its error is
 // nil or a *CloseArgumentError.
 func (c *Conn) StartClose(code StatusCode, reason string) error {
-	invalid := c.checkClose(code, reason)
+	invalid := checkCloseCode(code, reason)
+	if invalid == nil && c.overBrowser() && code < browserOwn && code != StatusNormalClosure && code != StatusNoStatus {
+		invalid = &CloseArgumentError{code, reason, "a browser sends 1000 and 3000 to 4999 only"} // and others for itself: dial_js.go
+	}
 	if invalid != nil {
 		code, reason = StatusInternalError, ""
 	}
@@ -730,6 +718,14 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 		return invalid
 	}
 	return nil
+}
+
+// browserOwn is what is added to the codes from 1002 to 1014, which a browser sends for nobody, to get one that it does.
+const browserOwn = 3000
+
+// overBrowser reports whether a browser carries the connection, and not a transport of the program's own.
+func (c *Conn) overBrowser() bool {
+	return browser.Present && browser.Carries(c.transport.RemoteAddr())
 }
 
 // ExpireAt has the connection closed at a time with StatusUnauthorized, as StartClose does: when a login ends, say. A later

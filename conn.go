@@ -5,8 +5,10 @@ package wsd
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +30,7 @@ type Conn struct {
 	transport  netio.Transport
 	writeWatch *writeWatch // writer.go; nil before the first write that waits
 	reader     reader      // reader.go
-	parking    parking     // park.go
+	parking    parking     // reader.go
 	pings      pings       // ping.go
 	keepalive  keepalive   // ping.go
 	ending     ending      // closing.go
@@ -97,7 +99,7 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 
 // start begins a connection's life. buffered is what came after the handshake, of which opened tells. The reader and the
 // writer are goroutines of one group, which carries the cause of the end: the reader returns it. Either ends while there is
-// nothing for it to do, and is started again when there is: park.go and sendqueue.go tell when.
+// nothing for it to do, and is started again when there is: reader.go and sendqueue.go tell when.
 func (c *Conn) start(buffered []byte, opened OpenedInfo) {
 	if c.settings.pulled {
 		c.startPulled(buffered)
@@ -259,4 +261,69 @@ func (c *Conn) stats(s *Stats) {
 		s.BodyUnread = !body.pipe.Finished()
 	}
 	c.queue.stats(s)
+}
+
+// State is the state of a connection, like readyState in browsers.
+type State uint8
+
+// The states, in the order in which a connection passes through them.
+const (
+	StateConnecting State = iota // the opening handshake is not done; no *Conn is handed out in this state
+	StateOpen                    // messages travel both ways
+	StateClosing                 // the closing handshake has begun, or the connection is being torn down
+	StateClosed                  // the connection has ended: Closed is closed
+)
+
+// String returns the state's name in lower case.
+func (s State) String() string {
+	switch s {
+	case StateConnecting:
+		return "connecting"
+	case StateOpen:
+		return "open"
+	case StateClosing:
+		return "closing"
+	case StateClosed:
+		return "closed"
+	}
+	return "state " + strconv.Itoa(int(s))
+}
+
+// CloseEvent describes how a connection ended, like CloseEvent in browsers.
+type CloseEvent struct {
+	// Code is the status code of the peer's close frame, or StatusNoStatus if that had none. If this side sent its close
+	// frame first, the peer's is the answer to it, which most peers give with the same code and without a reason. If no
+	// close frame was the cause, Code is the code with which this side failed the connection, such as
+	// StatusProtocolError, or StatusAbnormalClosure if there was no such code either (RFC 6455, section 7.1.5).
+	Code StatusCode
+	// Reason is the text that came with Code, UTF-8, at most 123 bytes, often empty.
+	Reason string
+	// Local reports whether this side began the end: by Close, CloseNow, a violation that it found or a time that ran out.
+	// Otherwise the peer's close frame or the transport's end came first.
+	Local bool
+	// SentCode and SentReason are what this side's close frame carried, StatusNoStatus if that had no code; 0 if none was
+	// sent.
+	SentCode   StatusCode
+	SentReason string
+	// Clean reports whether both sides' close frames were exchanged (RFC 6455, section 7.1.4), before this side gave up.
+	Clean bool
+	// Err is the cause of the end: what went wrong, if anything did, or else a *CloseError for the closing handshake,
+	// whichever side began it. It is never nil once the connection has ended. encoding/json does not ask an error for
+	// its text: log the event with log/slog, which does, or Err.Error().
+	Err error
+}
+
+// LogValue returns the event for log/slog: code, reason, local, clean, the code and reason that this side sent, if it did,
+// and the text of the cause.
+func (e CloseEvent) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, 7)
+	attrs = append(attrs, slog.Int("code", int(e.Code)), slog.String("reason", e.Reason), slog.Bool("local", e.Local),
+		slog.Bool("clean", e.Clean))
+	if e.SentCode != 0 {
+		attrs = append(attrs, slog.Int("sent_code", int(e.SentCode)), slog.String("sent_reason", e.SentReason))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("cause", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
 }

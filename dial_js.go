@@ -6,8 +6,6 @@ package wsd
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log"
 	"net/http"
 	"net/url"
 
@@ -99,9 +97,6 @@ func (e *ending) failOverflown() {
 	e.queueClose(code, reason, nil)
 }
 
-// browserOwn is what is added to the codes from 1002 to 1014, which a browser sends for nobody, to get one that it does.
-const browserOwn = 3000
-
 // browserCode returns the code that a browser sends instead of one from a close frame of this side, and notes it as sent.
 func (e *ending) browserCode(code uint16) uint16 {
 	instead := StatusCode(code)
@@ -117,33 +112,4 @@ func (e *ending) browserCode(code uint16) uint16 {
 		e.course.event.SentCode = instead
 	}
 	return uint16(instead)
-}
-
-// overBrowser reports whether a browser carries the connection, and not a transport of the program's own.
-func (c *Conn) overBrowser() bool {
-	_, is := c.transport.RemoteAddr().(browser.Addr)
-	return is
-}
-
-// checkClose checks what a caller wants to close with. What is closed with otherwise is mapped by browserCode.
-func (c *Conn) checkClose(code StatusCode, reason string) *CloseArgumentError {
-	invalid := checkCloseCode(code, reason)
-	if invalid == nil && c.overBrowser() && code < browserOwn && code != StatusNormalClosure && code != StatusNoStatus {
-		invalid = &CloseArgumentError{code, reason, "a browser sends 1000 and 3000 to 4999 only"}
-	}
-	return invalid
-}
-
-// checkPing returns the error of a Ping that cannot be sent.
-func (c *Conn) checkPing() error {
-	if !c.overBrowser() {
-		return nil
-	}
-	return fmt.Errorf("wsd: ping: a browser sends none: %w", errors.ErrUnsupported)
-}
-
-// logHookFailed says what slog's default logger would, and through a logger that the program has made the default: package
-// log then writes to that. Calling slog would link all of it, and encoding/json with it: half a megabyte.
-func logHookFailed(hook string, cause error, stack string) {
-	log.Printf("ERROR wsd: a hook failed hook=%s cause=%q stack=%q", hook, cause, stack)
 }

@@ -1,4 +1,5 @@
-// errors.go holds the errors that callers can distinguish: sentinels for errors.Is, types for errors.As.
+// errors.go says why: status codes, and the errors that callers can distinguish, sentinels for errors.Is and types for
+// errors.As.
 
 package wsd
 
@@ -10,6 +11,58 @@ import (
 
 	"github.com/seed62836080/wsd/internal/done"
 )
+
+// StatusCode says why a connection was closed (RFC 6455, section 7.4).
+type StatusCode uint16
+
+// The registered status codes (RFC 6455, section 7.4.1, and the IANA registry it set up). StatusNoStatus,
+// StatusAbnormalClosure and StatusTLSHandshake describe an end and never appear in a close frame.
+const (
+	StatusNormalClosure      StatusCode = 1000 // the connection has fulfilled its purpose
+	StatusGoingAway          StatusCode = 1001 // a server goes down, a browser leaves the page
+	StatusProtocolError      StatusCode = 1002 // the peer broke the protocol
+	StatusUnsupportedData    StatusCode = 1003 // a type of data that the endpoint cannot accept
+	StatusNoStatus           StatusCode = 1005 // a close frame came without a code
+	StatusAbnormalClosure    StatusCode = 1006 // the connection ended without a close frame
+	StatusInvalidPayload     StatusCode = 1007 // data that does not fit its type, such as text that is not UTF-8
+	StatusPolicyViolation    StatusCode = 1008 // a message that breaks the endpoint's policy
+	StatusMessageTooBig      StatusCode = 1009 // a message larger than the endpoint takes
+	StatusMandatoryExtension StatusCode = 1010 // the server did not agree to an extension that the client needs
+	StatusInternalError      StatusCode = 1011 // something unexpected kept the server from going on
+	StatusServiceRestart     StatusCode = 1012 // the server restarts
+	StatusTryAgainLater      StatusCode = 1013 // the server is overloaded
+	StatusBadGateway         StatusCode = 1014 // a gateway got a bad answer from upstream
+	StatusTLSHandshake       StatusCode = 1015 // the TLS handshake failed
+	StatusUnauthorized       StatusCode = 3000 // a login is missing or has expired
+)
+
+var statusNames = [...]string{
+	"normal closure", "going away", "protocol error", "unsupported data", "reserved", "no status received",
+	"abnormal closure", "invalid payload data", "policy violation", "message too big", "mandatory extension",
+	"internal error", "service restart", "try again later", "bad gateway", "TLS handshake",
+}
+
+// String returns the code with its registered name, as in "1001 (going away)".
+func (c StatusCode) String() string {
+	number := strconv.Itoa(int(c))
+	if c == StatusUnauthorized {
+		return number + " (unauthorized)"
+	}
+	if i := int(c) - 1000; i >= 0 && i < len(statusNames) {
+		return number + " (" + statusNames[i] + ")"
+	}
+	return number
+}
+
+// sendable reports whether a close frame may carry c (RFC 6455, section 7.4): the registered codes except those that only
+// describe an end, and the ranges for libraries (3000 to 3999) and applications (4000 to 4999).
+func (c StatusCode) sendable() bool {
+	switch c {
+	case 1004, StatusNoStatus, StatusAbnormalClosure, StatusTLSHandshake:
+		return false
+	}
+	return c >= 1000 && c <= 1014 || c >= 3000 && c <= 4999
+}
 
 // Sentinel errors, to be matched with errors.Is.
 var (
@@ -155,3 +208,14 @@ type causeError struct {
 
 func (e *causeError) Error() string { return "wsd: " + e.problem + ": " + done.Plain(e.err) }
 func (e *causeError) Unwrap() error { return e.err }
+
+// checkCloseCode checks what a caller wants to send in a close frame.
+func checkCloseCode(code StatusCode, reason string) *CloseArgumentError {
+	switch {
+	case code == StatusNoStatus && reason != "":
+		return &CloseArgumentError{code, reason, "a reason needs a code"}
+	case code != StatusNoStatus && !code.sendable():
+		return &CloseArgumentError{code, reason, "this code may not be sent"}
+	}
+	return nil
+}

@@ -1,10 +1,15 @@
-// frames.go reads and writes frame headers (RFC 6455, section 5.2) and holds the rules that a single frame can break.
+// frames.go reads and writes frame headers (RFC 6455, section 5.2) and close payloads (section 5.5.1), and holds the rules that
+// a single frame can break.
 
 package wsd
 
 import (
 	"encoding/binary"
 	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
 // Opcode says what a frame carries (RFC 6455, section 5.2).
@@ -219,4 +224,64 @@ func appendFrameHeader(dst []byte, first byte, length int, masked bool, key uint
 		dst = binary.LittleEndian.AppendUint32(dst, key)
 	}
 	return dst
+}
+
+// maxCloseReason is how many of a control frame's 125 bytes are left for the reason after the two of the code (RFC 6455,
+// section 5.5.1).
+const maxCloseReason = maxControlPayload - 2
+
+// appendClosePayload appends the payload of a close frame to dst. StatusNoStatus stands for an empty payload.
+func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
+	if code == StatusNoStatus {
+		return dst
+	}
+	return append(append(dst, byte(code>>8), byte(code)), reason...)
+}
+
+// parseClosePayload parses a close frame's payload (RFC 6455, section 5.5.1). An empty one yields StatusNoStatus.
+func parseClosePayload(payload []byte) (StatusCode, string, error) {
+	switch len(payload) {
+	case 0:
+		return StatusNoStatus, "", nil
+	case 1:
+		return 0, "", violation("5.5.1", "close payload of 1 byte, expected none or a 2-byte status code")
+	}
+	if err := checkCloseStart(payload); err != nil {
+		return 0, "", err
+	}
+	if !utf8.Valid(payload[2:]) {
+		return 0, "", reasonNotUTF8()
+	}
+	return StatusCode(payload[0])<<8 | StatusCode(payload[1]), string(payload[2:]), nil
+}
+
+// checkCloseStart judges as much of a close frame's payload as has arrived.
+func checkCloseStart(payload []byte) error {
+	if len(payload) < 2 {
+		return nil
+	}
+	if code := StatusCode(payload[0])<<8 | StatusCode(payload[1]); !code.sendable() {
+		return violation("7.4", "close code "+strconv.Itoa(int(code))+" may not be sent")
+	}
+	if textcheck.Accept.Check(payload[2:]) == textcheck.Reject {
+		return reasonNotUTF8()
+	}
+	return nil
+}
+
+func reasonNotUTF8() error {
+	return &ProtocolError{Code: StatusInvalidPayload, Section: "5.5.1", Problem: "close reason is not UTF-8"}
+}
+
+// cutReason returns as much of reason as fits into a close frame, in UTF-8.
+func cutReason(reason string) string {
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
+	if len(reason) <= maxCloseReason {
+		return reason
+	}
+	end := maxCloseReason
+	for !utf8.RuneStart(reason[end]) {
+		end--
+	}
+	return reason[:end]
 }

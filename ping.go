@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -39,8 +40,8 @@ func (c *Conn) Ping(ctx context.Context, payload []byte) (time.Duration, error) 
 	if err := c.checkCall("ping", ctx); err != nil {
 		return 0, err
 	}
-	if err := c.checkPing(); err != nil {
-		return 0, err
+	if c.overBrowser() {
+		return 0, fmt.Errorf("wsd: ping: a browser sends none: %w", errors.ErrUnsupported)
 	}
 	if len(payload) > maxControlPayload {
 		return 0, fmt.Errorf("%w: ping of %d bytes, at most %d fit", ErrMessageTooBig, len(payload), maxControlPayload)

@@ -18,7 +18,7 @@ import (
 )
 
 // pureFiles are the sans-I/O core.
-var pureFiles = []string{"frames.go", "message.go", "status.go", "parser.go", "pieces.go"}
+var pureFiles = []string{"frames.go", "message.go", "parser.go"}
 
 // impureImports are what the core must do without.
 var impureImports = map[string]bool{

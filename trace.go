@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
+
+	"github.com/seed62836080/wsd/internal/browser"
 )
 
 // Trace is a set of functions, its hooks, that are called when something happens on a connection, in the manner of
@@ -147,7 +149,7 @@ func hookFailed(c *Conn, hook string, p any) {
 	if p != nil {
 		cause = fmt.Errorf("panic: %v", p)
 	}
-	logHookFailed(hook, cause, string(debug.Stack()))
+	browser.LogHookFailed(hook, cause, string(debug.Stack()))
 	c.ending.queueClose(StatusInternalError, "a hook failed", &causeError{"the Trace's " + hook + " did not return", cause})
 }
 

@@ -1,11 +1,13 @@
 // Package browser makes a stream of frames of the WebSocket that a browser has, and node, and every other host of
 // JavaScript. What is read from it and written to it are the frames of a server (RFC 6455, section 5.2), which are not
-// masked: a connection over it is one over any other stream. The package exists under GOOS=js only.
+// masked: a connection over it is one over any other stream. Under other systems than GOOS=js there is no Socket, and no
+// connection is a browser's.
 package browser
 
 import (
 	"context"
 	"errors"
+	"log"
 	"net"
 	"sync"
 	"syscall/js"
@@ -44,6 +46,21 @@ func (Addr) Network() string { return "websocket" }
 
 // String returns the host and port.
 func (a Addr) String() string { return string(a) }
+
+// Present says that the program runs where a browser has the network.
+const Present = true
+
+// Carries reports whether addr is that of a Socket's peer.
+func Carries(addr net.Addr) bool {
+	_, is := addr.(Addr)
+	return is
+}
+
+// LogHookFailed says what slog's default logger would, and through a logger that the program has made the default: package
+// log then writes to that. Calling slog would link all of it, and encoding/json with it: half a megabyte.
+func LogHookFailed(hook string, cause error, stack string) {
+	log.Printf("ERROR wsd: a hook failed hook=%s cause=%q stack=%q", hook, cause, stack)
+}
 
 // Hooks are how a Socket calls up. None may wait.
 type Hooks struct {
