@@ -388,7 +388,7 @@ func requireCut(t *testing.T, c *wsd.Conn, err error) {
 	}
 }
 
-// The documentation of Config.CloseTimeout; docs/architecture.md, "Time without progress counts".
+// The documentation of Config.CloseTimeout; docs/decisions.md, "Time without progress counts".
 func TestCloseTimeoutSparesAPeerThatTakesData(t *testing.T) {
 	for name, begin := range beginnings {
 		t.Run(name, func(t *testing.T) {
@@ -501,7 +501,7 @@ func (p *peer) endsItsDirection(frames ...frame) {
 	require.NoError(p.t, p.rwc.(interface{ CloseWrite() error }).CloseWrite())
 }
 
-// docs/architecture.md, "A peer that ends its direction is still answered".
+// docs/decisions.md, "A peer that ends its direction is still answered".
 func TestPeerThatEndsItsDirectionGetsEveryAnswer(t *testing.T) {
 	check := func(t *testing.T, c *wsd.Conn, p *peer, want []frame) {
 		background := ends(t, c, p)
@@ -633,7 +633,7 @@ func TestEndOfThePeersBytesEndsTheConnection(t *testing.T) {
 // wrapped is a connection as listeners that limit or count wrap it: it has the methods of a net.Conn and no more.
 type wrapped struct{ net.Conn }
 
-// docs/architecture.md, "The end of a failed connection's bytes waits for a pause".
+// docs/decisions.md, "The end of a failed connection's bytes waits for a pause".
 func TestViolationIsSeenOverAWrappedConnection(t *testing.T) {
 	for range 50 {
 		client, server := tcpPair(t)

@@ -928,7 +928,7 @@ func TestServerEndsTheTransportFirst(t *testing.T) {
 	})
 }
 
-// docs/architecture.md, "The end of a failed connection's bytes waits for a pause".
+// docs/decisions.md, "The end of a failed connection's bytes waits for a pause".
 func TestViolationIsSeenByAPeerThatStillSends(t *testing.T) {
 	client, server := tcpPair(t)
 	c := wsd.NewConn(server, wsd.ServerRole, wsd.Config{})

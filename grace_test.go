@@ -22,7 +22,7 @@ import (
 // silentGraceMost is how long a consumer that does not answer may hold up a close frame while no timer runs late.
 const silentGraceMost = 25 * time.Millisecond
 
-// docs/architecture.md, "Grace is counted in ticks".
+// docs/decisions.md, "Grace is counted in ticks".
 func TestConsumerThatNeverAnswersHardlyDelaysTheEnd(t *testing.T) {
 	for _, messages := range []int{1, 6, 11, 100} {
 		t.Run(fmt.Sprint("Close after ", messages), func(t *testing.T) {

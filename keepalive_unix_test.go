@@ -171,7 +171,7 @@ func keepConnections(f freezing) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// docs/architecture.md, "A timer that ran late looks once more".
+// docs/decisions.md, "A timer that ran late looks once more".
 func TestProcessThatWasStoppedKeepsItsPeers(t *testing.T) {
 	for duty, f := range freezings {
 		t.Run(duty, func(t *testing.T) {

@@ -195,7 +195,7 @@ func waitInLine(t *testing.T, cfg wsd.Config, call func(ctx context.Context, c *
 	p.expectEOF() // nothing came of the calls, and the line goes on
 }
 
-// The package comment: a context that is done leaves the connection unharmed; docs/architecture.md, "Senders are admitted, not locked out".
+// The package comment: a context that is done leaves the connection unharmed; docs/decisions.md, "Senders are admitted, not locked out".
 func TestCallsWhoseContextEndedInLineDoNothing(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *wsd.Conn) error{
 		"Send": func(ctx context.Context, c *wsd.Conn) error { return c.Send(ctx, wsd.Text("short")) },

@@ -90,7 +90,7 @@ var whatPeersSend = map[string]func(p *peer){
 	"half a message": func(p *peer) { p.sendsEvery(time.Second, frame{0x01, []byte("never ends")}) },
 }
 
-// The package comment: every connection ends; docs/architecture.md, "Time without progress counts".
+// The package comment: every connection ends; docs/decisions.md, "Time without progress counts".
 func TestWriteTimeoutEndsAPeerThatNeverReads(t *testing.T) {
 	const timeout = 10 * time.Second
 	for compression, agreed := range map[string]*wsd.Compression{
