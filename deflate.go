@@ -3,14 +3,9 @@
 package wsd
 
 import (
-	"encoding/binary"
 	"errors"
-	"sync"
-	"sync/atomic"
 
-	"github.com/klauspost/compress/flate"
-
-	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/deflate"
 	"github.com/seed62836080/wsd/internal/inflate"
 )
 
@@ -45,18 +40,14 @@ type Compression struct {
 	Threshold int
 }
 
-const (
-	minWindowBits    = 8  // RFC 7692, section 7.1.2
-	maxWindowBits    = 15 // the widest window of RFC 1951
-	defaultThreshold = 512
-)
+const defaultThreshold = 512 // bytes
 
 // maxBits returns the number of window bits that an option means.
 func maxBits(bits int) int {
 	if bits == 0 {
-		return maxWindowBits
+		return deflate.MaxWindowBits
 	}
-	return min(max(bits, minWindowBits), maxWindowBits)
+	return min(max(bits, deflate.MinWindowBits), deflate.MaxWindowBits)
 }
 
 // inflater decompresses the messages of one connection. It belongs to the connection's reader.
@@ -126,19 +117,10 @@ func notInflated(err error) error {
 	}
 }
 
-// deflater compresses the messages of one connection. With context takeover, only the sender whose turn it is uses it;
-// without, any number may use it at a time, as it does not change.
+// deflater compresses the messages that a connection sends, and tells which are to be.
 type deflater struct {
-	pool        *sync.Pool
-	make        func(level int) *compressor
-	level       int // as newCompressor takes it
-	threshold   int
-	maxDistance int             // that was agreed on, in bytes
-	history     *inflate.Window // as much of what was sent as a dictionary may take; nil without context takeover
-	// following is the mark of the compressor that has seen everything sent so far and can go on from there, if it is
-	// found again; 0 for none. Each time a different compressor takes over, the mark is a new one: earlier compressors
-	// have missed messages.
-	following uint64
+	deflate.Deflater
+	threshold int // the size in bytes from which messages with CompressAuto are compressed
 }
 
 // newDeflater returns what compresses the messages that a connection of the given role sends, or nil if agreed is nil, as
@@ -151,20 +133,9 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 	if role == ClientRole {
 		alone, bits = agreed.ClientNoContextTakeover, agreed.ClientMaxWindowBits
 	}
-	d := &deflater{make: newCompressor, level: min(max(agreed.Level, flate.BestSpeed), flate.BestCompression)}
-	d.threshold = agreed.Threshold
+	d := &deflater{deflate.New(agreed.Level, maxBits(bits), !alone), agreed.Threshold}
 	if d.threshold == 0 {
 		d.threshold = defaultThreshold
-	}
-	bits = maxBits(bits)
-	d.maxDistance = 1 << bits
-	d.pool = &compressors[d.level-1]
-	if bits < maxWindowBits {
-		d.level = -d.maxDistance
-		d.pool = &compressors[flate.BestCompression+bits-minWindowBits]
-	}
-	if !alone {
-		d.history = inflate.NewWindow(min(d.maxDistance, leastDict))
 	}
 	return d
 }
@@ -180,158 +151,22 @@ func (d *deflater) wants(m *Message) bool {
 	return len(m.Data) >= d.threshold
 }
 
-// deflate appends data, compressed, to dst (RFC 7692, section 7.2.1), and records it as sent. dst is on loan from bufpool,
-// as is what is returned in its place.
-func (d *deflater) deflate(dst, data []byte) ([]byte, error) {
-	dst, err := d.compress(dst, data)
+// Deflate is that of deflate.Deflater, with errors as callers get them.
+func (d *deflater) Deflate(dst, data []byte) ([]byte, error) {
+	dst, err := d.Deflater.Deflate(dst, data)
+	return dst, notDeflated(err)
+}
+
+// Compress is that of deflate.Deflater, with errors as callers get them.
+func (d *deflater) Compress(dst, data []byte) ([]byte, error) {
+	dst, err := d.Deflater.Compress(dst, data)
+	return dst, notDeflated(err)
+}
+
+// notDeflated is an error of the compressor, or nil, as callers get it.
+func notDeflated(err error) error {
 	if err == nil {
-		d.remember(data)
+		return nil
 	}
-	return dst, err
-}
-
-// compress appends data, compressed, to dst. With context takeover, settle must follow.
-func (d *deflater) compress(dst, data []byte) ([]byte, error) {
-	c := d.takeCompressor(len(data))
-	c.out = dst
-	_, err := c.flate.Write(data)
-	if err == nil {
-		err = c.flate.Flush()
-	}
-	dst, c.out = c.out, nil
-	if err != nil {
-		return dst, &causeError{"compressing a message", err}
-	}
-	d.pool.Put(c)
-	if n := len(dst) - len(inflate.Tail); n >= 0 && binary.BigEndian.Uint32(dst[n:]) == 0x0000FFFF {
-		dst = dst[:n]
-	}
-	return dst, nil
-}
-
-// remember records the message that was compressed last as sent: the next one may refer to it.
-func (d *deflater) remember(data []byte) {
-	if d.history != nil {
-		// More is kept only if messages are long enough to use it.
-		d.history.Widen(min(d.maxDistance, dictionary(len(data))/leastDict*leastDict))
-		d.history.Add(data)
-	}
-}
-
-// settle records the message that was compressed last as sent if err is nil, otherwise as not sent. It returns err.
-func (d *deflater) settle(data []byte, err error) error {
-	if err != nil {
-		d.forget()
-	} else {
-		d.remember(data)
-	}
-	return err
-}
-
-// forget records the message that was compressed last as not sent. The compressor that has seen it is not used again.
-func (d *deflater) forget() { d.following = 0 }
-
-// takeCompressor takes a compressor that nobody uses, or makes one, and sets it up for a message of the given size.
-func (d *deflater) takeCompressor(size int) *compressor {
-	c := d.idleCompressor()
-	if c == nil {
-		c = d.make(d.level)
-	}
-	switch {
-	case d.history == nil:
-		c.mark = 0
-		c.flate.restart(nil)
-	case c.mark != d.following || d.following == 0:
-		d.following = marks.Add(1)
-		c.mark = d.following
-		c.dict = d.history.AppendLast(c.dict[:0], dictionary(size))
-		c.flate.restart(c.dict)
-	}
-	return c
-}
-
-// idleCompressor takes the compressor that d used last if it is among the first that are found. Otherwise it takes one of
-// these, or returns nil if there are fewer than it may look at.
-func (d *deflater) idleCompressor() *compressor {
-	var others [warmSearch]*compressor
-	found := 0
-	defer func() {
-		for _, other := range others[:found] {
-			d.pool.Put(other)
-		}
-	}()
-	for found < len(others) {
-		c, _ := d.pool.Get().(*compressor)
-		if c == nil || c.mark == d.following || d.history == nil {
-			return c
-		}
-		others[found] = c
-		found++
-	}
-	found--
-	return others[found] // the one that was idle for longest
-}
-
-// dictionary returns how many bytes of what was sent help to compress a message of the given size.
-func dictionary(size int) int { return leastDict + size/4 }
-
-const (
-	// warmSearch is the number of idle compressors among which a deflater looks for the one that it used last. It bounds
-	// how many there are for each processor while connections take turns.
-	warmSearch = 4
-	// leastDict is how much of what was sent, in bytes, a deflater gives a compressor that it did not use last, in
-	// addition to a quarter of the message's size. Reading in all 32 KiB would take eight times as long as compressing a
-	// message of 1 KiB, and makes it no smaller if messages are alike.
-	leastDict = 4 << 10
-)
-
-// compressor is the state for compressing a message, some 0.8 MB. Connections share compressors.
-type compressor struct {
-	flate flateWriter
-	mark  uint64 // that the deflater whose messages went through last follows, 0 for none
-	dict  []byte // the dictionary in use: flate keeps a reference to it
-	out   []byte
-}
-
-// flateWriter is what is used of a *flate.Writer, and all that is linked into a program that has no deflater.
-type flateWriter interface {
-	Write(data []byte) (int, error)
-	Flush() error
-	restart(dict []byte)
-}
-
-type flateInto struct {
-	*flate.Writer
-	c *compressor
-}
-
-func (w flateInto) restart(dict []byte) { w.ResetDict(w.c, dict) }
-
-// Write appends flate's output to out, which is on loan from bufpool.
-func (c *compressor) Write(b []byte) (int, error) {
-	c.out = append(bufpool.Grow(c.out, len(b)), b...)
-	return len(b), nil
-}
-
-// compressors holds the idle ones, by level and then, for smaller windows, by window. marks counts the marks given out.
-var (
-	compressors [flate.BestCompression + maxWindowBits - minWindowBits]sync.Pool
-	marks       atomic.Uint64
-)
-
-// newCompressor returns a compressor for a level, or for a window's size in bytes as a negative number.
-func newCompressor(level int) *compressor {
-	c := new(compressor)
-	var w *flate.Writer
-	var err error
-	if level < 0 {
-		w, err = flate.NewWriterWindow(c, -level)
-	} else {
-		w, err = flate.NewWriter(c, level)
-	}
-	if err != nil {
-		panic("wsd: " + err.Error()) // newDeflater makes all levels valid
-	}
-	c.flate = flateInto{w, c}
-	return c
+	return &causeError{"compressing a message", err}
 }

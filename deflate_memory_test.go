@@ -12,21 +12,8 @@ import (
 	"github.com/seed62836080/wsd/internal/deflatetest"
 )
 
-func TestDeflateAllocations(t *testing.T) {
-	for _, alone := range []bool{false, true} {
-		agreed := &Compression{ServerNoContextTakeover: alone, ServerMaxWindowBits: 15}
-		d := newDeflater(ServerRole, agreed)
-		message := trades(1, 1<<10)
-		compressed := make([]byte, 0, 2<<10)
-		var err error
-		perMessage := testing.AllocsPerRun(1000, func() {
-			if compressed, err = d.deflate(compressed[:0], message); err != nil {
-				t.Fatal(err)
-			}
-		})
-		require.Zero(t, perMessage, "deflate, alone %v", alone)
-	}
-	first := deflatetest.Compress(t, 6, trades(1, 1<<10))[0]
+func TestInflaterAllocations(t *testing.T) {
+	first := deflatetest.Compress(t, 6, deflatetest.Trades(1, 1<<10))[0]
 	for _, alone := range []bool{false, true} {
 		i := newInflater(ClientRole, &Compression{ServerNoContextTakeover: alone})
 		perMessage := testing.AllocsPerRun(1000, func() {
@@ -34,12 +21,12 @@ func TestDeflateAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		require.EqualValues(t, 1, perMessage, "inflate, alone %v: the message itself", alone)
+		require.EqualValues(t, 1, perMessage, "alone %v: the message itself", alone)
 	}
 
 	// A message in two frames: the bytes received before it was inflated do not become garbage.
 	p := NewParser(ServerRole, Config{Compression: &Compression{ClientNoContextTakeover: true}})
-	compressed := deflatetest.Compress(t, 6, trades(2, 20<<10))[0]
+	compressed := deflatetest.Compress(t, 6, deflatetest.Trades(2, 20<<10))[0]
 	wire := frameBytes(byte(OpText)|rsv1Bit, compressed[:1000], ClientRole)
 	wire = append(wire, frameBytes(finBit, compressed[1000:], ClientRole)...)
 	perMessage := testing.AllocsPerRun(200, func() {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed62836080/wsd/internal/deflate"
 	"github.com/seed62836080/wsd/internal/quote"
 )
 
@@ -90,12 +91,12 @@ func deflateOffer(c *Compression) string {
 	if c.ClientNoContextTakeover {
 		offer += "; " + clientNoTakeover
 	}
-	if bits := maxBits(c.ServerMaxWindowBits); bits < maxWindowBits {
+	if bits := maxBits(c.ServerMaxWindowBits); bits < deflate.MaxWindowBits {
 		offer += "; " + serverMaxBits + "=" + strconv.Itoa(bits)
 	}
 	// Without this parameter a server has no way to ask for a smaller window.
 	offer += "; " + clientMaxBits
-	if bits := maxBits(c.ClientMaxWindowBits); bits < maxWindowBits {
+	if bits := maxBits(c.ClientMaxWindowBits); bits < deflate.MaxWindowBits {
 		offer += "=" + strconv.Itoa(bits)
 	}
 	return offer
@@ -131,11 +132,11 @@ func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer s
 	switch {
 	case offer.clientBits > 0:
 		settled.ClientMaxWindowBits = min(settled.ClientMaxWindowBits, offer.clientBits)
-	case offer.clientBits == 0 && settled.ClientMaxWindowBits < maxWindowBits:
+	case offer.clientBits == 0 && settled.ClientMaxWindowBits < deflate.MaxWindowBits:
 		// The parameter must not be sent to a client that did not offer it (RFC 7692, section 7.1.2.2). But any client
 		// can be told to forget its window, which also bounds the memory kept between messages, the purpose of the
 		// setting.
-		settled.ClientMaxWindowBits = maxWindowBits
+		settled.ClientMaxWindowBits = deflate.MaxWindowBits
 		settled.ClientNoContextTakeover = true
 	}
 	answer = deflateExtension
@@ -145,10 +146,10 @@ func (c *Compression) accept(offer deflateParams) (agreed *Compression, answer s
 	if settled.ClientNoContextTakeover {
 		answer += "; " + clientNoTakeover
 	}
-	if offer.serverBits != 0 || settled.ServerMaxWindowBits < maxWindowBits {
+	if offer.serverBits != 0 || settled.ServerMaxWindowBits < deflate.MaxWindowBits {
 		answer += "; " + serverMaxBits + "=" + strconv.Itoa(settled.ServerMaxWindowBits)
 	}
-	if settled.ClientMaxWindowBits < maxWindowBits {
+	if settled.ClientMaxWindowBits < deflate.MaxWindowBits {
 		answer += "; " + clientMaxBits + "=" + strconv.Itoa(settled.ClientMaxWindowBits)
 	}
 	return &settled, answer
@@ -182,7 +183,7 @@ func (c *Compression) settle(answer deflateParams) (agreed *Compression, problem
 	switch {
 	case c.ServerNoContextTakeover && !answer.serverNoTakeover:
 		return nil, "parameter " + serverNoTakeover + " was offered and is not in the answer"
-	case serverBits < maxWindowBits && answer.serverBits == 0:
+	case serverBits < deflate.MaxWindowBits && answer.serverBits == 0:
 		return nil, "parameter " + serverMaxBits + " was offered and is not in the answer"
 	case answer.serverBits > serverBits:
 		return nil, "parameter " + serverMaxBits + " is " + strconv.Itoa(answer.serverBits) + ", expected at most the " +

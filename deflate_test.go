@@ -5,16 +5,14 @@ package wsd
 import (
 	"bytes"
 	"compress/flate"
-	"encoding/json"
-	"fmt"
-	"math/rand/v2"
+	"errors"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed62836080/wsd/internal/deflate"
 	"github.com/seed62836080/wsd/internal/deflatetest"
 	"github.com/seed62836080/wsd/internal/inflate"
 	"github.com/seed62836080/wsd/internal/mask"
@@ -181,70 +179,34 @@ func TestDeflateWants(t *testing.T) {
 	require.Nil(t, newInflater(ServerRole, nil))
 }
 
-// talk is what one side sends over a connection: messages of all kinds, short and long, some of them repeated.
-func talk(seed uint64) [][]byte {
-	random := rand.New(rand.NewPCG(seed, 1))
-	var messages [][]byte
-	for range 20 {
-		size := random.IntN(3000)
-		if random.IntN(5) == 0 {
-			size = random.IntN(100000)
-		}
-		message := deflatetest.Sample(deflatetest.Kinds[random.IntN(len(deflatetest.Kinds))], size)
-		messages = append(messages, message)
-		if random.IntN(2) == 0 {
-			messages = append(messages, message)
-		}
-	}
-	return append(messages, nil, []byte("x"), deflatetest.Sample("text", 50))
+// TestDeflaterOfEachRole checks that each side compresses as was agreed for it, and not for the other.
+func TestDeflaterOfEachRole(t *testing.T) {
+	agreed := &Compression{Level: 3, ServerNoContextTakeover: true, ClientMaxWindowBits: 9}
+	server, client := newDeflater(ServerRole, agreed), newDeflater(ClientRole, agreed)
+	require.False(t, server.Takeover())
+	require.True(t, client.Takeover())
+	require.Equal(t, 3, server.Level())
+	require.Equal(t, -1<<9, client.Level(), "a window of 512 bytes")
 }
 
-// TestDeflateReadByOthers checks that the standard library reads what is compressed here, given no more of the earlier
-// messages than the window that was negotiated, and that no distance is longer than that window.
-func TestDeflateReadByOthers(t *testing.T) {
-	for bits := minWindowBits; bits <= maxWindowBits; bits++ {
-		for _, alone := range []bool{false, true} {
-			for _, level := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10} {
-				if level > 2 && bits < maxWindowBits {
-					continue // smaller windows have one level
-				}
-				agreed := &Compression{Level: level, ServerNoContextTakeover: alone, ServerMaxWindowBits: bits}
-				d := newDeflater(ServerRole, agreed)
-				var before []byte
-				for n, message := range talk(uint64(bits)) {
-					compressed, err := d.deflate([]byte("ahead"), message)
-					require.NoError(t, err)
-					require.Equal(t, "ahead", string(compressed[:5]))
-					compressed = compressed[5:]
-
-					dict := before[max(0, len(before)-1<<bits):]
-					inflated, err := deflatetest.Decompress(compressed, dict)
-					require.NoError(t, err, "%+v, message %d", agreed, n)
-					require.True(t, bytes.Equal(message, inflated), "%+v, message %d", agreed, n)
-
-					history := inflate.NewWindow(1 << bits)
-					history.Add(dict)
-					_, err = inflate.Message(compressed, noLimit, history, 1<<bits)
-					require.NoError(t, err, "%+v, message %d: distances", agreed, n)
-					if !alone {
-						before = append(before, message...)
-					}
-				}
-			}
-		}
-	}
+func TestDeflaterErrors(t *testing.T) {
+	require.NoError(t, notDeflated(nil))
+	cause := errors.New("broken")
+	err := notDeflated(cause)
+	require.EqualError(t, err, "wsd: compressing a message: broken")
+	require.ErrorIs(t, err, cause)
 }
 
 // TestDeflateReadsOthers checks that what the standard library compresses is read here, with and without takeover. Its
 // compressor has one window, so for smaller ones it is given no more than the window may hold.
 func TestDeflateReadsOthers(t *testing.T) {
-	for bits := minWindowBits; bits <= maxWindowBits; bits++ {
+	for bits := deflate.MinWindowBits; bits <= deflate.MaxWindowBits; bits++ {
 		for _, level := range []int{1, 9} {
 			for _, alone := range []bool{false, true} {
 				i := newInflater(ClientRole, &Compression{ServerNoContextTakeover: alone, ServerMaxWindowBits: bits})
 				var before []byte
-				for n, message := range talk(uint64(bits) + 100) {
-					if bits < maxWindowBits {
+				for n, message := range deflatetest.Talk(uint64(bits) + 100) {
+					if bits < deflate.MaxWindowBits {
 						message = message[:min(len(message), 1<<bits)]
 					}
 					var out bytes.Buffer
@@ -413,103 +375,6 @@ func TestDeflateCompressedLimit(t *testing.T) {
 	messages, err := feed(p, frameBytes(byte(OpText)|rsv1Bit|finBit, deflatetest.Compress(t, 9, []byte("Hello"))[0], ClientRole), 3)
 	require.NoError(t, err)
 	require.Equal(t, []string{"Hello"}, texts(messages))
-}
-
-// TestDeflateConnectionsShare checks that connections that share compressors, concurrently and in turn, each keep their
-// own stream.
-func TestDeflateConnectionsShare(t *testing.T) {
-	var group sync.WaitGroup
-	for g := range 4 {
-		group.Go(func() {
-			const connections = 10
-			var deflaters [connections]*deflater
-			var inflaters [connections]*inflater
-			for n := range connections {
-				agreed := &Compression{ServerNoContextTakeover: n%3 == 0, ServerMaxWindowBits: maxWindowBits - n%2}
-				deflaters[n], inflaters[n] = newDeflater(ServerRole, agreed), newInflater(ClientRole, agreed)
-			}
-			random := rand.New(rand.NewPCG(uint64(g), 2))
-			for round := range 200 {
-				n := random.IntN(connections)
-				message := fmt.Appendf(nil, "%d of %d: %s", round, g, deflatetest.Sample("text", random.IntN(2000)))
-				compressed, err := deflaters[n].deflate(nil, message)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				inflated, err := inflaters[n].inflate(compressed, noLimit)
-				if err != nil || !bytes.Equal(message, inflated) {
-					t.Errorf("connection %d, round %d: %v", n, round, err)
-					return
-				}
-			}
-		})
-	}
-	group.Wait()
-}
-
-// TestDeflateCompressorLeftBehind checks that a compressor is not taken for up to date once another has replaced it and
-// it has missed messages.
-func TestDeflateCompressorLeftBehind(t *testing.T) {
-	agreed := &Compression{Level: 4} // no other test uses so many of these that they are not found again
-	d, i := newDeflater(ServerRole, agreed), newInflater(ClientRole, agreed)
-	say := func(message []byte) {
-		compressed, err := d.deflate(nil, message)
-		require.NoError(t, err)
-		inflated, err := i.inflate(compressed, noLimit)
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(message, inflated))
-	}
-	for n := range 20 {
-		say(trades(uint64(n), 1000))
-		var hidden []any
-		for {
-			c := d.pool.Get()
-			if c == nil {
-				break
-			}
-			hidden = append(hidden, c)
-		}
-		say(deflatetest.Sample("random", 100+n))
-		for d.pool.Get() != nil {
-			// The one that took over is gone, and those that it took over from are back.
-		}
-		for _, c := range hidden {
-			d.pool.Put(c)
-		}
-		say(trades(uint64(n), 1000))
-	}
-}
-
-// FuzzDeflate checks that inflating undoes deflating, over some messages, at any settings, and that the standard library
-// agrees. Each message is what a stream that the fuzzer made up inflates to, as far as it does: random bytes repeat little.
-func FuzzDeflate(f *testing.F) {
-	for level := range 10 {
-		f.Add(uint8(level), uint8(level), level%2 == 0, deflatetest.Sample("random", 100+10*level))
-	}
-	f.Fuzz(func(t *testing.T, level, bits uint8, alone bool, choices []byte) {
-		agreed := &Compression{Level: int(level) % 10, ClientNoContextTakeover: alone, ClientMaxWindowBits: minWindowBits + int(bits)%8}
-		d, i := newDeflater(ClientRole, agreed), newInflater(ServerRole, agreed)
-		var before []byte
-		for range 3 {
-			part := choices[:len(choices)/2]
-			choices = choices[len(part):]
-			message, _, _ := deflatetest.Judge(deflatetest.Generate(part), before)
-			message = message[:min(len(message), 8<<10)]
-			compressed, err := d.deflate(nil, message)
-			require.NoError(t, err)
-			inflated, err := i.inflate(compressed, uint64(len(message)))
-			require.NoError(t, err)
-			require.True(t, bytes.Equal(message, inflated))
-			judged, final, err := deflatetest.Judge(compressed, before[max(0, len(before)-1<<maxBits(agreed.ClientMaxWindowBits)):])
-			require.NoError(t, err)
-			require.False(t, final)
-			require.True(t, bytes.Equal(message, judged))
-			if !alone {
-				before = append(before, message...)
-			}
-		}
-	})
 }
 
 // FuzzParserInflates checks that compressed messages that a fuzzer made up arrive as the standard library inflates them,
@@ -803,69 +668,4 @@ func FuzzDeflateHeader(f *testing.F) {
 			require.NotEmpty(t, problem.Problem)
 		}
 	})
-}
-
-// trades is a JSON message of about size bytes, like those of a market's feed.
-func trades(seed uint64, size int) []byte {
-	type trade struct {
-		ID       int     `json:"id"`
-		Symbol   string  `json:"symbol"`
-		Price    float64 `json:"price"`
-		Quantity int     `json:"quantity"`
-		Side     string  `json:"side"`
-		Time     string  `json:"time"`
-	}
-	random := rand.New(rand.NewPCG(seed, 3))
-	feed := struct {
-		Channel string  `json:"channel"`
-		Trades  []trade `json:"trades"`
-	}{Channel: "trades"}
-	for {
-		feed.Trades = append(feed.Trades, trade{
-			random.IntN(1e6), []string{"AAPL", "GOOG", "MSFT", "NVDA"}[random.IntN(4)], float64(random.IntN(1e6)) / 100,
-			random.IntN(1000), []string{"buy", "sell"}[random.IntN(2)], fmt.Sprintf("2026-11-22T15:%02d:%02d.%03dZ", random.IntN(60), random.IntN(60), random.IntN(1000)),
-		})
-		if data, _ := json.Marshal(feed); len(data) >= size {
-			return data
-		}
-	}
-}
-
-// BenchmarkDeflate is what compression adds to a message's way there and back: deflated once, inflated once. Connections
-// take turns, so that with takeover and many of them none finds its compressor again.
-func BenchmarkDeflate(b *testing.B) {
-	var feed, prose [64][]byte
-	for n := range feed {
-		feed[n], prose[n] = trades(uint64(n), 1<<10), deflatetest.Sample("text", 32<<10+n)
-	}
-	for _, load := range []struct {
-		name     string
-		messages [64][]byte
-	}{{"1KiB-JSON", feed}, {"32KiB-text", prose}} {
-		for _, alone := range []bool{false, true} {
-			for _, connections := range []int{1, 64} {
-				b.Run(fmt.Sprintf("%s/alone=%v/connections=%d", load.name, alone, connections), func(b *testing.B) {
-					agreed := &Compression{ServerNoContextTakeover: alone}
-					var deflaters []*deflater
-					var inflaters []*inflater
-					for range connections {
-						deflaters, inflaters = append(deflaters, newDeflater(ServerRole, agreed)), append(inflaters, newInflater(ClientRole, agreed))
-					}
-					var compressed []byte
-					var in, out, n int
-					b.ReportAllocs()
-					for b.Loop() {
-						message := load.messages[n/connections%64]
-						compressed, _ = deflaters[n%connections].deflate(compressed[:0], message)
-						if _, err := inflaters[n%connections].inflate(compressed, noLimit); err != nil {
-							b.Fatal(err)
-						}
-						in, out = in+len(message), out+len(compressed)
-						n++
-					}
-					b.ReportMetric(100*float64(out)/float64(in), "%size")
-				})
-			}
-		}
-	}
 }

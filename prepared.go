@@ -21,7 +21,7 @@ type Prepared struct {
 
 // preparedPayload is the message in the form shared by all connections that compress alike.
 type preparedPayload struct {
-	level   int // deflater.level
+	level   int // deflate.Deflater.Level
 	payload []byte
 }
 
@@ -81,7 +81,7 @@ func (p *Prepared) forConn(c *Conn) (o outgoing, own bool, err error) {
 	switch {
 	case d == nil || !d.wants(&p.message):
 		return o, false, nil
-	case d.history != nil:
+	case d.Takeover():
 		return o, true, nil
 	}
 	o.opcode |= rsv1Bit
@@ -94,16 +94,16 @@ func (p *Prepared) payload(d *deflater) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, done := range p.compressed {
-		if done.level == d.level {
+		if done.level == d.Level() {
 			return done.payload, nil
 		}
 	}
-	compressed, err := d.deflate(bufpool.Get(firstBuffer), p.message.Data)
+	compressed, err := d.Deflate(bufpool.Get(firstBuffer), p.message.Data)
 	defer func() { bufpool.Put(compressed) }()
 	if err != nil {
 		return nil, err
 	}
 	payload := slices.Clone(compressed)
-	p.compressed = append(p.compressed, preparedPayload{d.level, payload})
+	p.compressed = append(p.compressed, preparedPayload{d.Level(), payload})
 	return payload, nil
 }

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/flate"
-
 	"github.com/seed62836080/wsd/internal/pulled"
 )
 
@@ -124,14 +122,9 @@ func (p *puller) SendClose(ctx context.Context, code uint16, reason string) erro
 }
 
 func (p *puller) SetLevel(level int) {
-	d := p.conn.deflater
-	if d == nil || d.level < 0 { // a window that has a single level
-		return
+	if d := p.conn.deflater; d != nil {
+		p.conn.deflater = &deflater{d.WithLevel(level), d.threshold}
 	}
-	changed := *d
-	changed.level = min(max(level, flate.BestSpeed), flate.BestCompression)
-	changed.pool = &compressors[changed.level-1]
-	p.conn.deflater = &changed
 }
 
 func (p *puller) Compresses() bool { return p.conn.deflater != nil }

@@ -149,9 +149,9 @@ func (c *Conn) sendCompressed(ctx context.Context, m *Message) (err error) {
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	compressed := bufpool.Get(firstBuffer)
 	defer func() { bufpool.Put(compressed) }()
-	if d.history == nil {
+	if !d.Takeover() {
 		// The message does not refer to others, so senders need not wait for each other while they compress.
-		if compressed, err = d.deflate(compressed, m.Data); err != nil {
+		if compressed, err = d.Deflate(compressed, m.Data); err != nil {
 			return err
 		}
 		o.payload = compressed
@@ -166,11 +166,11 @@ func (c *Conn) sendCompressed(ctx context.Context, m *Message) (err error) {
 		c.queue.leave()
 		c.settings.trace.tried(c, &o, err)
 	}()
-	if compressed, err = d.compress(compressed, m.Data); err == nil {
+	if compressed, err = d.Compress(compressed, m.Data); err == nil {
 		o.payload = compressed
 		err = c.sendInTurn(ctx, &o)
 	}
-	return d.settle(m.Data, err)
+	return d.Settle(m.Data, err)
 }
 
 // SendJSON sends v, encoded as JSON, in a text message. The error is that of encoding/json, or that of Send.
@@ -239,11 +239,11 @@ func (c *Conn) trySendCompressed(m *Message) (err error) {
 	o := outgoing{opcode: rsv1Bit | byte(m.Type), size: len(m.Data)}
 	room := min(len(m.Data), largePayload) + maxFrameHeader
 	defer func() { c.settings.trace.tried(c, &o, err) }() // behind the turn
-	if d.history == nil {
+	if !d.Takeover() {
 		if err = c.queue.hasRoom(room); err != nil {
 			return c.callError(err)
 		}
-		if o.payload, err = d.deflate(bufpool.Get(firstBuffer), m.Data); err != nil {
+		if o.payload, err = d.Deflate(bufpool.Get(firstBuffer), m.Data); err != nil {
 			bufpool.Put(o.payload)
 			return err
 		}
@@ -253,12 +253,12 @@ func (c *Conn) trySendCompressed(m *Message) (err error) {
 		return c.callError(err)
 	}
 	defer c.queue.leave()
-	if o.payload, err = d.compress(bufpool.Get(firstBuffer), m.Data); err != nil {
+	if o.payload, err = d.Compress(bufpool.Get(firstBuffer), m.Data); err != nil {
 		bufpool.Put(o.payload)
 	} else {
 		err = c.trySendLoan(&o, true)
 	}
-	return d.settle(m.Data, err)
+	return d.Settle(m.Data, err)
 }
 
 // NotifyRoom calls f once, as soon as TrySend of a message of at most a few KiB may succeed, or the connection has ended. f

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
+	"github.com/seed62836080/wsd/internal/deflate"
 	"github.com/seed62836080/wsd/internal/done"
 	"github.com/seed62836080/wsd/internal/netio"
 	"github.com/seed62836080/wsd/internal/textcheck"
@@ -43,10 +44,10 @@ func (c *Conn) Writer(ctx context.Context, t MessageType, opts *WriterOptions) i
 type messageWriter struct {
 	conn      *Conn
 	ctx       context.Context
-	unwatch   func() bool // ends the watch over ctx, nil before the first frame
-	err       error       // returned by every further call
-	deflating *deflating  // nil before the first piece that is compressed
-	opcode    byte        // of the next frame
+	unwatch   func() bool     // ends the watch over ctx, nil before the first frame
+	err       error           // returned by every further call
+	deflating *deflate.Stream // nil before the first piece that is compressed
+	opcode    byte            // of the next frame
 	utf8      textcheck.State
 	size      int // of the message so far, uncompressed
 	wireSize  int // of that, as it was sent
@@ -176,7 +177,7 @@ func (w *messageWriter) Close() error {
 		return w.err
 	}
 	if w.deflating != nil {
-		w.deflating.end() // before others may send, who look for it
+		w.deflating.End() // before others may send, who look for it
 		w.deflating = nil
 	}
 	if w.err = w.frame(finBit, nil); w.err != nil {
@@ -218,15 +219,15 @@ func (w *messageWriter) begin(size int) error {
 // deflate compresses a piece and queues what has come of it: all, if it is the last one of a Write.
 func (w *messageWriter) deflate(piece []byte, last bool) error {
 	if w.deflating == nil {
-		w.deflating = w.conn.deflater.begin(len(piece))
+		w.deflating = w.conn.deflater.Begin(len(piece))
 		w.opcode |= rsv1Bit
 	}
-	compressed, err := w.deflating.add(bufpool.Get(firstBuffer), piece)
+	compressed, err := w.deflating.Add(bufpool.Get(firstBuffer), piece)
 	if err == nil && last {
-		compressed, err = w.deflating.flush(compressed)
+		compressed, err = w.deflating.Flush(compressed)
 	}
 	defer func() { bufpool.Put(compressed) }()
-	if err != nil {
+	if err = notDeflated(err); err != nil {
 		w.abandon(err)
 		return err
 	}
