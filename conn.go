@@ -24,7 +24,7 @@ import (
 // order, the cause is stored, Messages is closed, Errors is closed and Closed is closed.
 type Conn struct {
 	// Each duty has its room, named after its file. What a small message touches on its way out comes first.
-	deflater   *deflater // deflate.go; nil if nothing is compressed
+	deflater   *deflater // compression.go; nil if nothing is compressed
 	settings   *settings // config.go
 	queue      sendQueue // sendqueue.go
 	transport  netio.Transport

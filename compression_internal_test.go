@@ -1,4 +1,4 @@
-// deflate_test.go tests permessage-deflate against RFC 7692, with the standard library's DEFLATE as the peer.
+// compression_internal_test.go tests permessage-deflate against RFC 7692, with the standard library's DEFLATE as the peer.
 
 package wsd
 

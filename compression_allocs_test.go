@@ -1,6 +1,6 @@
 //go:build !race
 
-// deflate_memory_test.go counts allocations. The race detector causes more of them: its pools forget on purpose.
+// compression_allocs_test.go counts allocations. The race detector causes more of them: its pools forget on purpose.
 
 package wsd
 
