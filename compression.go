@@ -155,12 +155,6 @@ func (d *deflater) wants(m *Message) bool {
 	return len(m.Data) >= d.threshold
 }
 
-// Deflate is that of deflate.Deflater, with errors as callers get them.
-func (d *deflater) Deflate(dst, data []byte) ([]byte, error) {
-	dst, err := d.Deflater.Deflate(dst, data)
-	return dst, notDeflated(err)
-}
-
 // Compress is that of deflate.Deflater, with errors as callers get them.
 func (d *deflater) Compress(dst, data []byte) ([]byte, error) {
 	dst, err := d.Deflater.Compress(dst, data)

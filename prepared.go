@@ -98,7 +98,7 @@ func (p *Prepared) payload(d *deflater) ([]byte, error) {
 			return done.payload, nil
 		}
 	}
-	compressed, err := d.Deflate(bufpool.Get(firstBuffer), p.message.Data)
+	compressed, err := d.Compress(bufpool.Get(firstBuffer), p.message.Data)
 	defer func() { bufpool.Put(compressed) }()
 	if err != nil {
 		return nil, err

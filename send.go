@@ -151,7 +151,7 @@ func (c *Conn) sendCompressed(ctx context.Context, m *Message) (err error) {
 	defer func() { bufpool.Put(compressed) }()
 	if !d.Takeover() {
 		// The message does not refer to others, so senders need not wait for each other while they compress.
-		if compressed, err = d.Deflate(compressed, m.Data); err != nil {
+		if compressed, err = d.Compress(compressed, m.Data); err != nil {
 			return err
 		}
 		o.payload = compressed
@@ -243,7 +243,7 @@ func (c *Conn) trySendCompressed(m *Message) (err error) {
 		if err = c.queue.hasRoom(room); err != nil {
 			return c.callError(err)
 		}
-		if o.payload, err = d.Deflate(bufpool.Get(firstBuffer), m.Data); err != nil {
+		if o.payload, err = d.Compress(bufpool.Get(firstBuffer), m.Data); err != nil {
 			bufpool.Put(o.payload)
 			return err
 		}

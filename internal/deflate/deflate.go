@@ -69,17 +69,8 @@ func (d *Deflater) Level() int { return d.level }
 // Takeover reports whether messages refer to those before them, so that the order of compressing must be that of sending.
 func (d *Deflater) Takeover() bool { return d.history != nil }
 
-// Deflate appends data, compressed, to dst, and records it as sent. dst is on loan from bufpool, as is what is returned in
-// its place.
-func (d *Deflater) Deflate(dst, data []byte) ([]byte, error) {
-	dst, err := d.Compress(dst, data)
-	if err == nil {
-		d.remember(data)
-	}
-	return dst, err
-}
-
-// Compress appends data, compressed, to dst, as Deflate does. With context takeover, Settle must follow.
+// Compress appends data, compressed, to dst. dst is on loan from bufpool, as is what is returned in its place. With context
+// takeover, Settle must follow.
 func (d *Deflater) Compress(dst, data []byte) ([]byte, error) {
 	c := d.takeCompressor(len(data))
 	c.out = dst
@@ -87,7 +78,7 @@ func (d *Deflater) Compress(dst, data []byte) ([]byte, error) {
 	if err == nil {
 		err = c.flate.Flush()
 	}
-	dst, c.out = c.out, nil
+	dst = c.takeOut()
 	if err != nil {
 		return dst, err
 	}
@@ -107,18 +98,16 @@ func (d *Deflater) remember(data []byte) {
 	}
 }
 
-// Settle records the message that was compressed last as sent if err is nil, otherwise as not sent. It returns err.
+// Settle records the message that was compressed last as sent if err is nil, otherwise as not sent: the compressor that has
+// seen it is not used again then. It returns err.
 func (d *Deflater) Settle(data []byte, err error) error {
 	if err != nil {
-		d.forget()
+		d.following = 0
 	} else {
 		d.remember(data)
 	}
 	return err
 }
-
-// forget records the message that was compressed last as not sent. The compressor that has seen it is not used again.
-func (d *Deflater) forget() { d.following = 0 }
 
 // takeCompressor takes a compressor that nobody uses, or makes one, and sets it up for a message of the given size.
 func (d *Deflater) takeCompressor(size int) *compressor {
@@ -200,6 +189,13 @@ func (w flateInto) restart(dict []byte) { w.ResetDict(w.c, dict) }
 func (c *compressor) Write(b []byte) (int, error) {
 	c.out = append(bufpool.Grow(c.out, len(b)), b...)
 	return len(b), nil
+}
+
+// takeOut takes the output away.
+func (c *compressor) takeOut() []byte {
+	out := c.out
+	c.out = nil
+	return out
 }
 
 // compressors holds the idle ones, by level and then, for smaller windows, by window. marks counts the marks given out.

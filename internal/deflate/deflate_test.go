@@ -19,6 +19,12 @@ import (
 
 const noLimit = uint64(math.MaxInt)
 
+// send compresses data as a message that is sent.
+func send(d *Deflater, dst, data []byte) ([]byte, error) {
+	dst, err := d.Compress(dst, data)
+	return dst, d.Settle(data, err)
+}
+
 // receiver inflates the messages of one Deflater.
 type receiver struct {
 	maxDistance int             // in bytes
@@ -55,7 +61,7 @@ func TestDeflateReadByOthers(t *testing.T) {
 				d := New(level, bits, takeover)
 				var before []byte
 				for n, message := range deflatetest.Talk(uint64(bits)) {
-					compressed, err := d.Deflate([]byte("ahead"), message)
+					compressed, err := send(&d, []byte("ahead"), message)
 					require.NoError(t, err)
 					require.Equal(t, "ahead", string(compressed[:5]))
 					compressed = compressed[5:]
@@ -95,7 +101,7 @@ func TestDeflateConnectionsShare(t *testing.T) {
 			for round := range 200 {
 				n := random.IntN(connections)
 				message := fmt.Appendf(nil, "%d of %d: %s", round, g, deflatetest.Sample("text", random.IntN(2000)))
-				compressed, err := deflaters[n].Deflate(nil, message)
+				compressed, err := send(&deflaters[n], nil, message)
 				if err != nil {
 					t.Error(err)
 					return
@@ -117,7 +123,7 @@ func TestDeflateCompressorLeftBehind(t *testing.T) {
 	const level = 4 // no other test uses so many of these that they are not found again
 	d, r := New(level, MaxWindowBits, true), newReceiver(MaxWindowBits, true)
 	say := func(message []byte) {
-		compressed, err := d.Deflate(nil, message)
+		compressed, err := send(&d, nil, message)
 		require.NoError(t, err)
 		inflated, err := r.inflate(compressed, noLimit)
 		require.NoError(t, err)
@@ -155,7 +161,7 @@ func TestWithLevel(t *testing.T) {
 			require.Equal(t, want.Level(), d.Level(), "%d bits, level %d", bits, level)
 			require.Same(t, want.pool, d.pool, "%d bits, level %d", bits, level)
 			message := deflatetest.Sample("random", 500) // repeats itself only from one message to the next
-			compressed, err := d.Deflate(nil, message)
+			compressed, err := send(&d, nil, message)
 			require.NoError(t, err)
 			require.True(t, n == 0 || len(compressed) < 50, "%d bits, level %d: %d bytes", bits, level, len(compressed))
 			inflated, err := r.inflate(compressed, noLimit)
@@ -182,7 +188,7 @@ func TestFailingCompressorIsNotUsedAgain(t *testing.T) {
 		made++
 		return &compressor{flate: failing{broken}}
 	}
-	_, err := d.Deflate(nil, []byte("message"))
+	_, err := send(&d, nil, []byte("message"))
 	require.Equal(t, broken, err)
 	_, err = d.Compress(nil, []byte("message"))
 	require.Equal(t, broken, d.Settle(nil, err))
@@ -208,7 +214,7 @@ func FuzzDeflate(f *testing.F) {
 			choices = choices[len(part):]
 			message, _, _ := deflatetest.Judge(deflatetest.Generate(part), before)
 			message = message[:min(len(message), 8<<10)]
-			compressed, err := d.Deflate(nil, message)
+			compressed, err := send(&d, nil, message)
 			require.NoError(t, err)
 			inflated, err := r.inflate(compressed, uint64(len(message)))
 			require.NoError(t, err)
@@ -248,7 +254,7 @@ func BenchmarkDeflate(b *testing.B) {
 					b.ReportAllocs()
 					for b.Loop() {
 						message := load.messages[n/connections%64]
-						compressed, _ = deflaters[n%connections].Deflate(compressed[:0], message)
+						compressed, _ = send(&deflaters[n%connections], compressed[:0], message)
 						if _, err := receivers[n%connections].inflate(compressed, noLimit); err != nil {
 							b.Fatal(err)
 						}

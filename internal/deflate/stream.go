@@ -26,14 +26,17 @@ func (s *Stream) Add(dst, data []byte) ([]byte, error) {
 		s.owes = false
 		dst = append(dst, inflate.Tail...)
 	}
-	dst, err := s.to(dst, func() error { _, err := s.c.flate.Write(data); return err })
+	s.c.out = dst
+	_, err := s.c.flate.Write(data)
 	s.d.remember(data)
-	return dst, err
+	return s.c.takeOut(), err
 }
 
 // Flush appends to dst what is still to come of what was added, up to the last byte.
 func (s *Stream) Flush(dst []byte) ([]byte, error) {
-	dst, err := s.to(dst, s.c.flate.Flush)
+	s.c.out = dst
+	err := s.c.flate.Flush()
+	dst = s.c.takeOut()
 	if err != nil {
 		return dst, err
 	}
@@ -46,14 +49,6 @@ func (s *Stream) Flush(dst []byte) ([]byte, error) {
 }
 
 var errNoFlush = errors.New("flush without an empty block")
-
-// to has the compressor append to dst.
-func (s *Stream) to(dst []byte, step func() error) ([]byte, error) {
-	s.c.out = dst
-	err := step()
-	dst, s.c.out = s.c.out, nil
-	return dst, err
-}
 
 // End lets go of the compressor behind the last flush.
 func (s *Stream) End() { s.d.pool.Put(s.c) }
