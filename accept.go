@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/ascii"
 	"github.com/seed62836080/wsd/internal/extended"
 	"github.com/seed62836080/wsd/internal/middleware"
 	"github.com/seed62836080/wsd/internal/netio"
@@ -59,7 +60,7 @@ var defaultAcceptOptions AcceptOptions
 func IsUpgrade(r *http.Request) bool {
 	if r.ProtoMajor >= 2 {
 		connect := extended.Of(r)
-		return connect != nil && equalFold(connect.Protocol, "websocket")
+		return connect != nil && ascii.EqualFold(connect.Protocol, "websocket")
 	}
 	return asksForWebSocket(r.Header)
 }

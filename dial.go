@@ -146,11 +146,3 @@ func (l *handshakeLimit) stop() error {
 	}
 	return context.Cause(l.Context)
 }
-
-func originOf(u *url.URL) origin {
-	port := u.Port()
-	if port == "" {
-		port = wsurl.DefaultPort(u.Scheme)
-	}
-	return origin{u.Scheme, strings.ToLower(u.Hostname()), port}
-}

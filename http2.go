@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/seed62836080/wsd/internal/ascii"
 	"github.com/seed62836080/wsd/internal/extended"
 	"github.com/seed62836080/wsd/internal/quote"
 )
@@ -68,7 +69,7 @@ func checkExtendedConnect(r *http.Request) *HandshakeError {
 	case connect == nil:
 		return refusal(http.StatusMethodNotAllowed, "",
 			"expected the method CONNECT with the :protocol websocket, got "+quote.Short(r.Method)+" without one")
-	case !equalFold(connect.Protocol, "websocket"):
+	case !ascii.EqualFold(connect.Protocol, "websocket"):
 		return refusal(http.StatusNotImplemented, "", "expected the :protocol websocket, got "+quote.Short(connect.Protocol))
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "", "expected an :authority, got none")

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/ascii"
 	"github.com/seed62836080/wsd/internal/clock"
 )
 
@@ -51,7 +52,7 @@ func TrustedProxies(header string, prefixes ...netip.Prefix) func(*http.Request)
 		return !addr.IsValid() || slices.ContainsFunc(trusts, func(p netip.Prefix) bool { return p.Contains(addr) })
 	}
 	parse := lastAddress
-	if equalFold(header, "Forwarded") {
+	if ascii.EqualFold(header, "Forwarded") {
 		parse = lastForwarded
 	}
 	name := http.CanonicalHeaderKey(header)
@@ -59,7 +60,7 @@ func TrustedProxies(header string, prefixes ...netip.Prefix) func(*http.Request)
 		addr := remoteAddr(r)
 		lines := r.Header[name]
 		for i := len(lines) - 1; i >= 0; i-- {
-			for rest := lines[i]; trimSpace(rest) != ""; {
+			for rest := lines[i]; ascii.TrimSpace(rest) != ""; {
 				if !trusted(addr) {
 					return addr
 				}
@@ -92,7 +93,7 @@ func parseAddr(s string) netip.Addr {
 // lastAddress returns the last address of a list, and what is ahead of it.
 func lastAddress(list string) (addr netip.Addr, rest string) {
 	comma := strings.LastIndexByte(list, ',')
-	return parseAddr(trimSpace(list[comma+1:])), list[:max(comma, 0)]
+	return parseAddr(ascii.TrimSpace(list[comma+1:])), list[:max(comma, 0)]
 }
 
 // lastForwarded returns the address that the last element of a Forwarded line names, and what is ahead of it (RFC 7239,
@@ -101,9 +102,9 @@ func lastAddress(list string) (addr netip.Addr, rest string) {
 func lastForwarded(line string) (addr netip.Addr, rest string) {
 	for named := 0; ; {
 		at := lastSeparator(line)
-		if name, value, _ := strings.Cut(line[at+1:], "="); equalFold(trimSpace(name), "for") {
+		if name, value, _ := strings.Cut(line[at+1:], "="); ascii.EqualFold(ascii.TrimSpace(name), "for") {
 			named++
-			addr = parseAddr(strings.Trim(trimSpace(value), `"`))
+			addr = parseAddr(strings.Trim(ascii.TrimSpace(value), `"`))
 		}
 		if at >= 0 && line[at] == ';' {
 			line = line[:at]
