@@ -31,7 +31,7 @@ var neutralFiles = []string{"config.go", "errors.go", "deflate*.go"}
 
 // purePackages are what the core and the neutral files use of this module. They may synchronize, since they share what
 // they lend.
-var purePackages = []string{"internal/bufpool", "internal/done", "internal/inflate", "internal/mask", "internal/parts", "internal/quote", "internal/textcheck"}
+var purePackages = []string{"internal/bufpool", "internal/done", "internal/frame", "internal/inflate", "internal/mask", "internal/parts", "internal/quote", "internal/textcheck"}
 
 func parseFile(t *testing.T, path string) *ast.File {
 	t.Helper()
