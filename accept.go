@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/ascii"
 	"github.com/seed62836080/wsd/internal/extended"
 	"github.com/seed62836080/wsd/internal/middleware"
 	"github.com/seed62836080/wsd/internal/netio"
@@ -61,7 +62,7 @@ var defaultAcceptOptions AcceptOptions
 func IsUpgrade(r *http.Request) bool {
 	if r.ProtoMajor >= 2 {
 		connect := extended.Of(r)
-		return connect != nil && equalFold(connect.Protocol, "websocket")
+		return connect != nil && ascii.EqualFold(connect.Protocol, "websocket")
 	}
 	return asksForWebSocket(r.Header)
 }
@@ -399,7 +400,7 @@ func checkExtendedConnect(r *http.Request) *HandshakeError {
 	case connect == nil:
 		return refusal(http.StatusMethodNotAllowed, "",
 			"expected the method CONNECT with the :protocol websocket, got "+quote.Short(r.Method)+" without one")
-	case !equalFold(connect.Protocol, "websocket"):
+	case !ascii.EqualFold(connect.Protocol, "websocket"):
 		return refusal(http.StatusNotImplemented, "", "expected the :protocol websocket, got "+quote.Short(connect.Protocol))
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "", "expected an :authority, got none")

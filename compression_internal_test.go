@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed62836080/wsd/internal/deflate"
 	"github.com/seed62836080/wsd/internal/deflatetest"
+	"github.com/seed62836080/wsd/internal/frame"
 	"github.com/seed62836080/wsd/internal/inflate"
 	"github.com/seed62836080/wsd/internal/mask"
 )
@@ -31,7 +32,7 @@ func requireCode(t testing.TB, err error, code StatusCode) {
 func frameBytes(first byte, payload []byte, role Role) []byte {
 	masked := role == ClientRole
 	const key = 0x6A5B4C3D
-	b := appendFrameHeader(nil, first, len(payload), masked, key)
+	b := frame.AppendHeader(nil, first, len(payload), masked, key)
 	at := len(b)
 	b = append(b, payload...)
 	if masked {

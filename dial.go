@@ -151,14 +151,6 @@ func (l *handshakeLimit) stop() error {
 	return context.Cause(l.Context)
 }
 
-func originOf(u *url.URL) origin {
-	port := u.Port()
-	if port == "" {
-		port = wsurl.DefaultPort(u.Scheme)
-	}
-	return origin{u.Scheme, strings.ToLower(u.Hostname()), port}
-}
-
 // RedialOptions holds the options of Redial. The zero value and nil are safe defaults. It is only read.
 //
 // Between iterations Redial waits a random time, under a bound that doubles with every failure, and at least as long as a

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/origin"
 	"github.com/seed62836080/wsd/internal/quote"
 	"github.com/seed62836080/wsd/internal/roundtrip"
 	"github.com/seed62836080/wsd/internal/wsurl"
@@ -335,8 +336,8 @@ func (h *handshake) checkRedirect(req *http.Request, via []*http.Request) error 
 	}
 	// net/http copies the header of the first request each time, so once a redirect has left the origin, credentials must
 	// be removed each time, even if a later redirect comes back.
-	origin := originOf(via[0].URL)
-	left := func(r *http.Request) bool { return originOf(r.URL) != origin }
+	first := origin.Of(via[0].URL)
+	left := func(r *http.Request) bool { return origin.Of(r.URL) != first }
 	if left(req) || slices.ContainsFunc(via, left) {
 		maps.DeleteFunc(req.Header, func(name string, _ []string) bool { return isCredential(name) })
 	}

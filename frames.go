@@ -1,5 +1,5 @@
-// frames.go reads and writes frame headers (RFC 6455, section 5.2) and close payloads (section 5.5.1), and holds the rules that
-// a single frame can break.
+// frames.go reads frame headers (RFC 6455, section 5.2), reads and makes close payloads (section 5.5.1), and holds the rules that a
+// single frame can break. internal/frame writes headers.
 
 package wsd
 
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed62836080/wsd/internal/frame"
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
 
@@ -64,16 +65,16 @@ func (r Role) String() string {
 }
 
 const (
-	finBit  = 0x80
+	finBit  = frame.FIN
 	rsv1Bit = 0x40
 	rsvBits = 0x70
-	maskBit = 0x80
+	maskBit = frame.MASK
 
-	maxControlPayload = 125    // bytes, RFC 6455, section 5.5
-	maxFrameHeader    = 14     // bytes: 2, an 8-byte length, a 4-byte masking key
-	len16             = 126    // the length byte that announces a 16-bit length
-	len64             = 127    // the length byte that announces a 64-bit length
-	maxLen16          = 0xFFFF // the longest payload whose length fits 16 bits
+	maxControlPayload = 125 // bytes, RFC 6455, section 5.5
+	maxFrameHeader    = frame.MaxHeader
+	len16             = frame.Len16
+	len64             = frame.Len64
+	maxLen16          = frame.MaxLen16
 )
 
 // frameHeader is a frame without its payload.
@@ -202,28 +203,6 @@ func tooBig() error {
 
 func notMinimal(length uint64) error {
 	return violation("5.2", "length "+strconv.FormatUint(length, 10)+" not in its shortest form")
-}
-
-// appendFrameHeader appends a frame header to dst. first holds FIN, RSV1 and the opcode as on the wire; key is used only
-// if masked.
-func appendFrameHeader(dst []byte, first byte, length int, masked bool, key uint32) []byte {
-	var mask byte
-	if masked {
-		mask = maskBit
-	}
-	switch {
-	case length < len16:
-		dst = append(dst, first, mask|byte(length))
-	case length <= maxLen16:
-		dst = append(dst, first, mask|len16, byte(length>>8), byte(length))
-	default:
-		dst = append(dst, first, mask|len64)
-		dst = binary.BigEndian.AppendUint64(dst, uint64(length))
-	}
-	if masked {
-		dst = binary.LittleEndian.AppendUint32(dst, key)
-	}
-	return dst
 }
 
 // maxCloseReason is how many of a control frame's 125 bytes are left for the reason after the two of the code (RFC 6455,

@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed62836080/wsd/internal/frame"
 )
 
 func TestFrameHeaderRoundTrip(t *testing.T) {
 	for _, masked := range []bool{false, true} {
 		for _, length := range []int{0, 1, 125, 126, 127, 65535, 65536, 1 << 20, 1<<31 - 1} {
 			for _, first := range []byte{finBit | byte(OpText), byte(OpBinary), finBit | rsv1Bit | byte(OpText)} {
-				header := appendFrameHeader(nil, first, length, masked, 0xDDCCBBAA)
+				header := frame.AppendHeader(nil, first, length, masked, 0xDDCCBBAA)
 				rules := frameRules{masked: masked, rsv1: true, room: unlimited}
 				for cut := range len(header) {
 					h, size, err := parseFrameHeader(header[:cut], rules)

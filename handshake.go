@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed62836080/wsd/internal/ascii"
+	"github.com/seed62836080/wsd/internal/origin"
 	"github.com/seed62836080/wsd/internal/quote"
 )
 
@@ -71,6 +73,31 @@ func checkRequestHeader(h http.Header) *HandshakeError {
 
 func refusal(status int, header, problem string) *HandshakeError {
 	return &HandshakeError{StatusCode: status, Header: header, Problem: problem}
+}
+
+// SameOrigin reports whether a request comes from a page of the server's own, or from no page at all, having no Origin. That
+// is the rule by which Accept goes if AcceptOptions name no Origins, so a CheckOrigin can begin with it:
+//
+//	CheckOrigin: func(r *http.Request) bool { return wsd.SameOrigin(r) || allowed(r) }
+//
+// A page is the server's own if its origin has the host and port of the request's Host, under https or wss if the server
+// speaks TLS itself, and otherwise also under http or ws. Some clients that are not browsers send ws and wss, or add a path.
+func SameOrigin(r *http.Request) bool { return checkOrigin(r.Header, r.Host, r.TLS != nil, nil) == nil }
+
+// checkOrigin judges the origin of a request to a server with the given Host; tls says that it speaks TLS itself.
+func checkOrigin(h http.Header, host string, tls bool, patterns []string) *HandshakeError {
+	if problem := origin.Check(h["Origin"], host, tls, patterns); problem != "" {
+		return refusal(http.StatusForbidden, "Origin", problem)
+	}
+	return nil
+}
+
+// checkOriginPattern checks a pattern that a caller wants to allow.
+func checkOriginPattern(pattern string) *HandshakeError {
+	if problem := origin.CheckPattern(pattern); problem != "" {
+		return &HandshakeError{Header: "Origin", Problem: problem}
+	}
+	return nil
 }
 
 func validKey(key string) bool {
@@ -147,9 +174,9 @@ func checkExtraHeader(h http.Header) *HandshakeError {
 		if isHandshakeField(name) {
 			problem := "set by the handshake itself, it cannot be given"
 			switch {
-			case equalFold(name, wireProtocol):
+			case ascii.EqualFold(name, wireProtocol):
 				problem += "; use Subprotocols"
-			case equalFold(name, wireExtensions):
+			case ascii.EqualFold(name, wireExtensions):
 				problem += "; use Compression"
 			}
 			return &HandshakeError{Header: name, Problem: problem}
@@ -165,11 +192,11 @@ func checkExtraHeader(h http.Header) *HandshakeError {
 // a handshake does not have.
 func isHandshakeField(name string) bool {
 	const family = "sec-websocket-"
-	if len(name) >= len(family) && equalFold(name[:len(family)], family) {
+	if len(name) >= len(family) && ascii.EqualFold(name[:len(family)], family) {
 		return true
 	}
 	return slices.ContainsFunc([]string{"Upgrade", "Connection", "Content-Length", "Transfer-Encoding", "Trailer"},
-		func(own string) bool { return equalFold(name, own) })
+		func(own string) bool { return ascii.EqualFold(name, own) })
 }
 
 // appendAnswer appends the answer to a handshake up to the end of its own header fields (RFC 6455, section 4.2.2).
@@ -210,7 +237,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 		return agreement{}, &HandshakeError{Header: header, Problem: "expected " + expected + ", got " + shown(got)}
 	}
 	var agreed agreement
-	if v := h["Upgrade"]; len(v) != 1 || !equalFold(v[0], "websocket") {
+	if v := h["Upgrade"]; len(v) != 1 || !ascii.EqualFold(v[0], "websocket") {
 		return wrong("Upgrade", "websocket", v)
 	}
 	if v := h["Connection"]; !hasToken(v, "upgrade") {
@@ -232,7 +259,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 		agreed.subprotocol = subprotocols[i]
 	}
 	v := h[mapExtensions]
-	if !slices.ContainsFunc(v, func(line string) bool { return trimSpace(line) != "" }) {
+	if !slices.ContainsFunc(v, func(line string) bool { return ascii.TrimSpace(line) != "" }) {
 		return agreed, nil
 	}
 	if offered == nil {
@@ -252,7 +279,7 @@ func checkAnswerHeader(h http.Header, key string, subprotocols []string, offered
 // ignoring case (RFC 9110, section 5.6.1).
 func hasToken(lines []string, token string) bool {
 	for element := range elements(lines) {
-		if equalFold(element, token) {
+		if ascii.EqualFold(element, token) {
 			return true
 		}
 	}
@@ -265,35 +292,12 @@ func elements(lines []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, line := range lines {
 			for element := range strings.SplitSeq(line, ",") {
-				if element = trimSpace(element); element != "" && !yield(element) {
+				if element = ascii.TrimSpace(element); element != "" && !yield(element) {
 					return
 				}
 			}
 		}
 	}
-}
-
-// trimSpace removes what RFC 9110, section 5.6.3, calls optional white space.
-func trimSpace(s string) string { return strings.Trim(s, " \t") }
-
-// equalFold compares ignoring the case of ASCII letters; strings.EqualFold also folds other letters.
-func equalFold(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
 }
 
 // isToken reports whether s is a token (RFC 9110, section 5.6.2), as the names of header fields and subprotocols are.
@@ -307,11 +311,7 @@ func isToken(s string) bool {
 }
 
 func isTokenByte(c byte) bool {
-	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
-
-func isAlphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+	return ascii.IsAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 // isFieldValue reports whether s can be a header field's value: no control characters other than tab (RFC 9110, section

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed62836080/wsd/internal/backlog"
 	"github.com/seed62836080/wsd/internal/clock"
 	"github.com/seed62836080/wsd/internal/done"
 	"github.com/seed62836080/wsd/internal/netio"
@@ -38,7 +39,7 @@ type sendQueue struct {
 	unused       bool       // no message was added since the keepalive looked
 	pongsStuck   bool       // the reader has waited for pongs to be written, in vain
 	announced    bool       // the end of the connection has been told to those who wait for room
-	backlog      backlog
+	backlog      backlog.Backlog
 	counts       sendCounts
 	answers      answers // closing.go
 	admission    admission
@@ -74,9 +75,9 @@ func (q *sendQueue) onFull() func() {
 // longest returns the maximum length in bytes of a fragment that is added. It needs no lock: it never changes.
 func (q *sendQueue) longest() int {
 	if q.settings.sendQueue < defaultSendQueue {
-		return min(q.backlog.longest, largePayload) // memory is scarce
+		return min(q.backlog.Longest, largePayload) // memory is scarce
 	}
-	return min(q.backlog.longest, netio.PieceSize)
+	return min(q.backlog.Longest, netio.PieceSize)
 }
 
 // rarely returns the state that most connections do not need.
@@ -95,8 +96,8 @@ type sendCounts struct {
 
 func (q *sendQueue) init(s *settings, senderTries bool) {
 	q.settings = s
-	q.backlog.masked = s.role == ClientRole
-	q.backlog.longest = s.maxFrame
+	q.backlog.Masked = s.role == ClientRole
+	q.backlog.Longest = s.maxFrame
 	q.senderTries, q.transient = senderTries, s.pulled
 }
 
@@ -177,7 +178,7 @@ func (a *admission) giveBack(size int, n need) {
 }
 
 // admitMore admits those who wait, if there is room.
-func (q *sendQueue) admitMore() { q.admission.next(q.backlog.size, q.settings.sendQueue) }
+func (q *sendQueue) admitMore() { q.admission.next(q.backlog.DataSize(), q.settings.sendQueue) }
 
 // outgoing is one message or fragment on its way into the queue.
 type outgoing struct {
@@ -197,6 +198,13 @@ func (o *outgoing) room() int { return len(o.payload) + maxFrameHeader }
 // shareLeast is the size in bytes from which a payload that may be kept is not copied. Writing a shorter one by itself
 // takes longer than copying it.
 const shareLeast = 8 << 10
+
+const (
+	// firstBuffer is the size in bytes of the buffers in which output begins to gather.
+	firstBuffer = backlog.FirstBuffer
+	// maxControlBacklog is how many bytes of pings may wait to be written, and how many of pongs.
+	maxControlBacklog = 64 << 10
+)
 
 // add adds a message once there is room for it. If its sender is to write (Conn.write), it returns up to which number.
 func (q *sendQueue) add(ctx context.Context, o *outgoing) (writeTo uint64, err error) {
@@ -220,18 +228,18 @@ func (q *sendQueue) add(ctx context.Context, o *outgoing) (writeTo uint64, err e
 
 // full reports whether a sender of size bytes has to wait.
 func (q *sendQueue) full(size int, n need) bool {
-	return q.admission.first() != nil || !q.admission.admits(size, n, q.backlog.size, q.settings.sendQueue)
+	return q.admission.first() != nil || !q.admission.admits(size, n, q.backlog.DataSize(), q.settings.sendQueue)
 }
 
 // put adds a message for which there is room.
 func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	switch {
 	case o.share && len(o.payload) >= shareLeast:
-		q.backlog.addMessage(o.opcode, o.payload, nil)
+		q.backlog.AddMessage(o.opcode, o.payload, nil)
 	case o.loan:
-		q.backlog.addMessage(o.opcode, o.payload, o.payload)
+		q.backlog.AddMessage(o.opcode, o.payload, o.payload)
 	default:
-		q.backlog.addCopy(o.opcode, o.payload, q.writing != nil)
+		q.backlog.AddCopy(o.opcode, o.payload, q.writing != nil)
 	}
 	// One that is pulled may ask for any message to be written at once.
 	answer := q.count(o.size) || q.transient
@@ -248,7 +256,7 @@ const handOver uint64 = everything - 1
 // hand is kick for a message that goes to many connections: few goroutines write it for all of them.
 func (q *sendQueue) hand(prompt bool) (writeTo uint64) {
 	switch {
-	case prompt, q.stopped, q.writing != nil, !q.senderTries, q.transient, q.running && !q.asleep, q.backlog.behind(), q.roomy():
+	case prompt, q.stopped, q.writing != nil, !q.senderTries, q.transient, q.running && !q.asleep, q.backlog.MoreThanData(), q.roomy():
 		return q.kick(prompt)
 	case q.handed:
 		return 0
@@ -262,7 +270,7 @@ func (q *sendQueue) takeHanded() (writeTo uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.handed = false
-	return q.backlog.added
+	return q.backlog.Added()
 }
 
 // tryAdd is add without waiting: if there is no room, or others wait for some, it returns ErrQueueFull.
@@ -322,7 +330,7 @@ func (q *sendQueue) tryAddInTurn(o *outgoing) (writeTo uint64, err error) {
 	switch {
 	case q.refused:
 		return 0, errRefused
-	case q.backlog.size > 0 && q.backlog.size+o.room() > q.settings.sendQueue:
+	case q.backlog.DataSize() > 0 && q.backlog.DataSize()+o.room() > q.settings.sendQueue:
 		return 0, ErrQueueFull
 	}
 	return q.put(o), nil
@@ -414,7 +422,7 @@ func (q *sendQueue) addAwaited(o *outgoing) (number, writeTo uint64, err error) 
 	if q.refused {
 		return 0, 0, errRefused
 	}
-	number = q.backlog.addMessage(o.opcode, o.payload, nil)
+	number = q.backlog.AddMessage(o.opcode, o.payload, nil)
 	rare := q.rarely()
 	if rare.awaited = number; rare.awaitedDone == nil {
 		rare.awaitedDone = make(chan struct{}, 1)
@@ -459,7 +467,7 @@ func (q *sendQueue) withdraw(number uint64, size int) (withdrawn, begun bool) {
 	if q.rare.awaited != number {
 		return false, false
 	}
-	if !q.backlog.withdraw(number) {
+	if !q.backlog.Withdraw(number) {
 		return false, true
 	}
 	q.rare.awaited = 0
@@ -474,7 +482,7 @@ func (q *sendQueue) awaitRoom(size int) error {
 	most := max(q.settings.sendQueue, q.longest())
 	for waited := false; ; waited = true {
 		q.mu.Lock()
-		refused, full := q.refused, q.backlog.size > 0 && q.backlog.size+size > most
+		refused, full := q.refused, q.backlog.DataSize() > 0 && q.backlog.DataSize()+size > most
 		if refused || !full {
 			q.mu.Unlock()
 			if refused {
@@ -501,7 +509,7 @@ func (q *sendQueue) addFragment(first byte, payload []byte, size int, fate *mess
 	if q.refused || last && !fate.complete() {
 		return errRefused
 	}
-	q.backlog.addFrame(first, payload, q.writing != nil)
+	q.backlog.AddFrame(first, payload, q.writing != nil)
 	if last {
 		q.count(size)
 		q.admission.giveBack(0, needTurn)
@@ -519,7 +527,7 @@ func (q *sendQueue) addLoan(frame, loan []byte) (writeTo uint64, err error) {
 	if q.refused {
 		return 0, errRefused
 	}
-	q.backlog.addFinished(frame, loan)
+	q.backlog.AddFinished(frame, loan)
 	return q.kick(true), nil
 }
 
@@ -545,11 +553,10 @@ func (q *sendQueue) addPing(payload []byte) (full <-chan struct{}, err error) {
 	switch {
 	case q.refused:
 		return nil, errRefused
-	case q.backlog.pingBytes() > maxControlBacklog:
+	case q.backlog.PingSize() > maxControlBacklog:
 		return q.makeProgress(), nil
 	}
-	control := q.backlog.addControl()
-	control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
+	q.backlog.AddControl(byte(OpPing), payload)
 	q.kick(false)
 	return nil, nil
 }
@@ -562,10 +569,9 @@ func (q *sendQueue) addKeepalivePing(payload []byte) (added, late bool) {
 	if q.refused {
 		return false, false
 	}
-	late = q.writing != nil || !q.backlog.empty()
-	if added = q.backlog.pingBytes() == 0; added {
-		control := q.backlog.addControl()
-		control.pings = q.backlog.appendFrame(control.pings, finBit|byte(OpPing), payload)
+	late = q.writing != nil || !q.backlog.Empty()
+	if added = q.backlog.PingSize() == 0; added {
+		q.backlog.AddControl(byte(OpPing), payload)
 	}
 	q.unused, q.stays = true, false
 	q.kick(false)
@@ -576,7 +582,7 @@ func (q *sendQueue) addKeepalivePing(payload []byte) (added, late bool) {
 func (q *sendQueue) pingWaits() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.backlog.pingBytes() > 0
+	return q.backlog.PingSize() > 0
 }
 
 // addPong adds the answer to a ping. If so many are waiting that the peer cannot be reading them, only the newest is kept
@@ -584,7 +590,7 @@ func (q *sendQueue) pingWaits() bool {
 func (q *sendQueue) addPong(payload []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.backlog.pongBytes() > maxControlBacklog && !q.pongsStuck {
+	if q.backlog.PongSize() > maxControlBacklog && !q.pongsStuck {
 		q.mu.Unlock()
 		q.awaitPongs()
 		q.mu.Lock()
@@ -592,14 +598,12 @@ func (q *sendQueue) addPong(payload []byte) {
 	if q.refused {
 		return // a close frame may be on its way, and nothing may follow it
 	}
-	control := q.backlog.addControl()
-	if len(control.pongs) > maxControlBacklog {
+	if q.backlog.PongSize() > maxControlBacklog {
 		q.pongsStuck = true
-		q.rarely().coalesced += control.pongCount
-		control.pongs, control.pongCount = control.pongs[:0], 0
+		q.rarely().coalesced += q.backlog.ReplacePongs(payload)
+	} else {
+		q.backlog.AddPong(payload)
 	}
-	control.pongs = q.backlog.appendFrame(control.pongs, finBit|byte(OpPong), payload)
-	control.pongCount++
 	q.kick(false)
 }
 
@@ -611,14 +615,13 @@ func (q *sendQueue) addControl(opcode byte, payload []byte) (writeTo uint64, err
 	if q.refused {
 		return 0, errRefused
 	}
-	control := q.backlog.addControl()
-	control.pings = q.backlog.appendFrame(control.pings, finBit|opcode, payload)
+	q.backlog.AddControl(opcode, payload)
 	return q.kickAll(), nil
 }
 
 // awaitTaken waits until no control frame of a connection that is pulled waits to be taken by whoever writes.
 func (q *sendQueue) awaitTaken(ctx context.Context) error {
-	return q.awaitWithin(ctx, func() bool { return q.backlog.control == nil && !q.backlog.unfinished() })
+	return q.awaitWithin(ctx, func() bool { return !q.backlog.HasControl() && !q.backlog.Unfinished() })
 }
 
 // awaitLast waits until the close frame is written.
@@ -653,7 +656,7 @@ func (q *sendQueue) awaitPongs() {
 	defer patience.Stop()
 	for {
 		q.mu.Lock()
-		if q.stopped || q.backlog.pongBytes() <= maxControlBacklog {
+		if q.stopped || q.backlog.PongSize() <= maxControlBacklog {
 			q.mu.Unlock()
 			return
 		}
@@ -673,8 +676,8 @@ func (q *sendQueue) kick(prompt bool) (writeTo uint64) {
 	switch {
 	case q.stopped, q.writing != nil:
 		// Whoever is writing will look again.
-	case prompt && q.senderTries && (q.asleep || !q.running) && !q.backlog.behind():
-		return q.backlog.added
+	case prompt && q.senderTries && (q.asleep || !q.running) && !q.backlog.MoreThanData():
+		return q.backlog.Added()
 	case !q.running:
 		q.running = true
 		q.startWriter()
@@ -707,10 +710,10 @@ func (q *sendQueue) tellOfWrite(data bool) {
 
 // kickAll gets everything written that waits, by the caller unless somebody is writing: it may return up to which number.
 func (q *sendQueue) kickAll() (writeTo uint64) {
-	if q.stopped || q.writing != nil || !q.senderTries || q.backlog.unfinished() || q.running && !q.asleep {
+	if q.stopped || q.writing != nil || !q.senderTries || q.backlog.Unfinished() || q.running && !q.asleep {
 		return q.kick(false)
 	}
-	return q.backlog.added + 1 // frames without a number are to be written too
+	return q.backlog.Added() + 1 // frames without a number are to be written too
 }
 
 // lull is what the writer goroutine is to do when nothing is left to write.
@@ -729,14 +732,14 @@ func (q *sendQueue) idle() lull {
 
 func (q *sendQueue) lull() (l lull) {
 	switch {
-	case !q.stopped && q.writing == nil && !q.backlog.empty():
+	case !q.stopped && q.writing == nil && !q.backlog.Empty():
 		// Something has come meanwhile.
 	case q.roomy():
 		l.room, q.rare.onRoom = q.rare.onRoom, nil
 	case q.stopped, !q.stays && q.writing == nil:
 		q.running, l.end = false, true
 		q.stays = !q.unused && !q.transient // the next one
-		q.backlog.lastTaken = 0
+		q.backlog.StartSmall()
 	default:
 		if q.wake == nil {
 			q.wake = make(chan struct{}, 1)
@@ -744,6 +747,12 @@ func (q *sendQueue) lull() (l lull) {
 		q.asleep, l.sleep = true, true
 	}
 	return l
+}
+
+// batch is what goes with one write.
+type batch struct {
+	backlog.Batch
+	room func() // to be called while it is written, so that more can gather; usually nil
 }
 
 // everything is the number up to which the writer goroutine writes.
@@ -760,10 +769,10 @@ func (q *sendQueue) take(b *batch, upTo uint64) bool {
 func (q *sendQueue) takeNext(b *batch, upTo uint64) bool {
 	// What another has written already is no reason to write what follows it, such as the close frame, whose writer the
 	// end waits for.
-	if q.stopped || q.writing != nil || q.backlog.empty() || q.written >= upTo {
+	if q.stopped || q.writing != nil || q.backlog.Empty() || q.written >= upTo {
 		return false
 	}
-	q.backlog.take(b)
+	q.backlog.Take(&b.Batch)
 	q.writing = b
 	q.admitMore()
 	q.signalProgress() // what was taken has left room
@@ -791,22 +800,23 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	q.counts.writes++
 	q.pongsStuck = false
 	switch {
-	case err != nil || n < b.len():
+	case err != nil || n < b.Len():
 		result.failed = q.wroteLess(b, n, err)
 	default:
-		q.written = max(q.written, b.last)
-		q.closeWritten = q.closeWritten || b.hasClose
-		result.closeWritten = b.hasClose
+		q.written = max(q.written, b.Last)
+		q.closeWritten = q.closeWritten || b.HasClose
+		result.closeWritten = b.HasClose
 		result.more = true
 	}
-	b.release()
+	b.Release()
+	b.room = nil
 	q.settle()
 	result.more = result.more && q.takeNext(b, upTo)
 	switch {
 	case result.more:
 	case upTo == everything:
 		result.lull = q.lull() // here, since each taking of the lock costs what the senders' processor has of it
-	case !q.backlog.empty() || q.roomy():
+	case !q.backlog.Empty() || q.roomy():
 		if q.shared {
 			result.handOver = q.hand(false) == handOver
 		} else {
@@ -819,11 +829,7 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 // wroteLess is wrote for a batch of which something is left, and reports whether the write failed, as the first one.
 func (q *sendQueue) wroteLess(b *batch, n int, err error) (failed bool) {
 	if err == nil {
-		b.advance(n)
-		if b.since == 0 {
-			b.since = clock.Now()
-		}
-		q.backlog.putBack(b)
+		q.backlog.PutBack(&b.Batch, n)
 		return false
 	}
 	if failed = !q.stopped; failed {
@@ -836,7 +842,7 @@ func (q *sendQueue) wroteLess(b *batch, n int, err error) (failed bool) {
 // settle lets go of what nobody will write, and of the awaited slice once it is not needed.
 func (q *sendQueue) settle() {
 	if q.stopped && q.writing == nil {
-		q.backlog.clear()
+		q.backlog.Clear()
 	}
 	if r := q.rare; r != nil && r.awaited != 0 && q.writing == nil && (q.stopped || q.written >= r.awaited) {
 		r.awaited = 0
@@ -850,8 +856,7 @@ func (q *sendQueue) addClose(payload []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.refused {
-		frame := q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
-		q.backlog.last = &frame
+		q.backlog.AddClose(payload)
 		q.refuseRest()
 		q.kick(false)
 	}
@@ -864,8 +869,7 @@ func (q *sendQueue) addLast(payload []byte) (writeTo uint64, err error) {
 	if q.refused {
 		return 0, errRefused
 	}
-	frame := q.backlog.appendFrame(nil, finBit|byte(OpClose), payload)
-	q.backlog.last = &frame
+	q.backlog.AddClose(payload)
 	q.refuseRest()
 	return q.kickAll(), nil
 }
@@ -879,7 +883,7 @@ func (q *sendQueue) takeLast(senderWaits bool) bool {
 	if q.stopped || senderWaits && q.writing != nil || q.rare != nil && q.rare.awaited != 0 {
 		return true
 	}
-	return q.writing == nil && q.backlog.empty()
+	return q.writing == nil && q.backlog.Empty()
 }
 
 // takeNoMore makes the queue take nothing more. What waits is still written.
@@ -926,7 +930,7 @@ func (q *sendQueue) halt() {
 func (q *sendQueue) halted() (cut bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	cut = q.stopped || q.writing != nil || !q.backlog.empty()
+	cut = q.stopped || q.writing != nil || !q.backlog.Empty()
 	q.halt()
 	q.settle()
 	return cut
@@ -965,11 +969,11 @@ func (q *sendQueue) stats(s *Stats) {
 	if q.rare != nil {
 		s.PongsCoalesced = q.rare.coalesced
 	}
-	since, waits := q.backlog.oldest()
-	s.QueuedBytes = q.backlog.bytes()
+	since, waits := q.backlog.Oldest()
+	s.QueuedBytes = q.backlog.TotalSize()
 	if q.writing != nil {
-		since, waits = q.writing.since, true
-		s.QueuedBytes += q.writing.len()
+		since, waits = q.writing.Since, true
+		s.QueuedBytes += q.writing.Len()
 	}
 	if !waits {
 		return
@@ -984,9 +988,7 @@ func (q *sendQueue) stats(s *Stats) {
 func (q *sendQueue) noteWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.writing.since == 0 {
-		q.writing.since = clock.Now()
-	}
+	q.writing.NoteWait()
 }
 
 // notifyRoom has f called once when there is room for more, or at the end.
@@ -1020,7 +1022,7 @@ func (q *sendQueue) notifyRefusal(f func()) {
 // roomy reports whether somebody is to be told that there is room.
 func (q *sendQueue) roomy() bool {
 	a := &q.admission
-	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.size+a.size <= q.settings.sendQueue/2
+	return q.rare != nil && q.rare.onRoom != nil && !q.stopped && !a.turn && a.first() == nil && q.backlog.DataSize()+a.size <= q.settings.sendQueue/2
 }
 
 // announceEnd tells those who wait for room that there will be none.
@@ -1078,9 +1080,9 @@ func (q *sendQueue) flush(ctx context.Context) error {
 	for upTo, first := uint64(0), true; ; first = false {
 		q.mu.Lock()
 		if first {
-			upTo = q.backlog.added
+			upTo = q.backlog.Added()
 		}
-		upTo = min(upTo, q.backlog.added) // the last one may have been withdrawn
+		upTo = min(upTo, q.backlog.Added()) // the last one may have been withdrawn
 		done, stopped := q.written >= upTo, q.stopped
 		progress := q.makeProgress()
 		q.mu.Unlock()
@@ -1101,7 +1103,7 @@ func (q *sendQueue) awaitClosed() bool { return q.awaitState(func() bool { retur
 
 // awaitEmpty waits until nothing is left to write.
 func (q *sendQueue) awaitEmpty() {
-	q.awaitState(func() bool { return q.writing == nil && q.backlog.empty() })
+	q.awaitState(func() bool { return q.writing == nil && q.backlog.Empty() })
 }
 
 // awaitState waits until reached reports true, and reports that, or until nothing more is written.

@@ -34,26 +34,12 @@ func TestSenderWhoseMessageIsWrittenWritesNothingElse(t *testing.T) {
 	first, second := add(), add()
 	var b batch
 	require.True(t, q.take(&b, second))
-	require.False(t, q.wrote(&b, b.len(), nil, second).more)
+	require.False(t, q.wrote(&b, b.Len(), nil, second).more)
 	q.addClose(nil)
 	require.Equal(t, 1, *started)
 	require.False(t, q.take(&b, first), "the close frame is the writer goroutine's")
 	require.True(t, q.take(&b, everything))
-	require.True(t, b.hasClose)
-}
-
-func TestLongQueueKeepsNoRoom(t *testing.T) {
-	q, _ := newQueue(Config{SendQueue: -1}, false)
-	payload := make([]byte, shareLeast)
-	for range 10_000 {
-		_, err := q.tryAdd(&outgoing{opcode: byte(OpBinary), payload: payload, share: true})
-		require.NoError(t, err)
-	}
-	var b batch
-	for more := q.take(&b, everything); more; more = q.wrote(&b, b.len(), nil, everything).more {
-	}
-	require.True(t, q.backlog.empty())
-	require.LessOrEqual(t, cap(q.backlog.ahead.all), segmentsKept)
+	require.True(t, b.HasClose)
 }
 
 // Whatever is lent to the queue comes back once, in whatever state it is when it ends: memory that came back twice would
@@ -83,7 +69,7 @@ func TestLoansComeBackOnce(t *testing.T) {
 				require.NoError(t, err)
 				var b batch
 				for more := state(q, &b); more; {
-					more = q.wrote(&b, b.len(), nil, everything).more
+					more = q.wrote(&b, b.Len(), nil, everything).more
 				}
 				q.stop()
 				require.Zero(t, b)
@@ -114,7 +100,7 @@ func TestWhatIsBeingWrittenIsNotLentToOthers(t *testing.T) {
 	for range 4 {
 		require.NotSame(t, &loan[0], &bufpool.Get(size)[:1][0], "it is still being written")
 	}
-	require.False(t, q.wrote(&b, b.len(), nil, everything).more)
+	require.False(t, q.wrote(&b, b.Len(), nil, everything).more)
 }
 
 // askedFor is a context that does something when it is asked whether it has ended.
@@ -152,8 +138,8 @@ func TestSendersAreLetInAsFarAsThereIsRoom(t *testing.T) {
 		var b batch
 		for q.take(&b, everything) {
 			synctest.Wait()
-			most = max(most, q.backlog.size)
-			require.False(t, q.wrote(&b, b.len(), nil, 0).more)
+			most = max(most, q.backlog.DataSize())
+			require.False(t, q.wrote(&b, b.Len(), nil, 0).more)
 		}
 		require.LessOrEqual(t, most, limit)
 		require.Greater(t, most, limit/2)
@@ -198,7 +184,7 @@ func TestWriterTakesOverWhatASenderLeaves(t *testing.T) {
 	require.False(t, q.wrote(&b, 1, nil, upTo).more, "the transport has no room, and a sender does not wait")
 	require.Equal(t, 1, *started)
 	require.True(t, q.take(&b, everything))
-	require.Equal(t, 2, b.len())
+	require.Equal(t, 2, b.Len())
 }
 
 // A message that is taken back was never sent.
@@ -213,8 +199,8 @@ func TestWithdrawnMessageLeavesNothing(t *testing.T) {
 	var s Stats
 	q.stats(&s)
 	require.Zero(t, s)
-	require.True(t, q.backlog.empty())
-	require.Zero(t, q.backlog.size)
+	require.True(t, q.backlog.Empty())
+	require.Zero(t, q.backlog.DataSize())
 	require.NoError(t, q.flush(context.Background()))
 }
 
@@ -234,12 +220,12 @@ func TestMessagesForManyAreHandedOver(t *testing.T) {
 		var b batch
 		require.True(t, q.take(&b, upTo))
 		require.Zero(t, add(t, q, false), "it is being written")
-		result := q.wrote(&b, b.len(), nil, upTo)
+		result := q.wrote(&b, b.Len(), nil, upTo)
 		require.False(t, result.more)
 		require.True(t, result.handOver, "what came meanwhile is handed over again")
 		upTo = q.takeHanded()
 		require.True(t, q.take(&b, upTo))
-		require.False(t, q.wrote(&b, b.len(), nil, upTo).handOver)
+		require.False(t, q.wrote(&b, b.Len(), nil, upTo).handOver)
 		require.Equal(t, handOver, add(t, q, false))
 		require.Zero(t, *started)
 	})
@@ -252,7 +238,7 @@ func TestMessagesForManyAreHandedOver(t *testing.T) {
 		require.Equal(t, uint64(3), upTo, "an answer is its sender's")
 		var b batch
 		require.True(t, q.take(&b, upTo))
-		require.False(t, q.wrote(&b, b.len(), nil, upTo).handOver)
+		require.False(t, q.wrote(&b, b.Len(), nil, upTo).handOver)
 		require.False(t, q.take(&b, q.takeHanded()))
 		q.addClose(nil)
 		require.Equal(t, 1, *started, "the close frame is the writer goroutine's")
@@ -299,7 +285,7 @@ func TestWriterStaysOnlyWhereMessagesComeOften(t *testing.T) {
 	write := func() lull {
 		var b batch
 		require.True(t, q.take(&b, everything))
-		return q.wrote(&b, b.len(), nil, everything).lull
+		return q.wrote(&b, b.Len(), nil, everything).lull
 	}
 	send := func() lull {
 		_, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1})

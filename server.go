@@ -1,4 +1,5 @@
-// server.go runs a handler for every connection of an http.Server, and ends all connections when the server shuts down.
+// server.go runs a handler for every connection of an http.Server that it has room for, and ends all connections when the server
+// shuts down; a drain sends clients away one after another, so that they do not all come back to another server at once.
 
 package wsd
 
@@ -8,10 +9,16 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
+	"time"
+
+	"github.com/seed62836080/wsd/internal/limiter"
 )
 
 // Server turns requests into WebSocket connections, runs a handler for each, and keeps track of them. As an http.Handler it
@@ -37,7 +44,7 @@ type Server struct {
 	// Limits bound what clients can have. Default: no limits.
 	Limits Limits
 
-	limiter limiter // limits.go
+	limiter limiter.Limiter
 
 	mu     sync.Mutex
 	conns  map[*Conn]func() // those whose handlers run or whose closing is under way, with what to call when they leave
@@ -47,6 +54,25 @@ type Server struct {
 	down   bool             // Shutdown has been called
 	over   bool             // a Shutdown has cut off the connections: nothing is waited for any more
 	totals ServerStats      // of the connections that have ended, and what Serve has answered
+}
+
+// Limits bound what clients can have of a Server. Zero means no limit. A request beyond one is answered ahead of anything
+// else, with a Retry-After: with 503 if the server is full, with 429 if the address has too much.
+//
+// An address is an IPv4 address, or the 64 bits of an IPv6 address that a customer usually has. Behind a proxy, all clients
+// have the proxy's: set ClientAddr before you limit by address there.
+type Limits struct {
+	// Connections is how many connections, with the handshakes under way, there may be in all.
+	Connections int
+	// AddressConnections is how many of them one address may have.
+	AddressConnections int
+	// AddressHandshakes is how many handshakes a second one address may begin, on average, and AddressBurst how many at
+	// once. Default for AddressBurst: those of one second, at least 1.
+	AddressHandshakes float64
+	AddressBurst      int
+	// ClientAddr says which address has sent a request; the zero Addr means an address that is not limited, such as that
+	// of a unix socket. Default: that of the connection, from Request.RemoteAddr. TrustedProxies makes one.
+	ClientAddr func(*http.Request) netip.Addr
 }
 
 // ServerStats holds the counters of a Server. They do not go back, except those that are of the moment: Connections,
@@ -65,6 +91,15 @@ type ServerStats struct {
 // retryAfter is after how many seconds a client may ask again that a server refuses which goes down: another server will
 // take it at once, and this one be back soon.
 const retryAfter = "1"
+
+// TrustedProxies returns a ClientAddr for servers behind proxies, whose addresses are in prefixes; whoever comes over a unix
+// socket is trusted too. It believes one header field, Forwarded (RFC 7239) or a list of addresses such as X-Forwarded-For,
+// and of that only what trusted proxies have added: from the last entry to the first, as long as the address that has added
+// it is trusted. What a client claims is ignored. An entry that is no address counts as the proxy that added it.
+func TrustedProxies(header string, prefixes ...netip.Prefix) func(*http.Request) netip.Addr {
+	proxies, name := limiter.NewProxies(header, prefixes), http.CanonicalHeaderKey(header)
+	return func(r *http.Request) netip.Addr { return proxies.Client(r.RemoteAddr, r.Header[name]) }
+}
 
 // ServeHTTP is Serve with the Server's Handler and options.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -136,6 +171,40 @@ func (s *Server) begin() (began, full bool) {
 	}
 	s.active++
 	return true, false
+}
+
+// admitAddress admits a request as far as its address matters. It returns what is to be called when its connection has
+// ended, or when to come again.
+func (s *Server) admitAddress(r *http.Request) (leave func(), retryAfter time.Duration) {
+	if s.Limits.AddressConnections <= 0 && s.Limits.AddressHandshakes <= 0 {
+		return func() {}, 0
+	}
+	var addr netip.Addr
+	if find := s.Limits.ClientAddr; find != nil {
+		addr = find(r)
+	} else {
+		addr = limiter.ParseAddr(r.RemoteAddr)
+	}
+	if !addr.IsValid() {
+		return func() {}, 0
+	}
+	most := limiter.Limits{Connections: s.Limits.AddressConnections, Handshakes: s.Limits.AddressHandshakes, Burst: s.Limits.AddressBurst}
+	return s.limiter.Admit(addr, most)
+}
+
+// refuseFor refuses a request for some time.
+func (s *Server) refuseFor(w http.ResponseWriter, r *http.Request, opts *AcceptOptions, refused *HandshakeError,
+	retryAfter time.Duration) error {
+	seconds := max((retryAfter+time.Second-1)/time.Second, 1)
+	w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+	if r.ProtoMajor < 2 { // beyond that it would be the end of all the client's streams
+		w.Header().Set("Connection", "close")
+	}
+	refuse(w, r, refused)
+	s.logRefusal(r, refused)
+	s.count(&s.totals.Limited)
+	opts.tellRefused(r, refused)
+	return refused
 }
 
 func (s *Server) end() {
@@ -336,4 +405,89 @@ func (s *Server) open() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.conns))
+}
+
+// DrainOptions say how Drain closes connections. The zero value closes all of them at once.
+type DrainOptions struct {
+	// Over is the period over which the connections are closed.
+	Over time.Duration
+	// Code and Reason are what they are closed with. Default StatusServiceRestart, which tells a client to come back.
+	Code   StatusCode
+	Reason string
+}
+
+// drain is a Drain under way.
+type drain struct {
+	ctx    context.Context
+	until  time.Time
+	code   StatusCode
+	reason string
+}
+
+// Drain is a gentle beginning of a Shutdown: from now on requests are answered with 503 and a Retry-After, and connections
+// are closed in random order, evenly over a period. What is queued is sent first; a Writer that is open is cut. Drain waits
+// until all have ended and their handlers have returned.
+//
+// If ctx is done first it returns an error, and what is left stays open for Shutdown, which may also begin meanwhile. A
+// program that ends calls Drain, then http.Server.Shutdown, then Shutdown. A code that may not be sent is a
+// *CloseArgumentError.
+func (s *Server) Drain(ctx context.Context, opts DrainOptions) error {
+	if ctx == nil {
+		return ErrNilContext
+	}
+	if opts.Code == 0 {
+		opts.Code = StatusServiceRestart
+	}
+	if invalid := checkCloseCode(opts.Code, opts.Reason); invalid != nil {
+		return invalid
+	}
+	d := &drain{ctx, time.Now().Add(opts.Over), opts.Code, opts.Reason}
+	ended := s.stop(func() { s.drain = d })
+	conns := s.open()
+	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
+	for i, conn := range conns {
+		conns[i] = nil // it can be freed once it has ended
+		if conn.State() == StateOpen && d.wait(time.Until(d.until)/time.Duration(len(conns)-i), ended) {
+			d.close(conn)
+		}
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+		return nil // both were ready
+	default:
+		return canceled("drain", ctx)
+	}
+}
+
+// wait waits, and reports whether there is a reason to go on.
+func (d *drain) wait(pause time.Duration, ended <-chan struct{}) bool {
+	if d.ctx.Err() != nil {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ended:
+	case <-d.ctx.Done():
+	}
+	return false
+}
+
+// late closes a connection whose handshake was under way when the drain began, at some time in what is left of the period.
+func (d *drain) late(conn *Conn) {
+	time.AfterFunc(rand.N(max(time.Until(d.until), 1)), func() { d.close(conn) })
+}
+
+// close closes a connection, unless the drain has been given up.
+func (d *drain) close(conn *Conn) {
+	if d.ctx.Err() == nil {
+		_ = conn.StartClose(d.code, d.reason)
+	}
 }

@@ -256,12 +256,12 @@ func (w *messageWriter) frame(fin byte, payload []byte) error {
 	case fin != 0 || len(payload) < loanLeast:
 		err = q.addFragment(fin|w.opcode, payload, w.size, &w.fate)
 	case w.inSpace(payload):
-		frame, space := q.backlog.frameInPlace(w.space, w.opcode, len(payload)), w.space
+		frame, space := q.backlog.FrameInPlace(w.space, w.opcode, len(payload)), w.space
 		w.space = nil
 		err = w.addLoan(frame, space)
 	default:
 		// It is not copied under the queue's lock, nor once more to be written.
-		frame := q.backlog.appendFrame(bufpool.Get(maxFrameHeader+len(payload)), w.opcode, payload)
+		frame := q.backlog.AppendFrame(bufpool.Get(maxFrameHeader+len(payload)), w.opcode, payload)
 		err = w.addLoan(frame, frame)
 	}
 	return w.queued(len(payload), err)

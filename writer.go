@@ -30,6 +30,9 @@ func (c *Conn) writeLoop() error {
 	}
 }
 
+// batches holds idle ones: a batch on the stack would double that of senders who write.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
 // write writes what is due, up to the frame or message with the number upTo. The writer goroutine, which writes everything,
 // waits for the transport. A sender does not, and leaves to the writer what the transport does not take at once: if that cannot
 // be asked, only the senders of a connection that is pulled write, and wait.
@@ -46,15 +49,15 @@ func (c *Conn) write(upTo uint64) lull {
 		var n int
 		var err error
 		if upTo != everything && c.transport.CanTry() {
-			n, err = c.transport.TryWrite(b.head, b.body)
+			n, err = c.transport.TryWrite(b.Head, b.Body)
 		} else {
 			if b.room != nil {
 				b.room()
 			}
 			if c.settings.pulled && !c.transport.CanTry() {
-				c.queue.tellOfWrite(b.last > 0 || b.midMessage)
+				c.queue.tellOfWrite(b.HasData())
 			}
-			n, err = b.len(), c.writeAll(b)
+			n, err = b.Len(), c.writeAll(b)
 		}
 		result := c.queue.wrote(b, n, err, upTo)
 		switch {
@@ -74,7 +77,7 @@ func (c *Conn) write(upTo uint64) lull {
 
 // writeAll writes all of b, however long that takes, as long as the transport takes some of it within WriteTimeout.
 func (c *Conn) writeAll(b *batch) error {
-	head, body := b.head, b.body
+	head, body := b.Head, b.Body
 	if c.transport.CanTry() {
 		// Most writes do not wait.
 		n, err := c.transport.TryWrite(head, body)

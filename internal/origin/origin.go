@@ -1,91 +1,109 @@
-// origin.go decides which web pages may connect: it checks the origin of a request (RFC 6454) against the server's own
-// host and the patterns that the server allows.
-
-package wsd
+// Package origin decides which web pages may connect: it checks the origin of a request (RFC 6454) against the server's own
+// host and the patterns that the server allows. And it tells the origins of URLs apart.
+package origin
 
 import (
-	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
+	"github.com/seed62836080/wsd/internal/ascii"
 	"github.com/seed62836080/wsd/internal/quote"
 	"github.com/seed62836080/wsd/internal/wsurl"
 )
 
-// origin is a web origin, or the pattern of one.
-type origin struct {
+// Origin is a web origin. Two can be compared with == if each is that of a URL.
+type Origin struct {
 	scheme string
 	host   string // without the brackets of an IPv6 address
 	port   string // the scheme's default if none is given; empty if it has none
 }
 
+// Of returns the origin of a URL.
+func Of(u *url.URL) Origin {
+	port := u.Port()
+	if port == "" {
+		port = wsurl.DefaultPort(u.Scheme)
+	}
+	return Origin{u.Scheme, strings.ToLower(u.Hostname()), port}
+}
+
 // anyOrigin is the pattern that turns the check off.
 const anyOrigin = "*"
 
-// SameOrigin reports whether a request comes from a page of the server's own, or from no page at all, having no Origin. That
-// is the rule by which Accept goes if AcceptOptions name no Origins, so a CheckOrigin can begin with it:
-//
-//	CheckOrigin: func(r *http.Request) bool { return wsd.SameOrigin(r) || allowed(r) }
-//
-// A page is the server's own if its origin has the host and port of the request's Host, under https or wss if the server
-// speaks TLS itself, and otherwise also under http or ws. Some clients that are not browsers send ws and wss, or add a path.
-func SameOrigin(r *http.Request) bool { return checkOrigin(r.Header, r.Host, r.TLS != nil, nil) == nil }
-
-// checkOrigin judges the origin of a request to a server with the given Host; tls says that it speaks TLS itself (RFC
-// 6455, sections 4.2.2 and 10.2).
-func checkOrigin(h http.Header, host string, tls bool, patterns []string) *HandshakeError {
-	lines := h["Origin"]
+// Check judges the Origin lines of a request to a server with the given Host; tls says that it speaks TLS itself (RFC 6455,
+// sections 4.2.2 and 10.2). It returns what is wrong with them, and "" if the page may connect.
+func Check(lines []string, host string, tls bool, patterns []string) (problem string) {
 	if len(lines) == 0 {
-		return nil // not from a web page
+		return "" // not from a web page
 	}
 	for _, pattern := range patterns {
 		if pattern == anyOrigin {
-			return nil
+			return ""
 		}
 	}
 	if len(lines) > 1 {
-		return refusal(http.StatusForbidden, "Origin", "expected it at most once, got it "+strconv.Itoa(len(lines))+" times")
+		return "expected it at most once, got it " + strconv.Itoa(len(lines)) + " times"
 	}
 	// Opaque origins have no parts to compare; a pattern that names one is meant literally.
+	line := lines[0]
 	for _, pattern := range patterns {
-		if equalFold(pattern, lines[0]) {
-			return nil
+		if ascii.EqualFold(pattern, line) {
+			return ""
 		}
 	}
-	if own, ok := parseOrigin(withoutPath(lines[0])); ok && sameOrigin(own, host, tls) {
-		return nil
+	if own, ok := parse(withoutPath(line)); ok && isOwn(own, host, tls) {
+		return ""
 	}
-	from, ok := parseOrigin(lines[0])
+	from, ok := parse(line)
 	if !ok {
-		return refusal(http.StatusForbidden, "Origin", "expected scheme://host or scheme://host:port, got "+shown(lines))
+		return "expected scheme://host or scheme://host:port, got " + quote.Short(line)
 	}
 	for _, pattern := range patterns {
-		if !isLiteral(pattern) && matchOrigin(pattern, from, tls) {
-			return nil
+		if !isLiteral(pattern) && matches(pattern, from, tls) {
+			return ""
 		}
 	}
 	own := "the server's own host, "
 	if tls {
 		own = "the server's own host under https, "
 	}
-	return refusal(http.StatusForbidden, "Origin", "expected "+own+quote.Short(host)+", or one that is allowed, got "+shown(lines))
+	return "expected " + own + quote.Short(host) + ", or one that is allowed, got " + quote.Short(line)
 }
 
-// parseOrigin reads scheme "://" host [ ":" port ] (RFC 6454, section 6.2).
-func parseOrigin(s string) (origin, bool) {
+// CheckPattern finds patterns that could never match, so that a mistake does not look like an attack. It returns what is wrong
+// with one, and "" if nothing is.
+func CheckPattern(pattern string) (problem string) {
+	if pattern == anyOrigin || pattern == "null" || isLiteral(pattern) {
+		return ""
+	}
+	scheme, authority, found := strings.Cut(pattern, "://")
+	if !found {
+		scheme, authority = "*", pattern
+	}
+	host, port, ok := wsurl.SplitHostPort(authority)
+	if !ok || strings.Trim(scheme, "*") != "" && !isScheme(strings.ReplaceAll(scheme, "*", "a")) || !isHost(host) ||
+		host == "" && !found || port != "" && port != "*" && !wsurl.IsPort(port) {
+		return "expected a pattern such as *.example.com or https://example.com:*, got " + quote.Short(pattern)
+	}
+	return ""
+}
+
+// parse reads scheme "://" host [ ":" port ] (RFC 6454, section 6.2).
+func parse(s string) (Origin, bool) {
 	scheme, authority, ok := strings.Cut(s, "://")
 	if !ok || !isScheme(scheme) {
-		return origin{}, false
+		return Origin{}, false
 	}
 	host, port, ok := wsurl.SplitHostPort(authority)
 	if !ok || host == "" || !isHost(host) || port != "" && !wsurl.IsPort(port) {
-		return origin{}, false
+		return Origin{}, false
 	}
 	if port == "" {
 		port = wsurl.DefaultPort(scheme)
 	}
-	return origin{scheme, host, port}, true
+	return Origin{scheme, host, port}, true
 }
 
 // withoutPath returns what is left of an origin to which a client has added the path of a page.
@@ -97,12 +115,12 @@ func withoutPath(s string) string {
 	return s
 }
 
-// sameOrigin reports whether a page of the origin from comes from the server itself.
-func sameOrigin(from origin, host string, tls bool) bool {
+// isOwn reports whether a page of the origin from comes from the server itself.
+func isOwn(from Origin, host string, tls bool) bool {
 	switch {
-	case equalFold(from.scheme, "ws"):
+	case ascii.EqualFold(from.scheme, "ws"):
 		from.scheme = "http"
-	case equalFold(from.scheme, "wss"):
+	case ascii.EqualFold(from.scheme, "wss"):
 		from.scheme = "https"
 	}
 	if from.port == "" {
@@ -125,7 +143,7 @@ func sameOrigin(from origin, host string, tls bool) bool {
 // webScheme reports whether pages under scheme can be this server's own. A server that speaks TLS has only https. One
 // that does not may be behind a proxy that does.
 func webScheme(scheme string, tls bool) bool {
-	return equalFold(scheme, "https") || !tls && equalFold(scheme, "http")
+	return ascii.EqualFold(scheme, "https") || !tls && ascii.EqualFold(scheme, "http")
 }
 
 // isLiteral reports whether a pattern is no pattern, having nothing in it or a path. Such an entry allows what equals it.
@@ -137,26 +155,8 @@ func isLiteral(pattern string) bool {
 	return pattern == "" || strings.IndexByte(authority, '/') >= 0
 }
 
-// checkOriginPattern finds patterns that could never match, so that a mistake does not look like an attack.
-func checkOriginPattern(pattern string) *HandshakeError {
-	if pattern == anyOrigin || pattern == "null" || isLiteral(pattern) {
-		return nil
-	}
-	scheme, authority, found := strings.Cut(pattern, "://")
-	if !found {
-		scheme, authority = "*", pattern
-	}
-	host, port, ok := wsurl.SplitHostPort(authority)
-	if !ok || strings.Trim(scheme, "*") != "" && !isScheme(strings.ReplaceAll(scheme, "*", "a")) || !isHost(host) ||
-		host == "" && !found || port != "" && port != "*" && !wsurl.IsPort(port) {
-		return &HandshakeError{Header: "Origin", Problem: "expected a pattern such as *.example.com or https://example.com:*, got " +
-			quote.Short(pattern)}
-	}
-	return nil
-}
-
-// matchOrigin reports whether pattern allows the origin from.
-func matchOrigin(pattern string, from origin, tls bool) bool {
+// matches reports whether pattern allows the origin from.
+func matches(pattern string, from Origin, tls bool) bool {
 	scheme, authority, found := strings.Cut(pattern, "://")
 	if !found {
 		authority = pattern
@@ -185,7 +185,7 @@ func glob(pattern, s string) bool {
 		case p < len(pattern) && pattern[p] == '*':
 			star, retry = p, i
 			p++
-		case p < len(pattern) && lower(pattern[p]) == lower(s[i]):
+		case p < len(pattern) && ascii.Lower(pattern[p]) == ascii.Lower(s[i]):
 			p++
 			i++
 		case star >= 0:
@@ -201,7 +201,7 @@ func glob(pattern, s string) bool {
 
 // equalHost compares host names and addresses. IPv6 has many ways to write one address.
 func equalHost(a, b string) bool {
-	if equalFold(a, b) {
+	if ascii.EqualFold(a, b) {
 		return true
 	}
 	if strings.IndexByte(a, ':') < 0 || strings.IndexByte(b, ':') < 0 {
@@ -215,7 +215,7 @@ func equalHost(a, b string) bool {
 // isScheme follows RFC 3986, section 3.1.
 func isScheme(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && (i == 0 || c != '+' && c != '-' && c != '.') {
+		if c := s[i]; !ascii.IsAlphanumeric(c) && (i == 0 || c != '+' && c != '-' && c != '.') {
 			return false
 		}
 	}

@@ -1,6 +1,6 @@
 // limiter_test.go tests from inside that a server's memory of addresses is bounded, and what it forgets.
 
-package wsd
+package limiter
 
 import (
 	"encoding/binary"
@@ -22,8 +22,8 @@ func addressOf(n uint32) addressKey {
 // A million addresses that ask once take no more memory than two generations of them, and an address that goes on asking
 // among them is not forgotten.
 func TestLimiterUnderAttack(t *testing.T) {
-	limits := &Limits{AddressHandshakes: 0.001, AddressBurst: 10, AddressConnections: 100}
-	l := new(limiter)
+	limits := Limits{Handshakes: 0.001, Burst: 10, Connections: 100}
+	l := new(Limiter)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -42,7 +42,7 @@ func TestLimiterUnderAttack(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	require.Equal(t, 10, admitted, "its burst")
-	require.LessOrEqual(t, len(l.young)+len(l.old), 2*rememberedAddresses)
+	require.LessOrEqual(t, len(l.young)+len(l.old), 2*remembered)
 	require.Empty(t, l.conns)
 	require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(8<<20))
 	runtime.KeepAlive(l)
@@ -55,8 +55,8 @@ func TestLimiterRate(t *testing.T) {
 			rate         float64
 			burst, least int // admitted at once
 		}{{5, 0, 5}, {0.5, 0, 1}, {2, 7, 7}, {1e-300, 0, 1}} {
-			limits := &Limits{AddressHandshakes: row.rate, AddressBurst: row.burst}
-			l := new(limiter)
+			limits := Limits{Handshakes: row.rate, Burst: row.burst}
+			l := new(Limiter)
 			key := addressOf(1)
 			for range row.least {
 				require.Zero(t, l.admit(key, limits))
