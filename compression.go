@@ -54,10 +54,23 @@ func maxBits(bits int) int {
 	return min(max(bits, deflate.MinWindowBits), deflate.MaxWindowBits)
 }
 
+// decoder is what is used of an inflater, and partDecoder of an inflate.Stream. No more is linked into a program whose
+// connections decompress nothing.
+type decoder interface {
+	inflate(data []byte, limit uint64) ([]byte, error)
+	stream(limit uint64) partDecoder
+}
+
+type partDecoder interface {
+	Space(n int) []byte
+	End()
+	Next(dst []byte) (int, error)
+	Close()
+}
+
 // inflater decompresses the messages of one connection. It belongs to the connection's reader.
 type inflater struct {
 	maxDistance int             // that the peer may use, in bytes
-	came        int             // the length in bytes of the message that was inflated last, as it came; 0 once another has begun
 	history     *inflate.Window // nil without context takeover
 }
 
@@ -81,7 +94,7 @@ func newInflater(role Role, agreed *Compression) *inflater {
 // compressedLimit returns the maximum length, in bytes, of a compressed message that inflates to limit bytes. DEFLATE can
 // make data longer by any amount, but a compressor does so by less than a seventh, plus some bytes for each flush.
 // Anything longer has blocks without data in it.
-func (i *inflater) compressedLimit(limit uint64) uint64 {
+func compressedLimit(limit uint64) uint64 {
 	const flushes = 4 << 10 // bytes
 	if longer := limit + limit/4 + flushes; longer > limit && longer <= unlimited {
 		return longer
@@ -92,7 +105,6 @@ func (i *inflater) compressedLimit(limit uint64) uint64 {
 // inflate decompresses data and returns the message in a slice of its own. A message longer than limit bytes is a
 // *ProtocolError with StatusMessageTooBig, found while it is inflated; one that is not DEFLATE has StatusInvalidPayload.
 func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
-	i.came = len(data)
 	message, err := inflate.Message(data, limit, i.history, i.maxDistance)
 	if err != nil {
 		return nil, notInflated(err)
@@ -104,7 +116,7 @@ func (i *inflater) inflate(data []byte, limit uint64) ([]byte, error) {
 }
 
 // stream returns what decompresses a message piece by piece.
-func (i *inflater) stream(limit uint64) *inflate.Stream {
+func (i *inflater) stream(limit uint64) partDecoder {
 	return inflate.NewStream(limit, i.history, i.maxDistance)
 }
 

@@ -67,7 +67,13 @@ func NewConn(rwc io.ReadWriteCloser, role Role, cfg Config) *Conn {
 // newConn returns a connection with the settings that the handshake agreed on. Nothing runs until it is started.
 func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreement) *Conn {
 	c := newPlainConn(rwc, role, cfg, agreed)
-	c.deflater = newDeflater(role, agreed.compression)
+	if agreed.compression != nil {
+		if c.reader.parser == nil {
+			c.reader.parser = newParser(role, cfg)
+		}
+		c.reader.parser.decompress(role, agreed.compression)
+		c.deflater = newDeflater(role, agreed.compression)
+	}
 	return c
 }
 
@@ -83,8 +89,8 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 		c.agreed = &kept
 	}
 	c.transport.Init(rwc)
-	if agreed.compression != nil || cfg.StreamAbove > 0 || shared.pulled {
-		c.reader.parser = newParser(role, cfg, agreed.compression)
+	if cfg.StreamAbove > 0 || shared.pulled {
+		c.reader.parser = newParser(role, cfg)
 	}
 	c.reader.conn = c
 	if pace := newPace(cfg.ReceiveRate); pace != nil {

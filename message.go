@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"github.com/seed62836080/wsd/internal/bufpool"
-	"github.com/seed62836080/wsd/internal/inflate"
 	"github.com/seed62836080/wsd/internal/mask"
 	"github.com/seed62836080/wsd/internal/parts"
 	"github.com/seed62836080/wsd/internal/textcheck"
@@ -175,7 +174,7 @@ type pieces struct {
 
 // inflating is what is known of a message that is decompressed while it arrives.
 type inflating struct {
-	stream  *inflate.Stream
+	stream  partDecoder
 	came    uint64  // compressed bytes
 	barren  int     // those of them that came since the last data
 	more    bool    // the stream may have data that has not been taken
@@ -412,7 +411,7 @@ func (p *Parser) dropMessage() {
 	if s := p.pieces; s != nil {
 		s.dropped = p.size()
 		if s.inflating != nil {
-			p.inflater.came = int(s.inflating.came)
+			p.wireCame = int(s.inflating.came)
 			s.inflating.stream.Close()
 		}
 		s.passedOn, s.inflating = 0, nil

@@ -48,8 +48,9 @@ type Parser struct {
 	limit uint64
 	// maxFragments bounds the frames of a message.
 	maxFragments int64
-	pieces       *pieces   // nil if no message comes in parts
-	inflater     *inflater // nil if permessage-deflate was not negotiated
+	pieces       *pieces // nil if no message comes in parts
+	inflater     decoder // nil if permessage-deflate was not negotiated
+	wireCame     int     // the length in bytes of the last message as it came, if it was inflated; 0 once another has begun
 
 	rules     frameRules
 	frame     frameHeader // the frame whose payload is arriving
@@ -70,16 +71,33 @@ type Parser struct {
 // NewParser returns a parser for what a connection of the given role receives: a server's expects masked frames, a
 // client's unmasked ones. Of cfg it uses only MaxMessageSize, MaxFragments, StreamAbove and Compression. A non-nil
 // Compression is taken as negotiated exactly as given.
-func NewParser(role Role, cfg Config) *Parser { return newParser(role, &cfg, cfg.Compression) }
+func NewParser(role Role, cfg Config) *Parser {
+	p := newParser(role, &cfg)
+	p.decompress(role, cfg.Compression)
+	return p
+}
 
-// newParser is NewParser with another compression. It is not inlined, as most connections need neither it nor the stack for it.
+// newParser returns a parser of messages that are not compressed. It is not inlined, as most connections need neither it nor the
+// stack for it.
 //
 //go:noinline
-func newParser(role Role, cfg *Config, compression *Compression) *Parser {
-	p, own := new(Parser), *cfg
-	own.Compression = compression
-	p.init(role, &own)
+func newParser(role Role, cfg *Config) *Parser {
+	p := &Parser{maxFragments: limitOr(cfg.MaxFragments, defaultMaxFragments)}
+	p.setLimit(messageLimit(cfg.MaxMessageSize))
+	if cfg.StreamAbove > 0 {
+		p.pieces = &pieces{above: uint64(cfg.StreamAbove)}
+	}
+	p.rules.masked = role == ServerRole
 	return p
+}
+
+// decompress has the parser of a connection that has parsed nothing take messages that are compressed as was agreed on, if
+// anything was.
+func (p *Parser) decompress(role Role, agreed *Compression) {
+	if agreed != nil {
+		p.inflater = newInflater(role, agreed)
+		p.rules.rsv1 = true
+	}
 }
 
 // restart makes a parser that is at rest one for another connection, without compression and messages in parts. longest is
@@ -94,17 +112,6 @@ func (p *Parser) restart(s *settings, longest uint32) {
 // atRest reports whether nothing is lost if the parser restarts.
 func (p *Parser) atRest() bool {
 	return p.err == nil && !p.ended && !p.midMessage() && p.inflater == nil && p.pieces == nil
-}
-
-func (p *Parser) init(role Role, cfg *Config) {
-	p.setLimit(messageLimit(cfg.MaxMessageSize))
-	p.maxFragments = limitOr(cfg.MaxFragments, defaultMaxFragments)
-	if cfg.StreamAbove > 0 {
-		p.pieces = &pieces{above: uint64(cfg.StreamAbove)}
-	}
-	p.rules.masked = role == ServerRole
-	p.inflater = newInflater(role, cfg.Compression)
-	p.rules.rsv1 = p.inflater != nil
 }
 
 // messageLimit returns the limit in bytes that a MaxMessageSize stands for. A slice cannot be longer than the maximum int,
@@ -215,7 +222,7 @@ func (p *Parser) Parse(b []byte) (event Event, n int, err error) {
 func (p *Parser) parseHeader(b []byte) (n int, err error) {
 	p.rules.room = left(p.limit, p.size())
 	if p.rules.rsv1 {
-		p.rules.room = left(p.inflater.compressedLimit(p.limit), p.wireSize())
+		p.rules.room = left(compressedLimit(p.limit), p.wireSize())
 	}
 	if p.headerSize > 0 {
 		added := copy(p.header[p.headerSize:], b)
@@ -239,9 +246,7 @@ func (p *Parser) parseHeader(b []byte) (n int, err error) {
 			return 0, tooBig()
 		}
 		p.message.opcode, p.message.compressed = frame.opcode, frame.rsv1
-		if p.inflater != nil {
-			p.inflater.came = 0
-		}
+		p.wireCame = 0
 		p.message.fragments = 1
 	case OpContinuation:
 		if !p.message.compressed && frame.length > left(p.limit, p.size()) {
@@ -288,6 +293,7 @@ func (p *Parser) plainMessage(b []byte) (event Event, n int) {
 	if opcode != OpText && opcode != OpBinary || end > len(b) || uint64(length) > min(p.limit, p.streamAbove()) {
 		return Event{}, 0
 	}
+	p.wireCame = 0
 	p.frame = frameHeader{fin: true, masked: p.rules.masked, opcode: opcode, length: uint64(length)}
 	data := p.allocate(length, len(b)-start)
 	if p.rules.masked {
@@ -334,6 +340,7 @@ func (p *Parser) wholeCompressed(src []byte) (Event, error) {
 // inflated completes a message that came compressed.
 func (p *Parser) inflated(compressed []byte) (Event, error) {
 	limit := min(p.limit, p.streamAbove())
+	p.wireCame = len(compressed)
 	data, err := p.inflater.inflate(compressed, limit)
 	if limit < p.limit && isTooBig(err) {
 		return Event{}, errInParts
@@ -380,8 +387,8 @@ func (p *Parser) lastMessage(event Event) (size, wireSize int) {
 	if event.Part == LastPart {
 		size = int(p.pieces.dropped)
 	}
-	if p.inflater != nil && p.inflater.came > 0 {
-		return size, p.inflater.came
+	if p.wireCame > 0 {
+		return size, p.wireCame
 	}
 	return size, size
 }

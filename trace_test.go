@@ -573,3 +573,22 @@ func TestRefusedHandshakesAreTold(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, refused.StatusCode)
 	require.ErrorIs(t, refused, wsd.ErrServerClosed)
 }
+
+// A message tells of its own bytes, whatever came ahead of it.
+func TestTraceTellsTheWireSizeOfEachMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := new(events)
+		compression := &wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true}
+		c, p := servedConn(t, wsd.Config{Trace: told.trace(nothingElse), Compression: compression, PingInterval: -1})
+		defer p.close()
+		defer c.CloseNow()
+		told.take()
+		hello := []byte("\xf2\x48\xcd\xc9\xc9\x07\x00") // RFC 7692, section 7.2.3.1
+		p.send(frame{0xC1, hello}, text("plain"), frame{0x01, []byte("in ")}, frame{0x80, []byte("two")}, frame{0xC1, hello}, text("again"))
+		synctest.Wait()
+		require.Equal(t, []string{
+			"MessageReceived text 5/7", "MessageReceived text 5/5", "MessageReceived text 6/6", "MessageReceived text 5/7",
+			"MessageReceived text 5/5",
+		}, told.take())
+	})
+}
