@@ -35,7 +35,7 @@ type Conn struct {
 	keepalive  keepalive   // ping.go
 	ending     ending      // closing.go
 
-	messages chan Message // closed by the reader alone, in end; with an Inbox nil until asked for
+	messages chan Message // closed by the reader alone, in end; with an Inbox nil until asked for, and on a connection that is pulled
 	box      *box         // what waits for the Inbox, whose lock guards it; nil if nothing does
 	group    errgroup.Group
 	agreed   *agreement          // nil if the handshake agreed on nothing that callers can ask for
@@ -81,7 +81,7 @@ func newConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreement) 
 func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreement) *Conn {
 	shared := settle(role, cfg)
 	c := &Conn{settings: shared}
-	if shared.inbox == nil {
+	if shared.inbox == nil && !shared.pulled {
 		c.messages = make(chan Message, shared.messageBuffer)
 	}
 	if agreed.subprotocol != "" || agreed.extensions != "" || agreed.response != nil {
@@ -89,7 +89,7 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 		c.agreed = &kept
 	}
 	c.transport.Init(rwc)
-	if cfg.StreamAbove > 0 || shared.pulled {
+	if cfg.StreamAbove > 0 {
 		c.reader.parser = newParser(role, cfg)
 	}
 	c.reader.conn = c

@@ -43,6 +43,7 @@ func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.conn
+	c.reader.takeParser(c.settings)
 	parser := c.reader.parser
 	parser.setLimit(messageLimit(limit))
 	parser.setParts(above)
@@ -87,6 +88,7 @@ func (p *puller) took(n int) {
 func (p *puller) found(event Event, err error) (pulled.Event, error) {
 	if err != nil || event.Opcode == OpClose {
 		p.rest = nil
+		p.conn.reader.returnParser()
 	}
 	if len(p.rest) == 0 {
 		p.conn.transport.Release()

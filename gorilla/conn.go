@@ -53,17 +53,16 @@ type Conn struct {
 	open            *messageWriter
 }
 
-// options are the settings of a connection that wsd would otherwise take care of on its own.
-func options(compress bool) wsd.Config {
-	cfg := wsd.Config{
+// setOptions sets what wsd would otherwise take care of on its own.
+func setOptions(cfg *wsd.Config, compress bool) {
+	*cfg = wsd.Config{
 		MaxMessageSize: -1, MaxFragments: -1, MessageBuffer: -1,
 		PingInterval: -1, PongTimeout: -1, WriteTimeout: -1, CloseTimeout: -1,
 	}
 	if compress {
 		cfg.Compression = &wsd.Compression{ServerNoContextTakeover: true, ClientNoContextTakeover: true}
 	}
-	pulled.Ask(&cfg)
-	return cfg
+	pulled.Ask(cfg)
 }
 
 // newConn makes a connection whose messages of NextWriter are one frame if they are at most of writeBufferSize bytes.

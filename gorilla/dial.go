@@ -86,9 +86,10 @@ func (d *Dialer) DialContext(ctx context.Context, urlStr string, requestHeader h
 // options returns what wsd needs for a dial.
 func (d *Dialer) options(target *url.URL, h http.Header) (*wsd.DialOptions, error) {
 	opts := &wsd.DialOptions{
-		Config: options(d.EnableCompression), HTTPClient: d.client(target), Header: make(http.Header, len(h)),
+		HTTPClient: d.client(target), Header: make(http.Header, len(h)),
 		Subprotocols: d.Subprotocols, HandshakeTimeout: d.HandshakeTimeout,
 	}
+	setOptions(&opts.Config, d.EnableCompression)
 	switch {
 	case d.HandshakeTimeout == 0:
 		opts.HandshakeTimeout = -1

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed62836080/wsd"
@@ -61,22 +62,29 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, responseHeade
 	if r.ProtoMajor >= 2 {
 		return u.refuse(w, r, http.StatusBadRequest, "expected HTTP/1.1, got "+r.Proto) // there is no net.Conn to hand out
 	}
-	conn, err := wsd.Accept(w, r, u.options(r, responseHeader))
+	opts := u.options(r, responseHeader)
+	conn, err := wsd.Accept(w, r, opts)
+	*opts = wsd.AcceptOptions{}
+	acceptOptions.Put(opts)
 	if err == nil {
 		return newConn(conn, u.WriteBufferSize), nil
 	}
 	return u.refused(w, r, err)
 }
 
-// options returns what is asked of wsd. It is no part of Upgrade, whose stack net/http's goroutine would keep for good: 8 KiB
+// acceptOptions are those that no Upgrade needs at present.
+var acceptOptions = sync.Pool{New: func() any { return new(wsd.AcceptOptions) }}
+
+// options returns what is asked of wsd, on loan from acceptOptions. It is no part of Upgrade, whose stack net/http's goroutine would keep for good: 8 KiB
 // instead of 4.
 //
 //go:noinline
 func (u *Upgrader) options(r *http.Request, h http.Header) *wsd.AcceptOptions {
-	return &wsd.AcceptOptions{
-		Config: options(u.EnableCompression), Header: ownFields(h), CheckOrigin: u.originAllowed,
-		Subprotocols: u.subprotocols(r, h), HandshakeTimeout: u.HandshakeTimeout,
-	}
+	opts := acceptOptions.Get().(*wsd.AcceptOptions)
+	setOptions(&opts.Config, u.EnableCompression)
+	opts.Header, opts.CheckOrigin = ownFields(h), u.originAllowed
+	opts.Subprotocols, opts.HandshakeTimeout = u.subprotocols(r, h), u.HandshakeTimeout
+	return opts
 }
 
 // refused answers a request that wsd has refused.
