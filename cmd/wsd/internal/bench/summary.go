@@ -77,10 +77,17 @@ func (s *summary) limit() string {
 			(s.Busy-share)*100)
 	case s.Busy > 0.95:
 		return fmt.Sprintf("this machine was the limit: all else kept %.0f %% of its processors busy, wsd bench %.0f %%", (s.Busy-share)*100, share*100)
-	case s.rate > 0 && !s.sub && s.Took > 0 && s.perSecond(s.sent) < 0.95*s.rate:
-		return fmt.Sprintf("behind the timetable: %s/s were sent of %s/s", tty.Count(int64(s.perSecond(s.sent))), tty.Count(int64(s.rate)))
+	}
+	if sent := s.timetabled(); s.rate > 0 && !s.sub && s.Took > 0 && sent < 0.95*s.rate {
+		return fmt.Sprintf("behind the timetable: %s/s were sent of %s/s", tty.Count(int64(sent)), tty.Count(int64(s.rate)))
 	}
 	return ""
+}
+
+// timetabled returns how many messages a second were sent, as if all connections had been there from the beginning: while they
+// connect evenly, half of them send on average.
+func (s *summary) timetabled() float64 {
+	return float64(s.sent) / max((s.Took-s.ramp/2).Seconds(), 1e-9)
 }
 
 // quantiles are those of the table.
