@@ -108,6 +108,21 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
+// startBench starts wsd bench.
+func startBench(b *testing.B, url string, size int) *part {
+	b.Helper()
+	return startPart(b, "", binary, "bench", "-q", "-json", "-c", strconv.Itoa(speedConns), "-inflight", strconv.Itoa(speedInflight),
+		"-size", strconv.Itoa(size), "-for", speedTime.String(), url)
+}
+
+// received returns how many messages a wsd bench has received, at its end.
+func (p *part) received(b *testing.B) float64 {
+	b.Helper()
+	var r report
+	require.NoError(b, json.NewDecoder(p.out).Decode(&r))
+	return float64(r.Received)
+}
+
 // BenchmarkSpeedBench compares wsd bench with a loop that sends, receives and counts nothing but messages.
 func BenchmarkSpeedBench(b *testing.B) {
 	url := rawEcho(b)
@@ -118,13 +133,8 @@ func BenchmarkSpeedBench(b *testing.B) {
 	}
 	var bench, loop []float64
 	for b.Loop() {
-		p := startPart(b, "", binary, "bench", "-q", "-json", "-c", strconv.Itoa(speedConns), "-inflight", strconv.Itoa(speedInflight),
-			"-size", strconv.Itoa(speedSize), "-for", speedTime.String(), url)
-		bench = append(bench, cpu(p, func() float64 {
-			var r report
-			require.NoError(b, json.NewDecoder(p.out).Decode(&r))
-			return float64(r.Received)
-		}))
+		p := startBench(b, url, speedSize)
+		bench = append(bench, cpu(p, func() float64 { return p.received(b) }))
 		p = startRole(b, "loop", url)
 		loop = append(loop, cpu(p, func() float64 { return p.number(b) }))
 	}
@@ -198,7 +208,32 @@ func between(b *testing.B, what, target string) string {
 // taps are the ways in which tap is measured: with a line for each frame, and without.
 var taps = []string{"tap", "tap -q"}
 
-// BenchmarkSpeedTapBytes compares the bytes a second that tap passes on with those of a relay that knows nothing.
+// BenchmarkSpeedTapPeers compares how much a client and a server say to each other through tap with how much they do through a
+// relay that knows nothing.
+func BenchmarkSpeedTapPeers(b *testing.B) {
+	for _, tap := range taps {
+		for _, size := range []int{64, 1 << 10, 64 << 10} {
+			b.Run(fmt.Sprintf("%s/%d", tap, size), func(b *testing.B) {
+				target := rawEcho(b)
+				passed := map[string][]float64{}
+				urls := map[string]string{tap: between(b, tap, target), "relay": between(b, "relay", target)}
+				for b.Loop() {
+					for what, url := range urls {
+						p := startBench(b, url, size)
+						passed[what] = append(passed[what], p.received(b))
+						require.NoError(b, p.Wait())
+					}
+				}
+				b.ReportMetric(median(passed[tap])/speedTime.Seconds(), "tap-messages/s")
+				b.ReportMetric(median(passed["relay"])/speedTime.Seconds(), "relay-messages/s")
+				b.ReportMetric(median(passed[tap])/median(passed["relay"]), "ratio")
+			})
+		}
+	}
+}
+
+// BenchmarkSpeedTapBytes compares the bytes a second that tap passes on with those of a relay that knows nothing, from a sender
+// that has its frames ready in advance, far more of them than a peer makes.
 func BenchmarkSpeedTapBytes(b *testing.B) {
 	for _, tap := range taps {
 		for _, size := range []int{64, 1 << 10, 64 << 10, 1 << 20} {
