@@ -97,7 +97,7 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 		c.reader.bounds = &bounds{pace: pace}
 	}
 	c.reader.bodies = newBodies(cfg)
-	c.queue.init(shared, c.transport.CanTry() || shared.pulled)
+	c.queue.init(shared, c.transport.CanTryWrite() || shared.pulled)
 	c.ending.conn = c
 	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
 	return c

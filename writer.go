@@ -48,13 +48,13 @@ func (c *Conn) write(upTo uint64) lull {
 	for {
 		var n int
 		var err error
-		if upTo != everything && c.transport.CanTry() {
+		if upTo != everything && c.transport.CanTryWrite() {
 			n, err = c.transport.TryWrite(b.Head, b.Body)
 		} else {
 			if b.room != nil {
 				b.room()
 			}
-			if c.settings.pulled && !c.transport.CanTry() {
+			if c.settings.pulled && !c.transport.CanTryWrite() {
 				c.queue.tellOfWrite(b.HasData())
 			}
 			n, err = b.Len(), c.writeAll(b)
@@ -78,7 +78,7 @@ func (c *Conn) write(upTo uint64) lull {
 // writeAll writes all of b, however long that takes, as long as the transport takes some of it within WriteTimeout.
 func (c *Conn) writeAll(b *batch) error {
 	head, body := b.Head, b.Body
-	if c.transport.CanTry() {
+	if c.transport.CanTryWrite() {
 		// Most writes do not wait.
 		n, err := c.transport.TryWrite(head, body)
 		if err != nil || n == len(head)+len(body) {

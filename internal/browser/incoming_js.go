@@ -129,10 +129,7 @@ func (s *Socket) Read(p []byte) (int, error) {
 		if n > 0 || err != nil || len(p) == 0 {
 			return n, err
 		}
-		select {
-		case <-s.arrived:
-		case <-s.ended:
-		}
+		<-s.arrived
 	}
 }
 

@@ -64,6 +64,14 @@ func (o *outgoing) take(p []byte) (n int, whole byte, payload []byte) {
 	return n, 0, nil
 }
 
+// atClose reports whether a close frame begins with, or continues at, a byte.
+func (o *outgoing) atClose(next byte) bool {
+	if len(o.header) > 0 {
+		next = o.header[0]
+	}
+	return next&opMost == opClose
+}
+
 // payloadSize reads a frame's header, and reports whether it is whole.
 func payloadSize(header []byte) (size int, whole bool) {
 	if len(header) < 2 {
@@ -136,24 +144,41 @@ var uint8Array = js.Global().Get("Uint8Array")
 
 // Write takes frames, and has the browser send the messages in them, as soon as it does not hold too much. Pings and pongs
 // are taken and not sent, which no browser can. After the peer's close frame all messages are: the browser has answered it.
-func (s *Socket) Write(p []byte) (int, error) {
-	for n := 0; n < len(p); {
-		taken, opcode, payload := s.out.take(p[n:])
+func (s *Socket) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var taken int
+		taken, err = s.write(p[n:])
 		n += taken
-		var err error
-		switch opcode {
-		case opText:
-			err = s.send(stringOf(payload))
-		case opBinary:
-			err = s.send(s.out.binary())
-		case opClose:
-			err = s.close(payload)
-		}
-		if err != nil {
-			return n, err
-		}
 	}
-	return len(p), nil
+	return n, err
+}
+
+// TryWrite is Write as far as that does not have to wait: not of a close frame, and of messages as long as the browser does not
+// hold too much. It returns how many bytes it has taken.
+func (s *Socket) TryWrite(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		if s.out.atClose(p[n]) || s.out.held > s.sendMost && s.held() > s.sendMost {
+			break
+		}
+		var taken int
+		taken, err = s.write(p[n:])
+		n += taken
+	}
+	return n, err
+}
+
+// write takes what belongs to one frame of p, and sends what is then whole.
+func (s *Socket) write(p []byte) (n int, err error) {
+	n, opcode, payload := s.out.take(p)
+	switch opcode {
+	case opText:
+		err = s.send(stringOf(payload))
+	case opBinary:
+		err = s.send(s.out.binary())
+	case opClose:
+		err = s.close(payload)
+	}
+	return n, err
 }
 
 // stringOf returns a text for the browser. Go's own way takes a byte order mark away.
@@ -197,21 +222,28 @@ func (s *Socket) close(payload []byte) error {
 	return nil
 }
 
+// held asks how many bytes the browser holds.
+func (s *Socket) held() int64 {
+	held := int64(s.ws.Get("bufferedAmount").Float())
+	if held < s.out.held {
+		s.hooks.Progress()
+	}
+	s.out.held = held
+	return held
+}
+
 // awaitHeld waits until the browser holds no more than some bytes, and reports whether the WebSocket ended before.
 func (s *Socket) awaitHeld(most int64) (over bool) {
 	var timer *time.Timer
 	pause, looked := pauseLeast, time.Now()
 	for turned := false; ; turned = true {
-		held := int64(s.ws.Get("bufferedAmount").Float())
-		passed := s.out.held - held
-		s.out.held = held
+		before := s.out.held
+		held := s.held()
+		passed := before - held
 		select {
 		case <-s.ended:
 			return true
 		default:
-		}
-		if passed > 0 {
-			s.hooks.Progress()
 		}
 		if held <= most {
 			return false

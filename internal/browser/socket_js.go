@@ -79,7 +79,7 @@ type Socket struct {
 	out      outgoing // Write's own
 
 	opened  chan struct{} // closed by the open event
-	arrived chan struct{} // has room for one value: there may be something to read
+	arrived chan struct{} // has room for one value: there may be something to read, or the end
 	ended   chan struct{} // closed by end
 
 	closeOnce sync.Once
@@ -246,6 +246,7 @@ func (s *Socket) end(lost error) {
 		s.patience.Stop()
 	}
 	close(s.ended)
+	s.tellReader()
 }
 
 // reason returns why the WebSocket has ended, nil for a close frame.

@@ -1,14 +1,11 @@
 //go:build !unix
 
 // socket_other.go is for systems whose sockets have no descriptors to read without waiting: everything goes through the
-// net package, and nothing can be tried.
+// net package, and nothing can be tried, but for what a transport takes by itself.
 
 package netio
 
-import (
-	"errors"
-	"syscall"
-)
+import "syscall"
 
 type socket struct{}
 
@@ -29,5 +26,27 @@ func (t *Transport) Read(direct []byte, _ bool) ([]byte, error) { return t.readA
 // Write writes all of head and body, waiting as long as that takes.
 func (t *Transport) Write(head, body []byte) error { return t.writeAny(head, body) }
 
-// TryWrite may only be called if CanTry.
-func (*Transport) TryWrite([]byte, []byte) (n int, err error) { return 0, errors.ErrUnsupported }
+// holder is a transport that holds what has come, and takes what is written without waiting as long as it does not hold too much
+// of that: a browser's WebSocket.
+type holder interface {
+	TryWrite(b []byte) (n int, err error)
+}
+
+func (t *Transport) holds() bool {
+	_, holds := t.rwc.(holder)
+	return holds
+}
+
+// CanTryWrite reports whether TryWrite may be called.
+func (t *Transport) CanTryWrite() bool { return t.holds() }
+
+// TryWrite writes as much of head and then body as is taken without waiting, and returns how many bytes that was. It may only
+// be called if CanTryWrite.
+func (t *Transport) TryWrite(head, body []byte) (n int, err error) {
+	to := t.rwc.(holder)
+	if n, err = to.TryWrite(head); err != nil || n < len(head) {
+		return n, err
+	}
+	ofBody, err := to.TryWrite(body)
+	return n + ofBody, err
+}

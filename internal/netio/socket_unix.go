@@ -147,6 +147,12 @@ func (t *Transport) initSocket() {
 // CanTry reports whether the transport is a socket that can be read and written without waiting.
 func (t *Transport) CanTry() bool { return t.socket.conn != nil }
 
+// CanTryWrite reports whether TryWrite may be called.
+func (t *Transport) CanTryWrite() bool { return t.CanTry() }
+
+// holds reports whether the transport itself holds what has come: only a browser's does.
+func (*Transport) holds() bool { return false }
+
 // Socket returns the socket if CanTry, otherwise nil.
 func (t *Transport) Socket() syscall.RawConn { return t.socket.conn }
 
@@ -187,7 +193,7 @@ func (t *Transport) Write(head, body []byte) error {
 }
 
 // TryWrite writes as much of head and then body as there is room for, in one call that does not wait, and returns how
-// many bytes that was: none, without an error, if there is no room. It may only be called if CanTry.
+// many bytes that was: none, without an error, if there is no room. It may only be called if CanTryWrite.
 func (t *Transport) TryWrite(head, body []byte) (n int, err error) {
 	return t.writeSocket(head, body, nil)
 }

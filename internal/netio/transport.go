@@ -51,7 +51,7 @@ type Transport struct {
 	socket   socket       // of no use unless CanTry
 	progress atomic.Int64 // of package clock, see Progress
 	burst    burst
-	idle     *[idleSize]byte // kept while waiting; nil if CanTry
+	idle     *[idleSize]byte // kept while waiting; nil if CanTry, or the transport holds what has come
 
 	closeOnce sync.Once
 	// The reader's own, here because closeOnce leaves room for them.
@@ -65,7 +65,7 @@ type Transport struct {
 func (t *Transport) Init(rwc io.ReadWriteCloser) {
 	t.rwc = rwc
 	t.progress.Store(int64(clock.Now()))
-	if t.initSocket(); !t.CanTry() {
+	if t.initSocket(); !t.CanTry() && !t.holds() {
 		t.idle = new([idleSize]byte)
 	}
 }
@@ -84,7 +84,7 @@ func (t *Transport) ReadLess(less bool) { t.readsLess = less }
 func (t *Transport) readAny(direct []byte) ([]byte, error) {
 	into := direct
 	if into == nil {
-		if t.moreExpected {
+		if t.moreExpected || t.holds() {
 			into = t.burst.borrow()
 			if t.readsLess {
 				into = into[:littleSize]
@@ -144,7 +144,7 @@ func (t *Transport) writeAny(head, body []byte) error {
 
 // WriteWithin writes all of b, and takes no longer than bound, if that is positive and the transport has deadlines.
 func (t *Transport) WriteWithin(b []byte, bound time.Duration) error {
-	if t.CanTry() {
+	if t.CanTryWrite() {
 		// An error here will be found again below, unless it is from a deadline that somebody else set.
 		n, _ := t.TryWrite(b, nil)
 		if b = b[n:]; len(b) == 0 {

@@ -20,16 +20,30 @@ import (
 // TestSendWaitsForTheBrowser holds that a peer that does not read makes Send wait, and that the browser holds no more than
 // was allowed meanwhile.
 func TestSendWaitsForTheBrowser(t *testing.T) {
+	requireSendWaits(t, "/deaf", func(*wsd.Conn) {})
+}
+
+// An answer goes to the browser from the call that sends it, and waits all the same.
+func TestAnswersWaitForTheBrowser(t *testing.T) {
+	requireSendWaits(t, "/send?n=1000&size=10", func(conn *wsd.Conn) {
+		_, err := conn.Receive(t.Context())
+		require.NoError(t, err)
+	})
+}
+
+// requireSendWaits sends messages, each behind a call of before, to a peer that does not read.
+func requireSendWaits(t *testing.T, path string, before func(*wsd.Conn)) {
 	socket := watchSocket(t)
-	conn := dial(t, "/deaf", &wsd.DialOptions{Config: wsd.Config{SendQueue: 256 << 10}})
-	const size = 16 << 10 // below the size of those that a canceled Send leaves in pieces
+	conn := dial(t, path, &wsd.DialOptions{Config: wsd.Config{SendQueue: 256 << 10}})
+	const size = 31 << 10 // below the size of those that a canceled Send leaves in pieces
 	source, data := rand.NewChaCha8([32]byte{}), wsd.Binary(make([]byte, size))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	sent := 0
 	waits := time.AfterFunc(time.Second, cancel)
-	for ; sent < 8000; sent++ { // 128 MiB, more than sockets hold
+	for ; sent < 1000; sent++ { // 31 MiB, more than sockets hold
 		_, _ = source.Read(data.Data) // or it could be compressed
+		before(conn)
 		if conn.Send(ctx, data) != nil {
 			break
 		}
