@@ -54,6 +54,14 @@ func maxBits(bits int) int {
 	return min(max(bits, deflate.MinWindowBits), deflate.MaxWindowBits)
 }
 
+// sentBy returns whether what a role sends is compressed without context takeover, and the window bits for it.
+func (c *Compression) sentBy(role Role) (alone bool, bits int) {
+	if role == ClientRole {
+		return c.ClientNoContextTakeover, maxBits(c.ClientMaxWindowBits)
+	}
+	return c.ServerNoContextTakeover, maxBits(c.ServerMaxWindowBits)
+}
+
 // decoder is what is used of an inflater, and partDecoder of an inflate.Stream. No more is linked into a program whose
 // connections decompress nothing.
 type decoder interface {
@@ -80,11 +88,12 @@ func newInflater(role Role, agreed *Compression) *inflater {
 	if agreed == nil {
 		return nil
 	}
-	alone, bits := agreed.ClientNoContextTakeover, agreed.ClientMaxWindowBits
+	peer := ClientRole
 	if role == ClientRole {
-		alone, bits = agreed.ServerNoContextTakeover, agreed.ServerMaxWindowBits
+		peer = ServerRole
 	}
-	i := &inflater{maxDistance: 1 << maxBits(bits)}
+	alone, bits := agreed.sentBy(peer)
+	i := &inflater{maxDistance: 1 << bits}
 	if !alone {
 		i.history = inflate.NewWindow(i.maxDistance)
 	}
@@ -145,11 +154,8 @@ func newDeflater(role Role, agreed *Compression) *deflater {
 	if agreed == nil {
 		return nil
 	}
-	alone, bits := agreed.ServerNoContextTakeover, agreed.ServerMaxWindowBits
-	if role == ClientRole {
-		alone, bits = agreed.ClientNoContextTakeover, agreed.ClientMaxWindowBits
-	}
-	d := &deflater{deflate.New(agreed.Level, maxBits(bits), !alone), agreed.Threshold}
+	alone, bits := agreed.sentBy(role)
+	d := &deflater{deflate.New(agreed.Level, bits, !alone), agreed.Threshold}
 	if d.threshold == 0 {
 		d.threshold = defaultThreshold
 	}

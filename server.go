@@ -365,15 +365,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, conn := range s.open() {
 		conn.StartClose(StatusGoingAway, "")
 	}
-	select {
-	case <-ended:
+	gaveUp := awaitEnd(ctx, ended, "shutdown")
+	if gaveUp == nil {
 		return nil
-	case <-ctx.Done():
-	}
-	select {
-	case <-ended:
-		return nil // both were ready
-	default:
 	}
 	s.mu.Lock()
 	s.over = true
@@ -383,7 +377,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		conn.ending.abort(errAborted)
 	}
 	s.logger().Warn("wsd: a shutdown was given up, what was left is cut off", "connections", len(cut), "cause", context.Cause(ctx))
-	return canceled("shutdown", ctx)
+	return gaveUp
+}
+
+// awaitEnd waits until ended is closed, or returns the error of a call whose ctx is done before.
+func awaitEnd(ctx context.Context, ended <-chan struct{}, call string) error {
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+		return nil // both were ready
+	default:
+		return canceled(call, ctx)
+	}
 }
 
 // stop makes the Server refuse connections, notes why, and returns a channel that is closed when all have ended.
@@ -451,17 +460,7 @@ func (s *Server) Drain(ctx context.Context, opts DrainOptions) error {
 			d.close(conn)
 		}
 	}
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-	}
-	select {
-	case <-ended:
-		return nil // both were ready
-	default:
-		return canceled("drain", ctx)
-	}
+	return awaitEnd(ctx, ended, "drain")
 }
 
 // wait waits, and reports whether there is a reason to go on.
