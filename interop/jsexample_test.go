@@ -85,8 +85,8 @@ func (p tab) screens(name string) {
 			require.NoError(p.t, err)
 			require.True(p.t, evaluate[bool](p, `document.documentElement.scrollWidth <= innerWidth`))
 			require.True(p.t, evaluate[bool](p, `document.getElementById("say").getBoundingClientRect().bottom <= innerHeight`))
-			require.Less(p.t, evaluate[float64](p, `(list => list.scrollHeight - list.scrollTop - list.clientHeight)(document.getElementById("log"))`), 2.0,
-				"%s, %d: the newest line is in sight", name, size[0])
+			// The newest line comes in sight once the page has been told of its size, with the next picture.
+			p.await(`(list => list.scrollHeight - list.scrollTop - list.clientHeight < 2)(document.getElementById("log"))`)
 			p.screenshot(fmt.Sprintf("%s-%d-%s", name, size[0], scheme))
 		}
 	}
