@@ -848,7 +848,9 @@ func (s *soak) end(finished <-chan struct{}) {
 	closing.Wait()
 	for _, side := range s.sides {
 		patience = s.patience
-		ends := !(side.stopped && side.cfg.SlowConsumer == wsd.BlockSlow) && (s.healthy || side.cfg.PingInterval >= 0)
+		// Who has stopped may have left a message's Body, which ends the connection under any policy, but only by BodyTimeout.
+		stays := side.stopped && (side.cfg.SlowConsumer == wsd.BlockSlow || side.cfg.StreamAbove > 0 && side.cfg.BodyTimeout == 0)
+		ends := !stays && (s.healthy || side.cfg.PingInterval >= 0)
 		if !ends && s.overSockets {
 			patience = 10 * time.Millisecond
 		}
