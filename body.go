@@ -359,7 +359,7 @@ func (r *reader) consumed() uint64 {
 	if c.settings.inbox != nil {
 		return c.settings.inbox.received()
 	}
-	return c.queue.answers.delivered.Load() - uint64(len(c.messages))
+	return c.queue.delivered() - uint64(len(c.messages))
 }
 
 // awaitBodyEnd waits until the streamed message has been read to its end or closed: until then nothing follows it.

@@ -505,6 +505,28 @@ func (a *answers) stopWaiting() {
 	}
 }
 
+// What follows needs no lock.
+
+// delivered returns how many messages went into Messages.
+func (q *sendQueue) delivered() uint64 { return q.answers.delivered.Load() }
+
+// noteDelivery counts a message that goes into Messages, and undoDelivery one that did not after all.
+func (q *sendQueue) noteDelivery() { q.answers.delivered.Add(1) }
+func (q *sendQueue) undoDelivery() { q.answers.delivered.Add(^uint64(0)) }
+
+// noteLeft notes whether bytes are left that have not been parsed. Most of the time that is known.
+func (q *sendQueue) noteLeft(left bool) {
+	if left != q.answers.batchLeft.Load() {
+		q.answers.batchLeft.Store(left)
+	}
+}
+
+// moreToAnswer reports whether bytes are left that have not been parsed: more to answer may follow.
+func (q *sendQueue) moreToAnswer() bool { return q.answers.batchLeft.Load() }
+
+// noteEndTold notes that the consumer knows of the end.
+func (q *sendQueue) noteEndTold() { q.answers.noteEndTold() }
+
 // awaitAnswers gives the consumer a moment to answer what was delivered at a time on clock, anew after each answer, and none if
 // nothing is unanswered or that was long ago. most bounds it, if it is not 0, and so does the queue when it takes nothing
 // more. While a message is on its way into the queue, no tick counts.
@@ -573,7 +595,7 @@ func (r *reader) endOnClose() {
 	}
 	if c.settings.role == ClientRole {
 		r.drain(func() {})
-	} else if sendsOn := c.queue.answers.batchLeft.Load(); c.transport.Discard() || sendsOn {
+	} else if sendsOn := c.queue.moreToAnswer(); c.transport.Discard() || sendsOn {
 		// The peer may not send behind its close frame, but does: with bytes unread, closing would be a reset, which can
 		// overtake the answer.
 		c.transport.CloseWrite()

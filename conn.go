@@ -99,7 +99,7 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(shared, c.transport.CanTryWrite() || shared.pulled)
 	c.ending.conn = c
-	c.queue.startWriter = func() { c.group.Go(c.writeLoop) }
+	c.queue.writtenBy(func() { c.group.Go(c.writeLoop) })
 	return c
 }
 
@@ -261,7 +261,7 @@ func (c *Conn) Stats() Stats {
 
 func (c *Conn) stats(s *Stats) {
 	s.MessagesDropped = c.reader.dropped.Load()
-	s.MessagesReceived = c.queue.answers.delivered.Load() + s.MessagesDropped
+	s.MessagesReceived = c.queue.delivered() + s.MessagesDropped
 	s.BytesReceived = c.reader.dataRead.Load()
 	if body := c.reader.bodies.unread(); body != nil {
 		s.BodyUnread = !body.pipe.Finished()

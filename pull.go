@@ -78,9 +78,7 @@ func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 func (p *puller) took(n int) {
 	p.rest = p.rest[n:]
 	// A sender that answers looks at this to see whether it will soon have more to answer.
-	if left := len(p.rest) > 0; left != p.conn.queue.answers.batchLeft.Load() {
-		p.conn.queue.answers.batchLeft.Store(left)
-	}
+	p.conn.queue.noteLeft(len(p.rest) > 0)
 }
 
 // found returns what a call has found. The caller may take its time with that: no memory stays on loan that is not needed.

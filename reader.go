@@ -133,9 +133,7 @@ func (r *reader) parse(b []byte, own bool) (closed bool, err error) {
 		again = event.Part != WholeMessage
 		r.keepPace(0, n)
 		// Send looks at this to see whether more answers are about to come.
-		if left := len(b) > 0; left != r.conn.queue.answers.batchLeft.Load() {
-			r.conn.queue.answers.batchLeft.Store(left)
-		}
+		r.conn.queue.noteLeft(len(b) > 0)
 		if closed, err = r.handle(event); closed || err != nil {
 			if err == errStalled {
 				r.keepRest(b, own)
@@ -194,7 +192,7 @@ func (r *reader) deliver(m Message) (delivered bool, err error) {
 		r.noted, r.often, r.messageAt = true, now-r.messageAt < shortPause, now
 	}
 	// Count it before it is there, as the consumer may answer at once.
-	c.queue.answers.delivered.Add(1)
+	c.queue.noteDelivery()
 	if c.settings.inbox != nil {
 		if delivered, err = r.deliverToInbox(m); !delivered {
 			r.noteDropped(m)
@@ -204,7 +202,7 @@ func (r *reader) deliver(m Message) (delivered bool, err error) {
 	if len(m.Data) < bigLeast || r.roomFor(len(m.Data)) {
 		select {
 		case c.messages <- m:
-			r.noteBig(len(m.Data), c.queue.answers.delivered.Load())
+			r.noteBig(len(m.Data), c.queue.delivered())
 			return true, nil
 		default:
 		}
@@ -218,7 +216,7 @@ func (r *reader) deliver(m Message) (delivered bool, err error) {
 // noteDropped notes that a message that was counted as delivered is not.
 func (r *reader) noteDropped(m Message) {
 	c := r.conn
-	c.queue.answers.delivered.Add(^uint64(0))
+	c.queue.undoDelivery()
 	r.dropped.Add(1)
 	c.settings.trace.dropped(c, m)
 }
@@ -250,7 +248,7 @@ func (r *reader) deliverSlow(m Message) (delivered bool, err error) {
 		}
 		select {
 		case messages <- m:
-			r.noteBig(len(m.Data), c.queue.answers.delivered.Load())
+			r.noteBig(len(m.Data), c.queue.delivered())
 			r.messageAt = clock.Now()
 			return true, nil
 		case <-again:
@@ -345,7 +343,7 @@ func (r *reader) roomFor(size int) bool {
 	if r.bounds == nil {
 		r.bounds = new(bounds)
 	}
-	return r.bounds.big.room(size, r.conn.queue.answers.delivered.Load()-1-uint64(len(r.conn.messages)))
+	return r.bounds.big.room(size, r.conn.queue.delivered()-1-uint64(len(r.conn.messages)))
 }
 
 // noteBig records that the message with a number has gone into Messages, if it is big.

@@ -37,7 +37,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 		}
 	}
 	if !open {
-		c.queue.answers.noteEndTold()
+		c.queue.noteEndTold()
 		return Message{}, c.ending.err()
 	}
 	return m, nil

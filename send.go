@@ -1,5 +1,5 @@
-// send.go takes messages from callers to the queue, of one connection or of many: what they may be, how they are compressed, and who
-// writes.
+// send.go takes messages from callers to the queue, of one connection or of many: what they may be, how they are compressed,
+// and who writes.
 
 package wsd
 
@@ -95,7 +95,7 @@ func (c *Conn) sendPayload(ctx context.Context, o *outgoing) error {
 // askPrompt notes in o whether the consumer has taken all that has arrived: if o is an answer, nothing more is about to be sent
 // then. How many messages wait is looked at only if it is one: a broadcast would wait for the memory of each connection.
 func (c *Conn) askPrompt(o *outgoing) {
-	o.prompt = !c.queue.answers.batchLeft.Load()
+	o.prompt = !c.queue.moreToAnswer()
 	if inbox := c.settings.inbox; inbox != nil {
 		inbox.help()
 		o.prompt = o.prompt && inbox.idle()

@@ -101,6 +101,15 @@ func (q *sendQueue) init(s *settings, senderTries bool) {
 	q.senderTries, q.transient = senderTries, s.pulled
 }
 
+// writtenBy has start called to start the writer goroutine. It belongs to init.
+func (q *sendQueue) writtenBy(start func()) { q.startWriter = start }
+
+// leaveUnmasked has a client's frames go as they are, since the transport masks them. It belongs to init.
+func (q *sendQueue) leaveUnmasked() { q.backlog.Masked = false }
+
+// sleep waits, in the writer goroutine, for as long as idle or wrote has told it to.
+func (q *sendQueue) sleep() { <-q.wake }
+
 // admission decides which sender may add to the queue.
 type admission struct {
 	turn        bool       // a sender has the queue for itself: its message takes several steps

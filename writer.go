@@ -23,7 +23,7 @@ func (c *Conn) writeLoop() error {
 		case lull.end:
 			return nil
 		case lull.sleep:
-			<-c.queue.wake
+			c.queue.sleep()
 		case lull.room != nil:
 			lull.room()
 		}

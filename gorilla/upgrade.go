@@ -75,8 +75,8 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, responseHeade
 // acceptOptions are those that no Upgrade needs at present.
 var acceptOptions = sync.Pool{New: func() any { return new(wsd.AcceptOptions) }}
 
-// options returns what is asked of wsd, on loan from acceptOptions. It is no part of Upgrade, whose stack net/http's goroutine would keep for good: 8 KiB
-// instead of 4.
+// options returns what is asked of wsd, on loan from acceptOptions. It is no part of Upgrade, whose stack net/http's goroutine
+// would keep for good: 8 KiB instead of 4.
 //
 //go:noinline
 func (u *Upgrader) options(r *http.Request, h http.Header) *wsd.AcceptOptions {
