@@ -41,7 +41,6 @@ func dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.R
 	cfg.PingInterval = -1
 	cfg.MaxFrameSize = -1 // the browser sends whole messages
 	c := newPlainConn(socket, ClientRole, &cfg, &agreed)
-	c.queue.leaveUnmasked() // the browser masks
 	socket.Serve(browser.Hooks{Overflow: c.ending.failOverflown, Progress: c.transport.NoteProgress, Closing: c.ending.browserCode})
 	c.start(nil, OpenedInfo{Response: agreed.response})
 	return c, agreed.response, nil
