@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd"
+	"github.com/seed62836080/wsd/hub"
 )
 
 // report is what wsd bench -json writes.
@@ -130,6 +131,31 @@ func TestBenchMeasuresABroadcast(t *testing.T) {
 	assert.Equal(t, 1, status)
 	assert.Equal(t, r.Missing, r.Errors[0].Count)
 	assert.Contains(t, r.Errors[0].Reason, "deliveries did not come")
+}
+
+func TestBenchWaitsForLateSubscribers(t *testing.T) {
+	t.Parallel()
+	topics, joined := hub.New(nil), atomic.Int64{}
+	t.Cleanup(func() { _ = topics.Close() })
+	url := server(t, nil, func(conn *wsd.Conn, _ *http.Request) {
+		time.Sleep(time.Duration(joined.Add(1)%5) * 30 * time.Millisecond)
+		member, err := topics.Join(conn, "")
+		assert.NoError(t, err)
+		assert.NoError(t, member.Subscribe("all"))
+		for m := range conn.Messages() {
+			_ = topics.Publish(conn.Context(), "all", m)
+		}
+	})
+	for _, args := range []string{"-inflight 2", "-rate 100", "-rate 100 -ramp 200ms"} {
+		r, status := benchmark(t, append(strings.Fields(args), "-sub", "-c", "10", url)...)
+		assert.Equal(t, 0, status, "%s: %v", args, r.Errors)
+		assert.Zero(t, r.Missing, args)
+		if strings.Contains(args, "-rate") {
+			// What was due before the last had connected is not made up for.
+			assert.Less(t, r.Latency["p50"], 2e8, "nanoseconds")
+			assert.LessOrEqual(t, r.Sent, 51, args)
+		}
+	}
 }
 
 func TestBenchCountsWhatFailsByReason(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 // subscribe receives until the connection ends or everything has come.
 func (s *session) subscribe() error {
+	gathered := false
 	for {
 		select {
 		case m, more := <-s.conn.Messages():
@@ -21,6 +22,14 @@ func (s *session) subscribe() error {
 			if !ok {
 				m.Release()
 				continue // something else that the server sends
+			}
+			if stamp == trial {
+				m.Release()
+				if !gathered {
+					gathered = true
+					s.gathered.Add(1)
+				}
+				continue
 			}
 			s.counts.received.Add(1)
 			s.counts.bytesGotten.Add(uint64(len(m.Data)))
@@ -35,10 +44,36 @@ func (s *session) subscribe() error {
 // stall is how long nothing may arrive before what is missing counts as lost.
 const stall = time.Second
 
+// trial is the stamp of a message that does not count.
+const trial = 0
+
+// gather publishes trials until every subscriber has received one, or nobody else does for a while: a server may answer a
+// handshake before it has noted who is to receive what.
+func (r *run) gather(ctx context.Context) {
+	if !r.sub || r.publisher == nil {
+		return
+	}
+	message := r.message(r.payload.make(nil, r.conns, 0, trial))
+	last, since := int64(0), time.Now()
+	for pause := 20 * time.Millisecond; time.Since(since) <= stall; pause *= 2 {
+		if r.publisher.Send(ctx, message) != nil {
+			return
+		}
+		for sent := time.Now(); time.Since(sent) < pause; time.Sleep(time.Millisecond) {
+			gathered := r.gathered.Load()
+			if gathered >= r.alive.Load() || ctx.Err() != nil || r.over.Load() {
+				return
+			}
+			if gathered != last {
+				last, since, sent = gathered, time.Now(), time.Now()
+			}
+		}
+	}
+}
+
 // publish sends by timetable, or as fast as the subscribers receive, until the time is over.
 func (s *session) publish() error {
-	go s.discard() // ends with the connection
-	period := int64(0)
+	begin, period := clock(), int64(0)
 	if s.rate > 0 {
 		period = int64(float64(time.Second) / s.rate)
 	}
@@ -46,7 +81,7 @@ func (s *session) publish() error {
 	for n := 0; !s.over.Load(); n++ {
 		var stamp int64
 		if period > 0 {
-			stamp = s.began + int64(n)*period // when it is due
+			stamp = begin + int64(n)*period // when it is due
 			if wait := stamp - clock(); wait > 0 {
 				select {
 				case <-time.After(time.Duration(wait)):

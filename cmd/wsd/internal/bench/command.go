@@ -41,7 +41,7 @@ func Command() *cli.Command {
 		Text: "The server must echo. Without -rate each connection keeps -inflight messages under way, and a latency is a round trip. With -rate, " +
 			"messages have a timetable, and a latency counts from when a message was due, so that a server that stalls is charged with all " +
 			"that it delayed (coordinated omission). With -sub the server must broadcast: one more connection publishes, the others receive, and a latency is " +
-			"the time from one to the other, from a stamp in the message. Connections that fail are counted by reason. " +
+			"the time from one to the other, from a stamp in the message; it begins once a trial has come to every subscriber. Connections that fail are counted by reason. " +
 			"The exit status is 1 if one failed or a message went missing.",
 		Examples: []cli.Example{
 			{Line: "wsd bench :8080/echo", Does: "how fast, one message at a time on each of 10"},

@@ -35,6 +35,8 @@ type run struct {
 	began      int64         // by clock, when the first message was due
 	over       atomic.Bool   // no more is to be sent
 	stopped    chan struct{} // closed with over
+	publisher  *wsd.Conn     // with -sub
+	gathered   atomic.Int64  // subscribers that have received something
 	drained    chan struct{} // closed when subscribers need not wait any longer
 	alive      atomic.Int64  // connections that are open
 	missing    atomic.Uint64 // messages that had no answer
@@ -75,6 +77,7 @@ func (r *run) do(ctx context.Context, live *live) *summary {
 		defer close(connected)
 		begin := time.Now()
 		r.connect(ctx, sessions, &work, start)
+		r.gather(ctx)
 		s.Connecting = time.Since(begin)
 	}
 	limit := r.limit
@@ -154,31 +157,40 @@ func (r *run) connect(ctx context.Context, sessions int, work *sync.WaitGroup, s
 				}
 				return
 			}
-			r.join(conn)
+			r.join(number, conn)
 			work.Go(func() { r.work(number, conn, start) })
 		})
 	}
 	dialing.Wait()
 }
 
-func (r *run) join(conn *wsd.Conn) {
-	r.alive.Add(1)
+func (r *run) join(number int, conn *wsd.Conn) {
+	publisher := r.publishes(number)
+	if !publisher {
+		r.alive.Add(1) // who counts is who receives
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.opened++
 	r.open = append(r.open, conn)
+	if publisher {
+		r.publisher = conn
+	}
 }
+
+// publishes reports whether a connection is the one that publishes.
+func (r *run) publishes(number int) bool { return r.sub && number == r.conns }
 
 // work is what one connection does.
 func (r *run) work(number int, conn *wsd.Conn, start <-chan struct{}) {
-	defer r.alive.Add(-1)
 	s := &session{run: r, number: number, conn: conn, counts: &r.counts[number]}
-	publisher := r.sub && number == r.conns
+	publisher := r.publishes(number)
 	if publisher {
-		r.alive.Add(-1) // who counts is who receives
-		defer r.alive.Add(1)
+		go s.discard() // ends with the connection
+	} else {
+		defer r.alive.Add(-1)
 	}
-	if r.ramp == 0 || publisher {
+	if publisher || !r.sub && r.ramp == 0 {
 		<-start
 	}
 	var err error
