@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/seed62836080/wsd/internal/backlog"
 	"github.com/seed62836080/wsd/internal/bufpool"
 	"github.com/seed62836080/wsd/internal/textcheck"
 )
@@ -281,7 +282,8 @@ func (c *Conn) Flush(ctx context.Context) error {
 
 // Prepared is a message for many connections. It is safe for concurrent use by any number of connections.
 type Prepared struct {
-	message Message // its Data belongs to the Prepared
+	message Message         // its Data belongs to the Prepared
+	plain   *backlog.Shared // it, uncompressed; nil if it is large
 
 	mu         sync.Mutex // held while the message is compressed: others that need that wait for it
 	compressed []preparedPayload
@@ -291,20 +293,32 @@ type Prepared struct {
 type preparedPayload struct {
 	level   int // deflate.Deflater.Level
 	payload []byte
+	shared  *backlog.Shared // payload; nil if it is large
+}
+
+// share copies a payload, to which many connections then refer. opcode is outgoing's. Large ones are no frames yet: how long
+// frames are is a connection's.
+func share(opcode byte, payload []byte) ([]byte, *backlog.Shared) {
+	if len(payload) >= shareLeast {
+		return slices.Clone(payload), nil
+	}
+	shared := backlog.NewShared(opcode, payload)
+	return shared.Payload(), shared
 }
 
 // Prepare returns m prepared for SendPrepared and TrySendPrepared, or an error matching ErrInvalidMessage. It copies m.Data.
 //
 // Work that is the same for many connections is done once: text is checked here, and the message is compressed when the
-// first connection needs it, for all that compress alike. From 8 KiB on, queues refer to it instead of copying it. With
+// first connection needs it, for all that compress alike. Queues of servers refer to it instead of copying it. With
 // context takeover a connection refers to what it sent before (RFC 7692, section 7.1.1), so each one compresses and keeps
 // the message for itself: to send to many, negotiate no takeover. Clients mask, each with its own keys.
 func Prepare(m Message) (*Prepared, error) {
 	if err := checkMessage(&m); err != nil {
 		return nil, err
 	}
-	m.Data = slices.Clone(m.Data)
-	return &Prepared{message: m}, nil
+	p := &Prepared{message: m}
+	p.message.Data, p.plain = share(byte(m.Type), m.Data)
+	return p, nil
 }
 
 // Message returns the message that was prepared. Its Data is the Prepared's own, shared by all that send it: it must not be
@@ -327,7 +341,7 @@ func (c *Conn) SendPrepared(ctx context.Context, p *Prepared) error {
 	return c.sendPayload(ctx, &o)
 }
 
-// TrySendPrepared is TrySend for a prepared message, which it does not copy from 8 KiB on.
+// TrySendPrepared is TrySend for a prepared message, to which the queue refers.
 func (c *Conn) TrySendPrepared(p *Prepared) error {
 	o, own, err := p.forConn(c)
 	switch {
@@ -344,34 +358,34 @@ func (p *Prepared) forConn(c *Conn) (o outgoing, own bool, err error) {
 	if p == nil || p.message.Type == 0 {
 		return o, false, fmt.Errorf("%w: expected what Prepare returned", ErrInvalidMessage)
 	}
-	d, m := c.deflater, p.message
-	o = outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data), share: true}
+	d, m := c.deflater, &p.message
+	o = outgoing{opcode: byte(m.Type), payload: m.Data, size: len(m.Data), share: true, shared: p.plain}
 	switch {
-	case d == nil || !d.wants(&p.message):
+	case d == nil || !d.wants(m):
 		return o, false, nil
 	case d.Takeover():
 		return o, true, nil
 	}
 	o.opcode |= rsv1Bit
-	o.payload, err = p.payload(d)
+	o.payload, o.shared, err = p.compressedBy(d)
 	return o, false, err
 }
 
-// payload returns the message as d, which has no context takeover, compresses it.
-func (p *Prepared) payload(d *deflater) ([]byte, error) {
+// compressedBy returns the message as d, which has no context takeover, compresses it.
+func (p *Prepared) compressedBy(d *deflater) ([]byte, *backlog.Shared, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, done := range p.compressed {
 		if done.level == d.Level() {
-			return done.payload, nil
+			return done.payload, done.shared, nil
 		}
 	}
 	compressed, err := d.Compress(bufpool.Get(firstBuffer), p.message.Data)
 	defer func() { bufpool.Put(compressed) }()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	payload := slices.Clone(compressed)
-	p.compressed = append(p.compressed, preparedPayload{d.Level(), payload})
-	return payload, nil
+	payload, shared := share(rsv1Bit|byte(p.message.Type), compressed)
+	p.compressed = append(p.compressed, preparedPayload{d.Level(), payload, shared})
+	return payload, shared, nil
 }

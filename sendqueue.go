@@ -198,14 +198,15 @@ type outgoing struct {
 	loan    bool   // payload is a loan, which the queue may keep and give back instead of copying it
 	prompt  bool   // if it is an answer, nothing more is about to be added: the sender may write
 
-	waiting <-chan Message // as long as messages wait in it, more is about to be added; may be nil
+	waiting <-chan Message  // as long as messages wait in it, more is about to be added; may be nil
+	shared  *backlog.Shared // payload as a frame, if it is less than shareLeast and never changes
 }
 
 // room is how many bytes of the queue o takes.
 func (o *outgoing) room() int { return len(o.payload) + maxFrameHeader }
 
-// shareLeast is the size in bytes from which a payload that may be kept is not copied. Writing a shorter one by itself
-// takes longer than copying it.
+// shareLeast is the size in bytes from which a payload that may be kept is written from where it is. Writing a shorter one by
+// itself takes longer than copying it to where others follow.
 const shareLeast = 8 << 10
 
 const (
@@ -247,6 +248,8 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 		q.backlog.AddMessage(o.opcode, o.payload, nil)
 	case o.loan:
 		q.backlog.AddMessage(o.opcode, o.payload, o.payload)
+	case o.shared != nil && q.backlog.Shares(len(o.payload)):
+		q.backlog.AddShared(o.shared, q.writing != nil)
 	default:
 		q.backlog.AddCopy(o.opcode, o.payload, q.writing != nil)
 	}

@@ -31,7 +31,9 @@ type Backlog struct {
 	since  time.Duration // on clock: when the first of frames was added; 0 if that was with nothing ahead of it
 
 	lastTaken uint32         // the length in bytes of the longest frames taken lately: the next begin with as much room
+	sharing   uint8          // how many of shared there are
 	Masked    bool           // this side masks; set before anything is added
+	shared    *sharedFrames  // the data's last frames instead of frames, if any
 	Longest   int            // the maximum payload of a data frame, in bytes; set before anything is added
 	control   *controlFrames // nil if none wait
 	ahead     *segments      // the data ahead of frames; nil before the first message that is not copied
@@ -47,7 +49,9 @@ type controlFrames struct {
 }
 
 // Empty reports whether nothing waits.
-func (l *Backlog) Empty() bool { return l.frames == nil && l.ahead.first() == nil && !l.MoreThanData() }
+func (l *Backlog) Empty() bool {
+	return l.frames == nil && l.sharing == 0 && l.ahead.first() == nil && !l.MoreThanData()
+}
 
 // MoreThanData reports whether something waits that is not data from senders: the rest of a write too.
 func (l *Backlog) MoreThanData() bool {
@@ -146,11 +150,12 @@ func appendMasked(dst, payload []byte, key uint32) ([]byte, uint32) {
 // AddFrame adds a data frame, and copies its payload. behind says that something is being written: otherwise this frame is
 // about to be, and the time is not asked, which takes as long as all else here.
 func (l *Backlog) AddFrame(first byte, payload []byte, behind bool) {
+	if l.sharing > 0 {
+		l.gather()
+	}
 	if l.frames == nil {
 		l.frames = bufpool.Get(max(int(l.lastTaken), FirstBuffer))
-		if l.since = 0; behind {
-			l.since = clock.Now()
-		}
+		l.begin(behind)
 	}
 	before := len(l.frames)
 	frames := bufpool.Grow(l.frames, frame.MaxHeader+len(payload))
@@ -162,6 +167,13 @@ func (l *Backlog) AddFrame(first byte, payload []byte, behind bool) {
 	l.size += len(frames) - before
 	l.added++
 	l.frames = frames
+}
+
+// begin notes since when the data's last frames wait.
+func (l *Backlog) begin(behind bool) {
+	if l.since = 0; behind {
+		l.since = clock.Now()
+	}
 }
 
 // AddCopy adds a message, and copies its payload. opcode and behind are as for AddMessage and AddFrame.
@@ -193,6 +205,7 @@ func (l *Backlog) AddFinished(finished, lent []byte) {
 
 // endFrames makes the last frames a segment, behind which others can follow.
 func (l *Backlog) endFrames() {
+	l.gather()
 	if l.ahead == nil {
 		l.ahead = new(segments)
 	}
@@ -205,7 +218,7 @@ func (l *Backlog) endFrames() {
 // Withdraw takes out the message with a number, which is the last one added, and reports whether it could: not if some of
 // it has been taken.
 func (l *Backlog) Withdraw(number uint64) bool {
-	if l.frames != nil || l.ahead.first() == nil {
+	if l.frames != nil || l.sharing > 0 || l.ahead.first() == nil {
 		return false
 	}
 	last := &l.ahead.all[len(l.ahead.all)-1]
@@ -256,6 +269,9 @@ func (l *Backlog) AddClose(payload []byte) {
 
 // Take takes what to write next into b. Something must be waiting.
 func (l *Backlog) Take(b *Batch) {
+	if l.sharing > 0 {
+		l.gather()
+	}
 	if l.frames != nil && l.control == nil && l.ahead.first() == nil && !l.Unfinished() {
 		l.takeFrames(b)
 		b.Head, b.lent[0] = l.frames, l.frames
@@ -373,6 +389,7 @@ func (l *Backlog) Clear() {
 	if l.rest != nil {
 		l.rest.Release()
 	}
+	l.gather()
 	bufpool.Put(l.frames)
 	for first := l.ahead.first(); first != nil; first = l.ahead.first() {
 		bufpool.Put(first.lent)
