@@ -114,7 +114,7 @@ func (m *Member) SubscribeFrom(topic string, from Position) error {
 
 func (m *Member) subscriptionTo(topic string) *subscription {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if i, found := m.find(topic); found {
 		return m.subs[i]
 	}
@@ -175,7 +175,7 @@ func (m *Member) read() {
 // nextBehind returns who is to be read for, nil if reading ends.
 func (m *Member) nextBehind() (s *subscription, after Position) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	for len(m.behind) > 0 && m.behind[0].past.over {
 		m.behind = slices.Delete(m.behind, 0, 1)
 	}
@@ -193,7 +193,7 @@ func (m *Member) nextBehind() (s *subscription, after Position) {
 // stopReading ends reading until there is room: pump then reads on, unless all has gone in this moment.
 func (m *Member) stopReading(goOn bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.reading = false
 	if goOn && m.waiting.empty() {
 		m.readOn()
@@ -203,7 +203,7 @@ func (m *Member) stopReading(goOn bool) {
 // skip goes on behind what is gone.
 func (m *Member) skip(s *subscription, gap *Gap) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if s.past.over {
 		return
 	}
@@ -232,7 +232,7 @@ func (m *Member) accept(s *subscription, page Page) (room bool) {
 	var sum [outcomes]uint64
 	defer m.hub.count(&sum)
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	p := s.past
 	for i := range deliveries {
 		d := &deliveries[i]
@@ -274,7 +274,7 @@ func (h *Hub) resumed() {
 // catchUp has all subscriptions with history read what they may have missed.
 func (m *Member) catchUp() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	for _, s := range m.subs {
 		if s.past != nil && (s.past.whole || s.past.at != Position{}) {
 			s.past.behind = true
@@ -311,6 +311,6 @@ func (h *Hub) reread() {
 
 func (m *Member) goOn() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.readOn()
 }

@@ -24,7 +24,8 @@ type Member struct {
 	id     string
 	onRoom func() // pump, kept since the hub asks often
 
-	lost atomic.Uint64
+	lost   atomic.Uint64
+	direct atomic.Bool // see unlock
 
 	mu       sync.Mutex      // guards all below; inside it the tree's is taken, and the connection's TrySend
 	left     bool            // it is no longer a member
@@ -55,6 +56,20 @@ func (s *subscription) Index() *int32 { return &s.index }
 
 func (s *subscription) subject() string { return s.list.Subject }
 
+// unlock releases the lock, and notes whether messages may go to the connection without it: nothing is ahead of them. Who
+// publishes finds that noted as he left it, or later, so what he publishes keeps its order.
+func (m *Member) unlock() {
+	if direct := m.nothingAhead(); direct != m.direct.Load() {
+		m.direct.Store(direct)
+	}
+	m.mu.Unlock()
+}
+
+// nothingAhead reports whether nothing is ahead of a message that is published now.
+func (m *Member) nothingAhead() bool {
+	return !m.left && m.waiting.empty() && len(m.unheard) == 0 && !m.pumping
+}
+
 // Conn returns the member's connection.
 func (m *Member) Conn() *wsd.Conn { return m.conn }
 
@@ -68,7 +83,7 @@ func (m *Member) Lost() uint64 { return m.lost.Load() }
 // Topics returns the topics and patterns that the member is subscribed to, sorted.
 func (m *Member) Topics() []string {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	topics := make([]string, len(m.subs))
 	for i, s := range m.subs {
 		topics[i] = s.subject()
@@ -162,7 +177,7 @@ func (m *Member) add(topic string, slow Policy, from *Position) (fresh bool, err
 // change gives a subscription that exists another policy, if one is given.
 func (m *Member) change(topic string, slow Policy) (found bool, err error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	i, found := m.find(topic)
 	switch {
 	case m.left:
@@ -192,7 +207,7 @@ func (m *Member) find(topic string) (i int, found bool) {
 
 func (m *Member) insert(topic string, s *subscription) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	i, found := m.find(topic)
 	switch {
 	case m.left:
@@ -218,7 +233,7 @@ func (m *Member) Unsubscribe(topics ...string) error {
 		m.unwant(topic)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.left {
 		return ErrLeft
 	}
@@ -228,7 +243,7 @@ func (m *Member) Unsubscribe(topics ...string) error {
 // take removes a subscription, and reports whether there was one.
 func (m *Member) take(topic string) bool {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	i, found := m.find(topic)
 	if !found {
 		return false
@@ -251,7 +266,7 @@ func (m *Member) watch(unwatch func() bool) {
 	m.mu.Lock()
 	m.unwatch = unwatch
 	left := m.left
-	m.mu.Unlock()
+	m.unlock()
 	if left {
 		unwatch()
 	}
@@ -261,7 +276,7 @@ func (m *Member) watch(unwatch func() bool) {
 func (m *Member) Leave() {
 	m.mu.Lock()
 	if m.left {
-		m.mu.Unlock()
+		m.unlock()
 		return
 	}
 	m.left = true
@@ -275,7 +290,7 @@ func (m *Member) Leave() {
 	}
 	m.waiting.clear()
 	m.signalEmpty()
-	m.mu.Unlock()
+	m.unlock()
 	if unwatch != nil {
 		unwatch()
 	}
@@ -288,7 +303,7 @@ func (m *Member) Leave() {
 // oldest returns when, on clock, the oldest byte that waits for a member under Close began to, and false if none does.
 func (m *Member) oldest() (since time.Duration, waits bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.left || m.patience == 0 {
 		return 0, false
 	}

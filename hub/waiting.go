@@ -95,8 +95,13 @@ func (w *waiting) pop() {
 
 // offer is called with each message for a subscription of this member. It does not wait.
 func (m *Member) offer(s *subscription, d *delivery) outcome {
+	if s.past == nil && m.direct.Load() {
+		if err := m.conn.TrySendPrepared(d.sent); err == nil {
+			return queued
+		}
+	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.left {
 		return none
 	}
@@ -114,7 +119,7 @@ func (m *Member) offer(s *subscription, d *delivery) outcome {
 
 // queue hands a message to the connection, or has it wait.
 func (m *Member) queue(s *subscription, d *delivery) outcome {
-	if m.waiting.empty() && len(m.unheard) == 0 && !m.pumping {
+	if m.nothingAhead() {
 		switch err := m.conn.TrySendPrepared(d.sent); {
 		case err == nil:
 			s.past.reached(d.at)
@@ -197,7 +202,7 @@ func (m *Member) takeUnheard() []loss {
 
 // tell tells the program of losses. The lock is not held meanwhile, while m.pumping keeps others from going ahead.
 func (m *Member) tell(losses []loss) {
-	m.mu.Unlock()
+	m.unlock()
 	defer m.mu.Lock()
 	for _, l := range losses {
 		m.hub.options.Lost(m, l.subject, l.n)
@@ -207,7 +212,7 @@ func (m *Member) tell(losses []loss) {
 // pump moves what waits to the connection, as far as there is room. The connection calls it.
 func (m *Member) pump() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.pumping {
 		return
 	}
@@ -254,7 +259,7 @@ func (m *Member) move() {
 // drained returns a channel that is closed when nothing waits any more, or the member has left.
 func (m *Member) drained() <-chan struct{} {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.empty == nil {
 		m.empty = make(chan struct{})
 	}
