@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -87,6 +88,34 @@ func TestRequestsThatAreNotUpgraded(t *testing.T) {
 		require.Equal(t, row.status, resp.StatusCode)
 		require.Equal(t, "mine\n", body)
 		require.Equal(t, err, reason)
+	}
+}
+
+// TestOriginsOfTheSameHost holds origins to what parsing them as URLs says.
+func TestOriginsOfTheSameHost(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u := websocket.Upgrader{}
+		if conn, err := u.Upgrade(w, r, nil); err == nil {
+			_ = conn.Close()
+		}
+	}))
+	defer server.Close()
+	for _, host := range []string{"example.com", "example.com:8080", "example.com:80a", "ex_ample.com", "EXAMPLE.com", "[::1]:80", "1.2.3.4"} {
+		for _, origin := range []string{
+			"http://HOST", "https://HOST", "HTTPS://HOST", "ftp://HOST", "1http://HOST", "http:HOST", "HOST", "//HOST", "http://HOST/", "http://HOST/path",
+			"http://me@HOST", "http://HOST.", "http://HOST:80", "http://sub.HOST", "http://HOST#", "http://HOST?", "http://other.example/HOST",
+		} {
+			r := request(t, "GET", server.URL, map[string]string{"Origin": strings.ReplaceAll(origin, "HOST", host)})
+			r.Host = host
+			want := http.StatusForbidden
+			if page, err := url.Parse(r.Header.Get("Origin")); err == nil && strings.EqualFold(page.Host, host) {
+				want = http.StatusSwitchingProtocols
+			}
+			resp, err := server.Client().Do(r)
+			require.NoError(t, err)
+			_ = resp.Body.Close()
+			require.Equal(t, want, resp.StatusCode, "%s at %s", r.Header.Get("Origin"), host)
+		}
 	}
 }
 
