@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,10 +33,9 @@ func TestJSRates(t *testing.T) {
 	for _, library := range libraries {
 		binaries[library] = buildJS(t, "jsrates/"+library, "build")
 	}
-	ctx := browserIn(t.Context(), t)
 	hosts := map[string]func(*testing.T, *jsServer, string) string{
 		"node":     inNode,
-		"chromium": func(t *testing.T, s *jsServer, name string) string { return inChromium(t, ctx, s, name, "") },
+		"chromium": inChromiumAlone,
 	}
 	var rows []string
 	measured := make(map[string]map[string][]float64) // by host and row, and library: the rates of all rounds
@@ -63,6 +64,20 @@ func TestJSRates(t *testing.T) {
 		fmt.Fprintf(&table, "| %s | %.0f | %.0f | %.2f |\n", row, wsd, coder, wsd/coder)
 	}
 	t.Log("\n" + table.String())
+}
+
+// inChromiumAlone runs a program in a Chromium that nobody looks into: one that a test drives tells of each frame as it passes.
+func inChromiumAlone(t *testing.T, s *jsServer, name string) string {
+	path := program(t, "chromium")
+	results.version("chromium", versionOf(t, path, "--version", "--no-sandbox"))
+	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-component-update",
+		"--disable-background-networking", "--no-proxy-server", "--user-data-dir="+t.TempDir(), s.pageURL(t, name, ""))
+	require.NoError(t, cmd.Start())
+	defer func() {
+		_ = cmd.Process.Signal(os.Interrupt) // with all that it has started
+		_ = cmd.Wait()
+	}()
+	return s.await(t)
 }
 
 // ratesOf returns what one run of a program has measured.

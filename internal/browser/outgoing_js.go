@@ -14,6 +14,8 @@ const (
 	// becomes less.
 	pauseLeast = time.Millisecond
 	pauseMost  = 50 * time.Millisecond
+	// mostTurns is how many turns of the event loop are waited for before that.
+	mostTurns = 4
 	// keptText is how many bytes are kept for the next text that comes in pieces.
 	keptText = 64 << 10
 )
@@ -198,6 +200,7 @@ func (s *Socket) send(message js.Value) error {
 		return s.reason()
 	}
 	s.ws.Call("send", message)
+	spread(perSend)
 	s.out.parts = nil
 	s.out.held += int64(s.out.size)
 	return nil
@@ -236,7 +239,7 @@ func (s *Socket) held() int64 {
 func (s *Socket) awaitHeld(most int64) (over bool) {
 	var timer *time.Timer
 	pause, looked := pauseLeast, time.Now()
-	for turned := false; ; turned = true {
+	for turned := 0; ; {
 		before := s.out.held
 		held := s.held()
 		passed := before - held
@@ -248,7 +251,10 @@ func (s *Socket) awaitHeld(most int64) (over bool) {
 		if held <= most {
 			return false
 		}
-		if !turned && s.awaitTurn() {
+		if turned < mostTurns {
+			if turned++; s.awaitTurn() {
+				return true
+			}
 			continue
 		}
 		if timer == nil {
@@ -267,26 +273,6 @@ func (s *Socket) awaitHeld(most int64) (over bool) {
 		}
 	}
 }
-
-// awaitTurn waits until node's event loop has turned, which is all that it needs to pass on what the network has room for.
-// A browser does not tell, and passes it on in another process: awaitTurn reports false.
-func (s *Socket) awaitTurn() bool {
-	if setImmediate.Type() != js.TypeFunction {
-		return false
-	}
-	turned := make(chan struct{})
-	var f js.Func
-	f = js.FuncOf(func(js.Value, []js.Value) any {
-		close(turned)
-		f.Release()
-		return nil
-	})
-	setImmediate.Invoke(f)
-	<-turned
-	return true
-}
-
-var setImmediate = js.Global().Get("setImmediate")
 
 // nextPause returns how long it takes, at the pace of the last pause, until what is too much has been passed on.
 func nextPause(pause, took time.Duration, passed, tooMuch int64) time.Duration {
