@@ -69,7 +69,7 @@ func (p *peers) greet() {
 const buriedMost = 1000
 
 const (
-	meetTicks = 10 // without anybody new are taken for all; a busy machine makes them longer, as it does with answers
+	meetTicks = 20 // without anybody new are taken for all; a busy machine makes them longer, as it does with answers
 	meetTick  = 5 * time.Millisecond
 	meetMost  = time.Second
 )

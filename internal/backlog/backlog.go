@@ -37,8 +37,21 @@ type Backlog struct {
 	Longest   int            // the maximum payload of a data frame, in bytes; set before anything is added
 	control   *controlFrames // nil if none wait
 	ahead     *segments      // the data ahead of frames; nil before the first message that is not copied
-	rest      *Batch         // what a write left of a batch, perhaps in the middle of a frame; nil before the first
-	last      *[]byte        // the close frame; nil until this side closes, and again once it has been taken
+	late      *late          // nil before there is any of it
+}
+
+// late is what most connections have at their end, if ever.
+type late struct {
+	rest Batch  // what a write left of a batch, perhaps in the middle of a frame
+	last []byte // the close frame; nil until this side closes, and again once it has been taken
+}
+
+// lately returns it, so that it can be added to.
+func (l *Backlog) lately() *late {
+	if l.late == nil {
+		l.late = new(late)
+	}
+	return l.late
 }
 
 // controlFrames holds the pings and pongs that wait.
@@ -55,11 +68,11 @@ func (l *Backlog) Empty() bool {
 
 // MoreThanData reports whether something waits that is not data from senders: the rest of a write too.
 func (l *Backlog) MoreThanData() bool {
-	return l.Unfinished() || l.control != nil || l.last != nil
+	return l.control != nil || l.late != nil && (l.late.rest.Len() > 0 || l.late.last != nil)
 }
 
 // Unfinished reports whether the rest of a write waits.
-func (l *Backlog) Unfinished() bool { return l.rest != nil && l.rest.Len() > 0 }
+func (l *Backlog) Unfinished() bool { return l.late != nil && l.late.rest.Len() > 0 }
 
 // HasControl reports whether pings or pongs wait.
 func (l *Backlog) HasControl() bool { return l.control != nil }
@@ -89,11 +102,8 @@ func (l *Backlog) PongSize() int {
 // TotalSize returns how many bytes wait in all.
 func (l *Backlog) TotalSize() int {
 	n := l.size + l.PingSize() + l.PongSize()
-	if l.rest != nil {
-		n += l.rest.Len()
-	}
-	if l.last != nil {
-		n += len(*l.last)
+	if l.late != nil {
+		n += l.late.rest.Len() + len(l.late.last)
 	}
 	return n
 }
@@ -102,7 +112,7 @@ func (l *Backlog) TotalSize() int {
 func (l *Backlog) Oldest() (since time.Duration, waits bool) {
 	switch {
 	case l.Unfinished():
-		return l.rest.Since, true
+		return l.late.rest.Since, true
 	case l.ahead.first() != nil:
 		return l.ahead.first().since, true
 	}
@@ -263,8 +273,7 @@ func (l *Backlog) controls() *controlFrames {
 
 // AddClose adds the close frame.
 func (l *Backlog) AddClose(payload []byte) {
-	closeFrame := l.AppendFrame(nil, frame.FIN|frame.Close, payload)
-	l.last = &closeFrame
+	l.lately().last = l.AppendFrame(nil, frame.FIN|frame.Close, payload)
 }
 
 // Take takes what to write next into b. Something must be waiting.
@@ -294,8 +303,7 @@ func (l *Backlog) takeFrames(b *Batch) {
 //go:noinline
 func (l *Backlog) takeMixed(b *Batch) {
 	if l.Unfinished() {
-		*b = *l.rest
-		*l.rest = Batch{}
+		*b, l.late.rest = l.late.rest, Batch{}
 		return
 	}
 	first := l.ahead.first()
@@ -318,9 +326,9 @@ func (l *Backlog) takeMixed(b *Batch) {
 		l.takeFrames(b)
 		b.Body, b.lent[1] = l.frames, l.frames
 		l.frames = nil
-	case l.last != nil:
-		head = append(head, *l.last...)
-		l.last, b.HasClose = nil, true
+	case l.late != nil && l.late.last != nil:
+		head = append(head, l.late.last...)
+		l.late.last, b.HasClose = nil, true
 	}
 	b.Head, b.lent[0] = head, head
 }
@@ -375,10 +383,7 @@ func (l *Backlog) takePiece(s *segment, head []byte) (_, body []byte) {
 func (l *Backlog) PutBack(b *Batch, n int) {
 	b.advance(n)
 	b.NoteWait()
-	if l.rest == nil {
-		l.rest = new(Batch)
-	}
-	*l.rest, *b = *b, Batch{}
+	l.lately().rest, *b = *b, Batch{}
 }
 
 // StartSmall has the next frames begin with as little room as the first ones.
@@ -386,8 +391,8 @@ func (l *Backlog) StartSmall() { l.lastTaken = 0 }
 
 // Clear lets go of everything that waits.
 func (l *Backlog) Clear() {
-	if l.rest != nil {
-		l.rest.Release()
+	if l.late != nil {
+		l.late.rest.Release()
 	}
 	l.gather()
 	bufpool.Put(l.frames)
@@ -397,5 +402,5 @@ func (l *Backlog) Clear() {
 	}
 	// Masked and Longest stay as they are: senders read them without the lock.
 	l.frames, l.size, l.since, l.lastTaken = nil, 0, 0, 0
-	l.control, l.ahead, l.rest, l.last = nil, nil, nil, nil
+	l.control, l.ahead, l.late = nil, nil, nil
 }
