@@ -314,12 +314,20 @@ func (r *reader) deliverFirst(event Event) error {
 	in.pipe = parts.NewPipe(in.touch)
 	in.expired = func() { r.bodyExpired(in.pipe) }
 	in.pipe.Add(event.Data, false)
-	delivered, err := r.deliver(Message{Type: MessageType(event.Opcode), stream: in.pipe})
+	if r.bodies.unread() != nil {
+		if err := r.awaitBodyEnd(); err != nil {
+			in.pipe.Close()
+			return err
+		}
+	}
+	before := r.bodies.unread() // nil, unless nothing is delivered any more
+	r.bodies.last.Store(in)     // ahead of the consumer, who may look for it at once
+	delivered, err := r.deliverNext(Message{Type: MessageType(event.Opcode), stream: in.pipe})
 	if !delivered {
+		r.bodies.last.Store(before)
 		in.pipe.Close()
 		return err
 	}
-	r.bodies.last.Store(in)
 	in.watch()
 	return err
 }

@@ -149,6 +149,25 @@ func TestNothingIsDeliveredBehindABodyThatIsNotRead(t *testing.T) {
 	}
 }
 
+// Whoever has received a message is told at once that its body is unread, as a pool asks. The reader goroutine is not done with
+// it then.
+func TestABodyIsUnreadFromTheFirst(t *testing.T) {
+	for _, buffer := range []int{-1, 0} {
+		for range 300 {
+			c, p := servedConn(t, wsd.Config{StreamAbove: 10, PingInterval: -1, MessageBuffer: buffer})
+			ends(t, c, p)
+			received := make(chan bool, 1)
+			go func() {
+				<-c.Messages()
+				received <- c.Stats().BodyUnread
+			}()
+			p.send(begin("0123456789abc"))
+			require.True(t, <-received)
+			c.CloseNow()
+		}
+	}
+}
+
 // While nobody reads, the reader stops, so that TCP slows the peer down, and little is held.
 func TestBodyThatIsNotReadHoldsThePeerBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -175,12 +175,17 @@ func (r *reader) handle(event Event) (closed bool, err error) {
 
 // deliver puts a message into Messages.
 func (r *reader) deliver(m Message) (delivered bool, err error) {
-	c := r.conn
 	if r.bodies.unread() != nil {
 		if err := r.awaitBodyEnd(); err != nil {
 			return false, err
 		}
 	}
+	return r.deliverNext(m)
+}
+
+// deliverNext is deliver behind the end of the body before.
+func (r *reader) deliverNext(m Message) (delivered bool, err error) {
+	c := r.conn
 	r.dataRead.Add(uint64(len(m.Data)))
 	if r.discarding {
 		r.dropped.Add(1)
