@@ -88,6 +88,7 @@ func cluster(t *testing.T, n int, opts natsbroker.Options) []*natsbroker.Broker 
 	}
 	starting.Wait()
 	for _, b := range all {
+		require.NotNil(t, b, "it has not started, as was said above")
 		require.Eventually(t, func() bool { return b.Stats().Routes == n-1 }, patience, 5*time.Millisecond)
 	}
 	return all

@@ -85,6 +85,9 @@ func (p *peers) meet() error {
 	last := begun
 	for ticks := 0; ticks < quiet && clock.Now()-begun < meetMost; ticks++ {
 		time.Sleep(meetTick)
+		if ticks&(ticks-1) == 0 {
+			p.greet() // again, the more seldom: the servers may not have known yet who listens, and where the answer goes
+		}
 		p.mu.Lock()
 		met, refused := p.met, p.refused
 		p.mu.Unlock()

@@ -84,7 +84,7 @@ func (e *embedded) cluster(so *server.Options) error {
 	so.DontListen, so.Host, so.Port = false, "127.0.0.1", server.RANDOM_PORT
 	so.Cluster = server.ClusterOpts{
 		Name: o.Prefix, Host: host, Port: port, Advertise: o.Advertise, PingInterval: o.Dead / beats, MaxPingsOut: 2,
-		WriteDeadline: o.Dead, AuthTimeout: 2, TLSConfig: o.TLS, TLSTimeout: 2,
+		WriteDeadline: o.Dead, AuthTimeout: 2, TLSConfig: o.TLS, TLSTimeout: 2, PoolSize: routesEach - 1,
 	}
 	if o.Secret != "" {
 		so.Cluster.Username, so.Cluster.Password = o.Prefix, o.Secret
@@ -144,13 +144,17 @@ func (e *embedded) store(so *server.Options) error {
 // awaitRoutes gives the other nodes a moment to be found.
 func (e *embedded) awaitRoutes() {
 	want := min(e.options.others(), 1)
-	for deadline := time.Now().Add(min(e.options.Timeout, time.Second)); e.server.NumRoutes() < want && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(min(e.options.Timeout, time.Second)); e.routes() < want && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
+// routesEach is how many connections there are to another server: one for the messages of clients, one for what the servers
+// tell each other. Either may be there first, and what has no connection yet goes nowhere.
+const routesEach = 2
+
 // routes returns how many other servers it is connected with.
-func (e *embedded) routes() int { return e.server.NumRemotes() }
+func (e *embedded) routes() int { return min(e.server.NumRemotes(), e.server.NumRoutes()/routesEach) }
 
 // stored returns how many bytes of history it keeps.
 func (e *embedded) stored() uint64 {
