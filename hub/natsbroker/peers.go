@@ -74,16 +74,19 @@ const (
 	meetMost  = time.Second
 )
 
-// meet waits until no more nodes answer.
+// meet waits until no more nodes answer, and those of an embedded server until there are as many as servers.
 func (p *peers) meet() error {
 	p.greet()
 	begun := clock.Now()
-	quiet := meetTicks
-	if b := p.link.broker; b.server != nil && b.options.Listen == "" {
+	quiet, servers := meetTicks, func() int { return 0 }
+	switch b := p.link.broker; {
+	case b.server != nil && b.options.Listen == "":
 		quiet = 1 // all are in this process
+	case b.server != nil:
+		servers = b.server.routes
 	}
 	last := begun
-	for ticks := 0; ticks < quiet && clock.Now()-begun < meetMost; ticks++ {
+	for ticks := 0; (ticks < quiet || p.alive() < servers()) && clock.Now()-begun < meetMost; ticks++ {
 		time.Sleep(meetTick)
 		if ticks&(ticks-1) == 0 {
 			p.greet() // again, the more seldom: the servers may not have known yet who listens, and where the answer goes
