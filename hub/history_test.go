@@ -283,6 +283,48 @@ func TestBrokerThatWasAway(t *testing.T) {
 	})
 }
 
+// Word of a loss comes ahead of the next message of any topic, also where nothing else waits.
+func TestWordOfAGapComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := hub.NewMemory()
+		b := &flaky{Memory: memory}
+		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept", Messages: 2}}, Frame: framed, Lost: func(m *hub.Member, _ string, _ int) {
+			if err := m.Conn().TrySend(wsd.Text("word")); err != nil {
+				panic(err)
+			}
+		}}
+		h := hub.New(&opts)
+		defer func() { require.NoError(t, h.Close()) }()
+		opts.Broker = memory
+		other := hub.New(&opts)
+		defer func() { require.NoError(t, other.Close()) }()
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.Subscribe("kept", "live"))
+		publish(t, other, "kept", "a")
+		b.away.Store(true)
+		publish(t, other, "kept", "b", "c", "d", "e")
+		b.away.Store(false)
+		// Until the connection writes what the peer has no room for, and its queue has: it tells of that behind the write.
+		for p.Conn().Stats().QueuedBytes == 0 {
+			publish(t, h, "live", strings.Repeat("x", 1000))
+			synctest.Wait()
+		}
+		b.node.Resumed()
+		synctest.Wait()
+		require.EqualValues(t, 2, p.Lost(), "b and c")
+		publish(t, h, "live", "after")
+		var ends []string
+		for len(ends) < 4 {
+			m, err := p.far.Receive(t.Context())
+			require.NoError(t, err)
+			if len(m.Data) < 10 && string(m.Data) != "1 a" {
+				ends = append(ends, string(m.Data))
+			}
+		}
+		require.Equal(t, []string{"word", "4 d", "5 e", "0 after"}, ends)
+	})
+}
+
 // Whoever could not read from history tries again, even if the broker has said that it is back just before. A subscription that
 // began with the history goes on from there, also if nothing had come.
 func TestReadsAgain(t *testing.T) {

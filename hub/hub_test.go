@@ -371,6 +371,21 @@ func TestFrame(t *testing.T) {
 }
 
 // Whatever asks a hub or comes to it goes on while publishing is stuck in a function of the program's.
+// Who leaves while a publication is on its way does not get it any more.
+func TestLeavingAheadOfAPublication(t *testing.T) {
+	var leaves *hub.Member
+	bubble(t, &hub.Options{Frame: func(_ string, _ hub.Position, msg wsd.Message) wsd.Message {
+		leaves.Leave() // when the subscriber has been found
+		return msg
+	}}, func(t *testing.T, h *hub.Hub) {
+		p := join(t, h, "", quiet)
+		leaves = p.Member
+		require.NoError(t, p.Subscribe("t"))
+		publish(t, h, "t", "late")
+		p.hearsNothing(t)
+	})
+}
+
 func TestReadsDoNotWaitForPublish(t *testing.T) {
 	stuck := make(chan struct{})
 	bubble(t, &hub.Options{

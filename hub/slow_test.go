@@ -156,6 +156,46 @@ func TestLost(t *testing.T) {
 }
 
 // Close is for who stays slow, never for a burst.
+// What is published while the program sends word of a loss comes behind that.
+func TestNothingGoesAheadOfWordOfALoss(t *testing.T) {
+	var called, goOn chan struct{}
+	bubble(t, &hub.Options{Backlog: 50_000, Lost: func(m *hub.Member, _ string, _ int) {
+		close(called)
+		<-goOn
+		if err := m.Conn().TrySend(wsd.Text("word")); err != nil {
+			panic(err)
+		}
+	}}, func(t *testing.T, h *hub.Hub) {
+		called, goOn = make(chan struct{}), make(chan struct{})
+		p := join(t, h, "", quiet)
+		require.NoError(t, p.Subscribe("t"))
+		text := strings.Repeat("x", 1000)
+		left := 0
+		for ; p.Lost() == 0; left++ {
+			publish(t, h, "t", text)
+			synctest.Wait()
+		}
+		left-- // which was lost
+		for told := false; !told; {
+			p.hears(t, text)
+			left--
+			synctest.Wait()
+			select {
+			case <-called: // nothing waits any more
+				told = true
+			default:
+			}
+		}
+		publish(t, h, "t", "after")
+		close(goOn)
+		for range left {
+			p.hears(t, text)
+		}
+		p.hears(t, "word", "after")
+		p.hearsNothing(t)
+	})
+}
+
 func TestCloseAfterPatience(t *testing.T) {
 	bubble(t, &hub.Options{Slow: hub.Close, Patience: 8 * time.Second, Backlog: 50_000}, func(t *testing.T, h *hub.Hub) {
 		stuck, busy, few := join(t, h, "", quiet), join(t, h, "", quiet), join(t, h, "", quiet)
