@@ -314,11 +314,9 @@ func (r *reader) deliverFirst(event Event) error {
 	in.pipe = parts.NewPipe(in.touch)
 	in.expired = func() { r.bodyExpired(in.pipe) }
 	in.pipe.Add(event.Data, false)
-	if r.bodies.unread() != nil {
-		if err := r.awaitBodyEnd(); err != nil {
-			in.pipe.Close()
-			return err
-		}
+	if err := r.awaitBodyEnd(); err != nil {
+		in.pipe.Close()
+		return err
 	}
 	before := r.bodies.unread() // nil, unless nothing is delivered any more
 	r.bodies.last.Store(in)     // ahead of the consumer, who may look for it at once
@@ -374,6 +372,9 @@ func (r *reader) consumed() uint64 {
 func (r *reader) awaitBodyEnd() error {
 	c := r.conn
 	body := r.bodies.unread()
+	if body == nil {
+		return nil
+	}
 	if !body.pipe.Finished() {
 		begun := c.settings.trace.stallBegun(c)
 		err := r.awaitBody(body.pipe.Finished)

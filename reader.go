@@ -175,10 +175,8 @@ func (r *reader) handle(event Event) (closed bool, err error) {
 
 // deliver puts a message into Messages.
 func (r *reader) deliver(m Message) (delivered bool, err error) {
-	if r.bodies.unread() != nil {
-		if err := r.awaitBodyEnd(); err != nil {
-			return false, err
-		}
+	if err := r.awaitBodyEnd(); err != nil {
+		return false, err
 	}
 	return r.deliverNext(m)
 }

@@ -33,7 +33,7 @@ type sendQueue struct {
 	transient    bool       // the writer goroutine never stays when nothing is left to write: nothing else would end it
 	stays        bool       // it does then, since messages come often: one has ended since the keepalive looked
 	running      bool       // the writer goroutine exists
-	shared       bool       // what was added last goes to many connections
+	toMany       bool       // what was added last goes to many connections
 	handed       bool       // forMany is about to write to it
 	asleep       bool       // it waits for wake
 	unused       bool       // no message was added since the keepalive looked
@@ -256,7 +256,7 @@ func (q *sendQueue) put(o *outgoing) (writeTo uint64) {
 	// One that is pulled may ask for any message to be written at once.
 	answer := q.count(o.size) || q.transient
 	prompt := o.prompt && answer && len(o.waiting) == 0
-	if q.shared = o.share; q.shared {
+	if q.toMany = o.share; q.toMany {
 		return q.hand(prompt)
 	}
 	return q.kick(prompt)
@@ -829,7 +829,7 @@ func (q *sendQueue) wrote(b *batch, n int, err error, upTo uint64) (result write
 	case upTo == everything:
 		result.lull = q.lull() // here, since each taking of the lock costs what the senders' processor has of it
 	case !q.backlog.Empty() || q.roomy():
-		if q.shared {
+		if q.toMany {
 			result.handOver = q.hand(false) == handOver
 		} else {
 			q.kick(false)

@@ -134,10 +134,9 @@ func (u *Upgrader) originAllowed(r *http.Request) bool {
 
 // plainHost reports whether a host, perhaps with a port, has no characters that mean anything in a URL.
 func plainHost(host string) bool {
-	name, port, _ := strings.Cut(host, ":")
-	return !strings.ContainsFunc(name, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-')
-	}) && !strings.ContainsFunc(port, func(c rune) bool { return c < '0' || c > '9' })
+	const digits = "0123456789"
+	port := strings.TrimLeft(host, "abcdefghijklmnopqrstuvwxyz.-"+digits)
+	return port == "" || port[0] == ':' && strings.TrimLeft(port[1:], digits) == ""
 }
 
 // subprotocols returns those that may be agreed on, without what no handshake can have.

@@ -4,6 +4,7 @@ package interop
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -70,11 +72,14 @@ func TestJSRates(t *testing.T) {
 func inChromiumAlone(t *testing.T, s *jsServer, name string) string {
 	path := program(t, "chromium")
 	results.version("chromium", versionOf(t, path, "--version", "--no-sandbox"))
-	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-component-update",
+	ctx, stop := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, path, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-component-update",
 		"--disable-background-networking", "--no-proxy-server", "--user-data-dir="+t.TempDir(), s.pageURL(t, name, ""))
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // with all that it has started
+	cmd.WaitDelay = 10 * time.Second
 	require.NoError(t, cmd.Start())
 	defer func() {
-		_ = cmd.Process.Signal(os.Interrupt) // with all that it has started
+		stop()
 		_ = cmd.Wait()
 	}()
 	return s.await(t)
