@@ -135,10 +135,10 @@ var functions map[uint32]func(js.Value, []js.Value) any
 
 // TestEverythingIsReleased counts goroutines and functions over a thousand connections with every kind of end.
 func TestEverythingIsReleased(t *testing.T) {
-	const rounds, together = 100, 10
+	const rounds, together = 84, 12
 	one := func(kind int) {
 		ctx := context.Background()
-		switch kind % 5 {
+		switch kind % 6 {
 		case 0:
 			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
 			defer cancel()
@@ -151,13 +151,24 @@ func TestEverythingIsReleased(t *testing.T) {
 				conn.CloseNow()
 			}
 			return
+		case 5: // in the middle of sends that wait for the browser
+			conn, _, err := wsd.Dial(ctx, server("/echo?plain=1"), &wsd.DialOptions{Config: wsd.Config{SendQueue: 1 << 10}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range kind {
+				_ = conn.Send(ctx, wsd.Binary(make([]byte, 5<<10)))
+			}
+			conn.CloseNow()
+			return
 		}
 		conn, _, err := wsd.Dial(ctx, server("/close?code=1000"), nil)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		switch kind % 5 {
+		switch kind % 6 {
 		case 2:
 			_ = conn.Close(wsd.StatusNormalClosure, "")
 		case 3:
