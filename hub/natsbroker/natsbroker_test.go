@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed62836080/wsd/hub"
@@ -104,6 +105,33 @@ func TestEmbeddedThreeNodesAreABroker(t *testing.T) {
 		}
 		return all
 	})
+}
+
+// A hub that attaches waits a while for the hubs of the servers that there are: they hear of what it publishes first, too.
+func TestAttachingWaitsForOthers(t *testing.T) {
+	t.Parallel()
+	nodes := cluster(t, 2, natsbroker.Options{Timeout: patience, Dead: patience, NoHistory: true})
+	quietly := hub.Node{Deliver: func(hub.Publication) {}, Resumed: func() {}}
+	for tries := 0; ; tries++ { // on a machine that is busy the second may not wait for the first's second
+		var late hub.Link
+		var attaching sync.WaitGroup
+		attaching.Go(func() {
+			time.Sleep(400 * time.Millisecond)
+			var err error
+			late, err = nodes[0].Attach(quietly)
+			assert.NoError(t, err)
+		})
+		early, err := nodes[1].Attach(quietly)
+		require.NoError(t, err)
+		met := nodes[1].Stats().Nodes
+		attaching.Wait()
+		require.NoError(t, early.Close())
+		require.NoError(t, late.Close())
+		if met == 1 {
+			return
+		}
+		require.Less(t, tries, 5)
+	}
 }
 
 func TestConnectIsABroker(t *testing.T) {

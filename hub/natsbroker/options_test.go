@@ -100,6 +100,18 @@ func TestAloneListensNowhere(t *testing.T) {
 	require.Empty(t, b.Addr())
 }
 
+// A node counts as connected once every connection to it is there. How many those are is for the server to say.
+func TestRoutesCountOnceTheyAreWhole(t *testing.T) {
+	first := start(t, Options{Listen: "127.0.0.1:0", NoHistory: true})
+	second := start(t, Options{Listen: "127.0.0.1:0", Routes: []string{first.Addr()}, NoHistory: true})
+	for _, b := range []*Broker{first, second} {
+		s := b.server.server
+		require.Eventually(t, func() bool { return b.Stats().Routes == 1 }, patience, time.Millisecond)
+		require.Equal(t, routesEach, s.NumRoutes())
+		require.Equal(t, 1, s.NumRemotes())
+	}
+}
+
 // The port for clients that a node of a cluster needs is on loopback, and takes only this process.
 func TestClientsAreNotLetIn(t *testing.T) {
 	b := start(t, Options{Listen: "127.0.0.1:0", Secret: "s"})
