@@ -149,11 +149,11 @@ func (c *Conn) netError(op string, err error) error {
 
 // readError is the error of a read that err ended.
 func (c *Conn) readError(err error) error {
-	var violation *wsd.ProtocolError
+	violation, violated := err.(*wsd.ProtocolError)
 	switch {
 	case c.closed.Load():
 		return c.netError("read", net.ErrClosed)
-	case errors.As(err, &violation):
+	case violated:
 		c.refuse(violation)
 		if violation.Code == wsd.StatusMessageTooBig {
 			return ErrReadLimit

@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -134,9 +135,17 @@ func (u *Upgrader) originAllowed(r *http.Request) bool {
 
 // plainHost reports whether a host, perhaps with a port, has no characters that mean anything in a URL.
 func plainHost(host string) bool {
-	const digits = "0123456789"
-	port := strings.TrimLeft(host, "abcdefghijklmnopqrstuvwxyz.-"+digits)
-	return port == "" || port[0] == ':' && strings.TrimLeft(port[1:], digits) == ""
+	for i := range len(host) {
+		switch c := host[i]; {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', c == '.', c == '-':
+		case c == ':':
+			_, err := strconv.ParseUint(host[i+1:], 10, 16)
+			return err == nil
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // subprotocols returns those that may be agreed on, without what no handshake can have.
@@ -167,6 +176,9 @@ func field(h http.Header, name string) (values []string, given bool) {
 
 // ownFields returns h without what the handshake itself sets.
 func ownFields(h http.Header) http.Header {
+	if len(h) == 0 {
+		return nil
+	}
 	own := maps.Clone(h)
 	maps.DeleteFunc(own, func(name string, _ []string) bool {
 		switch name = textproto.CanonicalMIMEHeaderKey(name); name {
