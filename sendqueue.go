@@ -44,10 +44,10 @@ type sendQueue struct {
 	answers      answers // closing.go
 	admission    admission
 
-	written uint64        // every frame and message with a number up to this one has been written
-	writing *batch        // what was taken, and somebody writes; nil if nobody does
-	wake    chan struct{} // has room for the one value that wakes a sleeping writer
-	rare    *rareState    // nil before any of it is needed
+	written uint64     // every frame and message with a number up to this one has been written
+	writing *batch     // what was taken, and somebody writes; nil if nobody does
+	wake    chan bool  // has room for the one value that wakes a sleeping writer, which sleep returns
+	rare    *rareState // nil before any of it is needed
 }
 
 // rareState is what most connections do not need.
@@ -107,8 +107,9 @@ func (q *sendQueue) writtenBy(start func()) { q.startWriter = start }
 // leaveUnmasked has a client's frames go as they are, since the transport masks them. It belongs to init.
 func (q *sendQueue) leaveUnmasked() { q.backlog.Masked = false }
 
-// sleep waits, in the writer goroutine, for as long as idle or wrote has told it to.
-func (q *sendQueue) sleep() { <-q.wake }
+// sleep waits, in the writer goroutine, for as long as idle or wrote has told it to, and reports whether more than what it is
+// woken for may come at once.
+func (q *sendQueue) sleep() (expectMore bool) { return <-q.wake }
 
 // admission decides which sender may add to the queue.
 type admission struct {
@@ -695,7 +696,7 @@ func (q *sendQueue) kick(prompt bool) (writeTo uint64) {
 		q.startWriter()
 	case q.asleep:
 		q.asleep = false
-		q.wake <- struct{}{}
+		q.wake <- !prompt || q.answers.answered < q.answers.delivered.Load()
 	}
 	return 0
 }
@@ -754,7 +755,7 @@ func (q *sendQueue) lull() (l lull) {
 		q.backlog.StartSmall()
 	default:
 		if q.wake == nil {
-			q.wake = make(chan struct{}, 1)
+			q.wake = make(chan bool, 1)
 		}
 		q.asleep, l.sleep = true, true
 	}
@@ -934,7 +935,7 @@ func (q *sendQueue) halt() {
 	q.stopped = true
 	if q.asleep {
 		q.asleep = false
-		q.wake <- struct{}{}
+		q.wake <- false
 	}
 }
 

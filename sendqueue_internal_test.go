@@ -309,3 +309,28 @@ func TestWriterStaysOnlyWhereMessagesComeOften(t *testing.T) {
 	}
 	require.Equal(t, 6, *started)
 }
+
+// The writer goroutine gives way to others when it wakes, since they may have more to send, unless it wakes for the answer to
+// all that has come.
+func TestWhatTheWriterWakesFor(t *testing.T) {
+	for name, row := range map[string]struct {
+		delivered  uint64 // messages that are unanswered
+		prompt     bool   // nothing more is being parsed
+		expectMore bool
+	}{
+		"a message that nobody has asked for": {0, true, true},
+		"the only answer":                     {1, true, false},
+		"the only answer so far":              {1, false, true},
+		"one of two answers":                  {2, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, _ := newQueue(Config{}, false)
+			q.running, q.stays = true, true
+			require.Equal(t, lull{sleep: true}, q.idle())
+			q.answers.delivered.Store(row.delivered)
+			_, err := q.add(context.Background(), &outgoing{opcode: byte(OpText), payload: []byte("x"), size: 1, prompt: row.prompt})
+			require.NoError(t, err)
+			require.Equal(t, row.expectMore, q.sleep())
+		})
+	}
+}

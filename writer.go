@@ -16,14 +16,17 @@ import (
 // writeLoop is the writer goroutine. It lives until the connection ends, or until nothing has been sent for a while; the
 // next message then starts it again. It never fails the group, as it is for the reader to say what ended the connection.
 func (c *Conn) writeLoop() error {
-	for {
-		// Goroutines that are ready to run may have more to send, which then goes with the same write.
-		runtime.Gosched()
+	for expectMore := true; ; {
+		if expectMore {
+			// Goroutines that are ready to run may have more to send, which then goes with the same write.
+			runtime.Gosched()
+		}
+		expectMore = true
 		switch lull := c.write(everything); {
 		case lull.end:
 			return nil
 		case lull.sleep:
-			c.queue.sleep()
+			expectMore = c.queue.sleep()
 		case lull.room != nil:
 			lull.room()
 		}
@@ -98,7 +101,8 @@ func (c *Conn) writeAll(b *batch) error {
 	return c.transport.Write(head, body)
 }
 
-// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
+// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing. Its
+// timer runs on behind a write that is over, and looks whether there is another: most are over sooner than a timer is set.
 type writeWatch struct {
 	transport *netio.Transport
 	within    time.Duration
@@ -107,12 +111,14 @@ type writeWatch struct {
 	mu    sync.Mutex // guards all below
 	timer *time.Timer
 	due   clock.Due // when it is to run
+	runs  bool      // it is set
 	armed bool
 	since time.Duration // on clock: when the present write began to wait
 }
 
 func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(error)) *writeWatch {
-	w := &writeWatch{transport: transport, within: within, abort: abort}
+	w := &writeWatch{transport: transport, within: within, abort: abort, runs: true}
+	w.due.In(within)
 	w.timer = time.AfterFunc(within, w.look)
 	return w
 }
@@ -121,15 +127,24 @@ func (w *writeWatch) arm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed, w.since = true, clock.Now()
-	w.due.In(w.within)
-	w.timer.Reset(w.within)
+	if !w.runs {
+		w.runs = true
+		w.due.In(w.within)
+		w.timer.Reset(w.within)
+	}
 }
 
 func (w *writeWatch) disarm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed = false
-	w.timer.Stop()
+}
+
+// stop stops the timer of a connection that has ended. w may be nil.
+func (w *writeWatch) stop() {
+	if w != nil {
+		w.timer.Stop()
+	}
 }
 
 // look runs on the timer.
@@ -143,7 +158,7 @@ func (w *writeWatch) look() {
 func (w *writeWatch) overdue() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.armed {
+	if w.runs = w.armed; !w.armed {
 		return false
 	}
 	left := w.due.Left(max(w.since, w.transport.Progress())+w.within, w.within)
