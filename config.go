@@ -34,7 +34,7 @@ type Config struct {
 	// always room for one.
 	MessageBuffer int
 	// SendQueue bounds what Send queues ahead of the network, in bytes. A Send that finds the queue full blocks. A
-	// message larger than the bound is queued alone. Default 64 KiB.
+	// message larger than the bound is queued alone. Default 64 KiB. A browser holds as much again, 1 MiB by default.
 	SendQueue int
 	// MaxFrameSize bounds the payload of the frames that this side sends, in bytes: longer messages are cut into several,
 	// between which control frames can go. Negative means never to cut, for peers that cannot join what was cut; a Writer

@@ -12,6 +12,10 @@ import (
 	"github.com/seed62836080/wsd/internal/browser"
 )
 
+// defaultBrowserQueue is how many bytes the browser may hold for the network, if SendQueue does not say. It tells nobody when that
+// becomes less, so more of them than a queue's own keep it busy until the next look.
+const defaultBrowserQueue = 1 << 20
+
 // dial is Dial through a browser.
 func dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.Response, error) {
 	target, problem := opts.browserTarget(rawURL)
@@ -19,7 +23,7 @@ func dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.R
 		return nil, nil, problem
 	}
 	limit := startHandshakeLimit(ctx, opts.timeout())
-	sendMost := limitOr(opts.SendQueue, defaultSendQueue)
+	sendMost := limitOr(opts.SendQueue, defaultBrowserQueue)
 	socket, err := browser.Open(limit, target.String(), target.Host, opts.Subprotocols, sendMost)
 	if ended := limit.stop(); ended != nil {
 		if socket != nil {

@@ -1,4 +1,4 @@
-// jspage_test.go has a page whose client is Go put behind another, frozen, left, come back to, and cut off from the network.
+// jspage_test.go has a page whose client is Go put behind another, hidden, frozen, left, come back to, and cut off from the network.
 
 package interop
 
@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
+	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -112,6 +114,19 @@ func (p tab) setLifecycle(state page.SetWebLifecycleStateState) {
 	require.NoError(p.t, err)
 }
 
+// setWindow changes the state of the page's window, and waits until the page is as visible.
+func (p tab) setWindow(state cdpbrowser.WindowState, visibility string) {
+	p.t.Helper()
+	window, err := chromedp.Call(p.ctx, cdpbrowser.GetWindowForTarget, cdpbrowser.GetWindowForTargetParams{})
+	require.NoError(p.t, err)
+	change := cdpbrowser.SetWindowBoundsParams{WindowID: window.WindowID, Bounds: &cdpbrowser.Bounds{WindowState: state}}
+	_, err = chromedp.Call(p.ctx, cdpbrowser.SetWindowBounds, change)
+	require.NoError(p.t, err)
+	// Not by await, which looks once a frame: a page that is hidden has none.
+	became := func() bool { return evaluate[string](p, "document.visibilityState") == visibility }
+	require.Eventually(p.t, became, patience, 10*time.Millisecond)
+}
+
 // emulateNetworkConditions is what cdproto has no name for any more. It is the only way to take the network from a page.
 var emulateNetworkConditions = cdp.Command[network.OverrideNetworkStateParams, cdp.Empty]{Method: "Network.emulateNetworkConditions"}
 
@@ -206,6 +221,20 @@ func TestJSPage(t *testing.T) {
 		for i := range 100 {
 			server.echo(conn, fmt.Sprint(i))
 		}
+	})
+	t.Run("hidden", func(t *testing.T) { // where Chromium runs timers once a second
+		server, p, _ := open(t, "")
+		conn := server.next()
+		p.setWindow(cdpbrowser.WindowStateMinimized, "hidden")
+		for i := range 100 {
+			server.echo(conn, fmt.Sprint(i))
+		}
+		for range 3 {
+			server.echo(conn, strings.Repeat("more than the browser is to hold ", 100_000))
+		}
+		p.setWindow(cdpbrowser.WindowStateNormal, "visible")
+		server.echo(conn, "seen again")
+		require.Equal(t, "connected\n", evaluate[string](p, "printed"), "it is the same connection")
 	})
 	t.Run("network lost", func(t *testing.T) {
 		server, p, _ := open(t, "")

@@ -3,6 +3,7 @@
 package jsclient
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"runtime"
@@ -20,21 +21,28 @@ import (
 // TestSendWaitsForTheBrowser holds that a peer that does not read makes Send wait, and that the browser holds no more than
 // was allowed meanwhile.
 func TestSendWaitsForTheBrowser(t *testing.T) {
-	requireSendWaits(t, "/deaf", func(*wsd.Conn) {})
+	requireSendWaits(t, "/deaf", 256<<10, func(*wsd.Conn) {})
+}
+
+// Without a SendQueue the browser holds a MiB.
+func TestSendWaitsByDefault(t *testing.T) {
+	held := requireSendWaits(t, "/deaf", 0, func(*wsd.Conn) {})
+	require.Greater(t, held, 1<<20)
 }
 
 // An answer goes to the browser from the call that sends it, and waits all the same.
 func TestAnswersWaitForTheBrowser(t *testing.T) {
-	requireSendWaits(t, "/send?n=1000&size=10", func(conn *wsd.Conn) {
+	requireSendWaits(t, "/send?n=1000&size=10", 256<<10, func(conn *wsd.Conn) {
 		_, err := conn.Receive(t.Context())
 		require.NoError(t, err)
 	})
 }
 
-// requireSendWaits sends messages, each behind a call of before, to a peer that does not read.
-func requireSendWaits(t *testing.T, path string, before func(*wsd.Conn)) {
+// requireSendWaits sends messages, each behind a call of before, to a peer that does not read. It returns how many bytes the
+// browser holds in the end.
+func requireSendWaits(t *testing.T, path string, sendQueue int, before func(*wsd.Conn)) (held int) {
 	socket := watchSocket(t)
-	conn := dial(t, path, &wsd.DialOptions{Config: wsd.Config{SendQueue: 256 << 10}})
+	conn := dial(t, path, &wsd.DialOptions{Config: wsd.Config{SendQueue: sendQueue}})
 	const size = 31 << 10 // below the size of those that a canceled Send leaves in pieces
 	source, data := rand.NewChaCha8([32]byte{}), wsd.Binary(make([]byte, size))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -50,8 +58,10 @@ func requireSendWaits(t *testing.T, path string, before func(*wsd.Conn)) {
 		waits.Reset(time.Second)
 	}
 	require.ErrorIs(t, ctx.Err(), context.Canceled, "after %d messages a Send waits", sent)
-	require.LessOrEqual(t, socket().Get("bufferedAmount").Int(), 256<<10+size+100)
+	held = socket().Get("bufferedAmount").Int()
+	require.LessOrEqual(t, held, cmp.Or(sendQueue, 1<<20)+size+100)
 	require.ErrorIs(t, conn.TrySend(data), wsd.ErrQueueFull)
+	return held
 }
 
 func TestWriteTimeout(t *testing.T) {

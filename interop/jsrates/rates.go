@@ -38,16 +38,16 @@ type row struct {
 }
 
 var rows = []row{
-	{"round trip, text of 64 B", "/echo", 64, true, 1000, roundTrips},
-	{"round trip, binary of 16 KiB", "/echo", 16 << 10, false, 600, roundTrips},
-	{"echo, text of 64 B", "/echo", 64, true, 5000, echoes},
-	{"echo, binary of 64 B", "/echo", 64, false, 5000, echoes},
-	{"echo, binary of 64 KiB", "/echo", 64 << 10, false, 300, echoes},
-	{"echo, binary of 1 MiB", "/echo", 1 << 20, false, 24, echoes},
-	{"receive, text of 64 B", "/send", 64, true, 8000, receives},
-	{"receive, binary of 1 KiB", "/send", 1 << 10, false, 8000, receives},
-	{"send, text of 64 B", "/count", 64, true, 10000, sends},
-	{"send, binary of 1 KiB", "/count", 1 << 10, false, 10000, sends},
+	{"round trip, text of 64 B", "/echo", 64, true, 4000, roundTrips},
+	{"round trip, binary of 16 KiB", "/echo", 16 << 10, false, 2000, roundTrips},
+	{"echo, text of 64 B", "/echo", 64, true, 20000, echoes},
+	{"echo, binary of 64 B", "/echo", 64, false, 20000, echoes},
+	{"echo, binary of 64 KiB", "/echo", 64 << 10, false, 1200, echoes},
+	{"echo, binary of 1 MiB", "/echo", 1 << 20, false, 100, echoes},
+	{"receive, text of 64 B", "/send", 64, true, 30000, receives},
+	{"receive, binary of 1 KiB", "/send", 1 << 10, false, 30000, receives},
+	{"send, text of 64 B", "/count", 64, true, 40000, sends},
+	{"send, binary of 1 KiB", "/count", 1 << 10, false, 40000, sends},
 }
 
 // Main measures every row once, over connections to the server at os.Args[1], with os.Args[2] percent of all messages, and
