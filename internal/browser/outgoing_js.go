@@ -196,7 +196,8 @@ func stringOf(text []byte) js.Value {
 
 // send has the browser send a message.
 func (s *Socket) send(message js.Value) error {
-	if s.out.held > s.sendMost && s.awaitHeld(s.sendMost) {
+	// Who waits, waits for room for several: each look takes longer than to send a message.
+	if s.out.held > s.sendMost && s.held() > s.sendMost && s.awaitHeld(s.sendMost/2) {
 		return s.reason()
 	}
 	s.ws.Call("send", message)
