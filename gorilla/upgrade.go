@@ -83,7 +83,9 @@ var acceptOptions = sync.Pool{New: func() any { return new(wsd.AcceptOptions) }}
 func (u *Upgrader) options(r *http.Request, h http.Header) *wsd.AcceptOptions {
 	opts := acceptOptions.Get().(*wsd.AcceptOptions)
 	setOptions(&opts.Config, u.EnableCompression)
-	opts.Header, opts.CheckOrigin = ownFields(h), u.originAllowed
+	if opts.Header, opts.CheckOrigin = ownFields(h), u.CheckOrigin; opts.CheckOrigin == nil {
+		opts.CheckOrigin = ofSameHost
+	}
 	opts.Subprotocols, opts.HandshakeTimeout = u.subprotocols(r, h), u.HandshakeTimeout
 	return opts
 }
@@ -118,10 +120,8 @@ func (u *Upgrader) refuse(w http.ResponseWriter, r *http.Request, status int, re
 	return nil, err
 }
 
-func (u *Upgrader) originAllowed(r *http.Request) bool {
-	if u.CheckOrigin != nil {
-		return u.CheckOrigin(r)
-	}
+// ofSameHost reports whether a request comes from no page, or from one of its own host.
+func ofSameHost(r *http.Request) bool {
 	origin := r.Header["Origin"]
 	if len(origin) == 0 {
 		return true
@@ -153,6 +153,9 @@ func (u *Upgrader) subprotocols(r *http.Request, h http.Header) []string {
 	offered := u.Subprotocols
 	if offered == nil {
 		offered, _ = field(h, "Sec-Websocket-Protocol")
+	}
+	if len(offered) == 0 {
+		return nil
 	}
 	asked := Subprotocols(r)
 	var possible []string
