@@ -260,13 +260,6 @@ func (e *ending) enterRefusing() error {
 	return e.reach(phaseRefusing).event.Err
 }
 
-// abandon is enterRefusing for a connection whose end nobody is told of: it needs no course.
-func (e *ending) abandon() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.phase = max(e.phase, phaseRefusing)
-}
-
 // closeWritten notes that the close frame has been written. Whatever the peer does now, CloseTimeout runs once.
 func (e *ending) closeWritten() {
 	e.mu.Lock()

@@ -43,13 +43,6 @@ func (p *puller) Next(limit, above int64) (pulled.Event, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.conn
-	if c.reader.parser == nil && len(p.rest) == 0 { // many connections never send anything: those need none
-		b, err := c.transport.Read(nil, true)
-		if err != nil {
-			return p.found(Event{}, err)
-		}
-		p.rest = b
-	}
 	c.reader.takeParser(c.settings)
 	parser := c.reader.parser
 	parser.setLimit(messageLimit(limit))
@@ -159,7 +152,6 @@ func (p *puller) Failure() error {
 
 func (p *puller) End() {
 	c := p.conn
-	c.ending.abandon()
 	if c.queue.takeLast(p.Waits()) {
 		p.close()
 		return

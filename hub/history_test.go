@@ -247,17 +247,21 @@ func (l flakyLink) Publish(ctx context.Context, p hub.Publication) error {
 	return l.Link.Publish(ctx, p)
 }
 
+// besideFlaky returns two hubs that share what is published and kept. The broker of the first can be away.
+func besideFlaky(opts hub.Options) (h, other *hub.Hub, b *flaky) {
+	b = &flaky{Memory: hub.NewMemory()}
+	opts.Broker, opts.Frame = b, framed
+	h = hub.New(&opts)
+	opts.Broker = b.Memory
+	other = hub.New(&opts)
+	return h, other, b
+}
+
 // After a broker was away, what has history is read from there.
 func TestBrokerThatWasAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := hub.NewMemory()
-		b := &flaky{Memory: memory}
-		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}
-		h := hub.New(&opts)
-		defer func() { require.NoError(t, h.Close()) }()
-		opts.Broker = memory
-		other := hub.New(&opts)
-		defer func() { require.NoError(t, other.Close()) }()
+		h, other, b := besideFlaky(hub.Options{History: []hub.History{{Topics: "kept"}}})
+		defer func() { require.NoError(t, errors.Join(h.Close(), other.Close())) }()
 		p := join(t, h, "", quiet)
 		require.NoError(t, p.Subscribe("kept", "live"))
 		publish(t, other, "kept", "a")
@@ -286,18 +290,13 @@ func TestBrokerThatWasAway(t *testing.T) {
 // Word of a loss comes ahead of the next message of any topic, also where nothing else waits.
 func TestWordOfAGapComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := hub.NewMemory()
-		b := &flaky{Memory: memory}
-		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept", Messages: 2}}, Frame: framed, Lost: func(m *hub.Member, _ string, _ int) {
+		lost := func(m *hub.Member, _ string, _ int) {
 			if err := m.Conn().TrySend(wsd.Text("word")); err != nil {
 				panic(err)
 			}
-		}}
-		h := hub.New(&opts)
-		defer func() { require.NoError(t, h.Close()) }()
-		opts.Broker = memory
-		other := hub.New(&opts)
-		defer func() { require.NoError(t, other.Close()) }()
+		}
+		h, other, b := besideFlaky(hub.Options{History: []hub.History{{Topics: "kept", Messages: 2}}, Lost: lost})
+		defer func() { require.NoError(t, errors.Join(h.Close(), other.Close())) }()
 		p := join(t, h, "", quiet)
 		require.NoError(t, p.Subscribe("kept", "live"))
 		publish(t, other, "kept", "a")
@@ -329,14 +328,8 @@ func TestWordOfAGapComesFirst(t *testing.T) {
 // began with the history goes on from there, also if nothing had come.
 func TestReadsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := hub.NewMemory()
-		b := &flaky{Memory: memory}
-		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}
-		h := hub.New(&opts)
-		defer func() { require.NoError(t, h.Close()) }()
-		opts.Broker = memory
-		other := hub.New(&opts)
-		defer func() { require.NoError(t, other.Close()) }()
+		h, other, b := besideFlaky(hub.Options{History: []hub.History{{Topics: "kept"}}})
+		defer func() { require.NoError(t, errors.Join(h.Close(), other.Close())) }()
 		p := join(t, h, "", quiet)
 		require.NoError(t, p.SubscribeFrom("kept", hub.Position{}))
 		for _, text := range []string{"1 a", "2 b"} {
@@ -359,14 +352,8 @@ func TestReadsAgain(t *testing.T) {
 // What a broker has lost without knowing is noticed by the next that comes, and read from history before it.
 func TestWhatIsMissedIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := hub.NewMemory()
-		b := &flaky{Memory: memory}
-		opts := hub.Options{Broker: b, History: []hub.History{{Topics: "kept"}}, Frame: framed}
-		h := hub.New(&opts)
-		defer func() { require.NoError(t, h.Close()) }()
-		opts.Broker = memory
-		other := hub.New(&opts)
-		defer func() { require.NoError(t, other.Close()) }()
+		h, other, b := besideFlaky(hub.Options{History: []hub.History{{Topics: "kept"}}})
+		defer func() { require.NoError(t, errors.Join(h.Close(), other.Close())) }()
 		from, live := join(t, h, "", quiet), join(t, h, "", quiet)
 		require.NoError(t, from.SubscribeFrom("kept", hub.Position{}))
 		require.NoError(t, live.Subscribe("kept"))

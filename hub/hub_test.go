@@ -370,7 +370,6 @@ func TestFrame(t *testing.T) {
 	})
 }
 
-// Whatever asks a hub or comes to it goes on while publishing is stuck in a function of the program's.
 // Who leaves while a publication is on its way does not get it any more.
 func TestLeavingAheadOfAPublication(t *testing.T) {
 	var leaves *hub.Member
@@ -386,6 +385,7 @@ func TestLeavingAheadOfAPublication(t *testing.T) {
 	})
 }
 
+// Whatever asks a hub or comes to it goes on while publishing is stuck in a function of the program's.
 func TestReadsDoNotWaitForPublish(t *testing.T) {
 	stuck := make(chan struct{})
 	bubble(t, &hub.Options{

@@ -155,7 +155,6 @@ func TestLost(t *testing.T) {
 	})
 }
 
-// Close is for who stays slow, never for a burst.
 // What is published while the program sends word of a loss comes behind that.
 func TestNothingGoesAheadOfWordOfALoss(t *testing.T) {
 	var called, goOn chan struct{}
@@ -196,6 +195,7 @@ func TestNothingGoesAheadOfWordOfALoss(t *testing.T) {
 	})
 }
 
+// Close is for who stays slow, never for a burst.
 func TestCloseAfterPatience(t *testing.T) {
 	bubble(t, &hub.Options{Slow: hub.Close, Patience: 8 * time.Second, Backlog: 50_000}, func(t *testing.T, h *hub.Hub) {
 		stuck, busy, few := join(t, h, "", quiet), join(t, h, "", quiet), join(t, h, "", quiet)

@@ -125,6 +125,7 @@ func TestAttachingWaitsForOthers(t *testing.T) {
 		require.NoError(t, err)
 		met := nodes[1].Stats().Nodes
 		attaching.Wait()
+		require.NotNil(t, late)
 		require.NoError(t, early.Close())
 		require.NoError(t, late.Close())
 		if met == 1 {

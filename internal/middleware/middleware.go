@@ -6,7 +6,6 @@ package middleware
 import (
 	"net/http"
 	"reflect"
-	"sync/atomic"
 	"time"
 )
 
@@ -84,20 +83,10 @@ func below(w http.ResponseWriter) (own netHTTPWriter) {
 	return own
 }
 
-// ownType is the reflect.Type of net/http's writer for HTTP/1, once one has been seen.
-var ownType atomic.Value
-
 // isOwn reports whether w is net/http's writer for HTTP/1.
 func isOwn(w http.ResponseWriter) bool {
 	t := reflect.TypeOf(w)
-	if t == nil || t == ownType.Load() {
-		return t != nil
-	}
-	is := t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t.Elem().Name() == "response"
-	if is {
-		ownType.Store(t)
-	}
-	return is
+	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t.Elem().Name() == "response"
 }
 
 // unwrap returns what w wraps, by its method Unwrap or as an embedded ResponseWriter, or nil.
