@@ -678,7 +678,6 @@ func (e *ending) finish() {
 	c := e.conn
 	cause := c.group.Wait()
 	c.keepalive.stop()
-	c.writeWatch.stop()
 	c.parking.stopWatch()
 	c.pings.fail()
 	c.queue.announceEnd()

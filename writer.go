@@ -101,8 +101,7 @@ func (c *Conn) writeAll(b *batch) error {
 	return c.transport.Write(head, body)
 }
 
-// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing. Its
-// timer runs on behind a write that is over, and looks whether there is another: most are over sooner than a timer is set.
+// writeWatch ends the connection when the transport takes nothing for too long of what the writer goroutine is writing.
 type writeWatch struct {
 	transport *netio.Transport
 	within    time.Duration
@@ -111,14 +110,12 @@ type writeWatch struct {
 	mu    sync.Mutex // guards all below
 	timer *time.Timer
 	due   clock.Due // when it is to run
-	runs  bool      // it is set
 	armed bool
 	since time.Duration // on clock: when the present write began to wait
 }
 
 func newWriteWatch(transport *netio.Transport, within time.Duration, abort func(error)) *writeWatch {
-	w := &writeWatch{transport: transport, within: within, abort: abort, runs: true}
-	w.due.In(within)
+	w := &writeWatch{transport: transport, within: within, abort: abort}
 	w.timer = time.AfterFunc(within, w.look)
 	return w
 }
@@ -127,24 +124,15 @@ func (w *writeWatch) arm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed, w.since = true, clock.Now()
-	if !w.runs {
-		w.runs = true
-		w.due.In(w.within)
-		w.timer.Reset(w.within)
-	}
+	w.due.In(w.within)
+	w.timer.Reset(w.within)
 }
 
 func (w *writeWatch) disarm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed = false
-}
-
-// stop stops the timer of a connection that has ended. w may be nil.
-func (w *writeWatch) stop() {
-	if w != nil {
-		w.timer.Stop()
-	}
+	w.timer.Stop()
 }
 
 // look runs on the timer.
@@ -158,7 +146,7 @@ func (w *writeWatch) look() {
 func (w *writeWatch) overdue() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.runs = w.armed; !w.armed {
+	if !w.armed {
 		return false
 	}
 	left := w.due.Left(max(w.since, w.transport.Progress())+w.within, w.within)

@@ -159,7 +159,7 @@ func (s *Socket) Write(p []byte) (n int, err error) {
 // hold too much. It returns how many bytes it has taken.
 func (s *Socket) TryWrite(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
-		if s.out.atClose(p[n]) || s.out.held > s.sendMost && s.held() > s.sendMost {
+		if s.out.atClose(p[n]) || s.full() {
 			break
 		}
 		var taken int
@@ -197,7 +197,7 @@ func stringOf(text []byte) js.Value {
 // send has the browser send a message.
 func (s *Socket) send(message js.Value) error {
 	// Who waits, waits for room for several: each look takes longer than to send a message.
-	if s.out.held > s.sendMost && s.held() > s.sendMost && s.awaitHeld(s.sendMost/2) {
+	if s.full() && s.awaitHeld(s.sendMost/2) {
 		return s.reason()
 	}
 	s.ws.Call("send", message)
@@ -225,6 +225,9 @@ func (s *Socket) close(payload []byte) error {
 	}
 	return nil
 }
+
+// full reports whether the browser holds too much to be given more.
+func (s *Socket) full() bool { return s.out.held > s.sendMost && s.held() > s.sendMost }
 
 // held asks how many bytes the browser holds.
 func (s *Socket) held() int64 {
