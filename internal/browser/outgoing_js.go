@@ -159,7 +159,7 @@ func (s *Socket) Write(p []byte) (n int, err error) {
 // hold too much. It returns how many bytes it has taken.
 func (s *Socket) TryWrite(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
-		if s.out.atClose(p[n]) || s.full() {
+		if s.out.atClose(p[n]) || s.out.held > s.sendMost && s.held() > s.sendMost {
 			break
 		}
 		var taken int
@@ -196,8 +196,7 @@ func stringOf(text []byte) js.Value {
 
 // send has the browser send a message.
 func (s *Socket) send(message js.Value) error {
-	// Who waits, waits for room for several: each look takes longer than to send a message.
-	if s.full() && s.awaitHeld(s.sendMost/2) {
+	if s.out.held > s.sendMost && s.awaitHeld(s.sendMost) {
 		return s.reason()
 	}
 	s.ws.Call("send", message)
@@ -225,9 +224,6 @@ func (s *Socket) close(payload []byte) error {
 	}
 	return nil
 }
-
-// full reports whether the browser holds too much to be given more.
-func (s *Socket) full() bool { return s.out.held > s.sendMost && s.held() > s.sendMost }
 
 // held asks how many bytes the browser holds.
 func (s *Socket) held() int64 {
