@@ -99,7 +99,7 @@ func newPlainConn(rwc io.ReadWriteCloser, role Role, cfg *Config, agreed *agreem
 	c.reader.bodies = newBodies(cfg)
 	c.queue.init(shared, c.transport.CanTryWrite() || shared.pulled)
 	if c.overBrowser() {
-		c.queue.leaveUnmasked() // the browser masks
+		c.queue.leaveFrames() // the browser masks
 	}
 	c.ending.conn = c
 	c.queue.writtenBy(func() { c.group.Go(c.writeLoop) })

@@ -57,6 +57,7 @@ type Parser struct {
 	remaining uint64      // bytes of that payload that have not arrived
 	key       uint32      // the masking key, rotated to the next byte
 	inPayload bool
+	whole     bool // what a header declares has come, since the transport takes frames as a whole
 	ended     bool // a close frame came: whatever follows it is ignored (RFC 6455, section 5.5.1)
 
 	message      assembly
@@ -421,14 +422,19 @@ func (p *Parser) midMessage() bool { return p.inPayload || p.rules.inMessage || 
 func (p *Parser) direct() []byte {
 	m := &p.message
 	const least = 4 << 10
-	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || p.inflatesAlong() || len(m.data) < least && !m.inParts {
+	if !p.inPayload || p.frame.opcode.control() || p.remaining < least || p.inflatesAlong() ||
+		len(m.data) < least && !m.inParts && !p.whole {
 		return nil
 	}
 	most := uint64(unlimited)
 	if m.inParts && p.remaining < uint64(p.pieces.size) {
 		most = p.remaining
 	}
-	room := p.reserve(1, most)
+	came := 1
+	if p.whole {
+		came = int(p.remaining)
+	}
+	room := p.reserve(came, most)
 	space := m.data[len(m.data):cap(m.data)]
 	return space[:min(uint64(len(space)), p.remaining, uint64(room))]
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -217,6 +218,40 @@ func TestParserDirect(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 		require.Greater(t, placed, 3<<20)
+	}
+}
+
+// Of a transport that takes frames as a whole, all that a header declares has come: there is a place for it at once.
+func TestParserDirectOfWholeFrames(t *testing.T) {
+	payload := strings.Repeat("a", 300<<10)
+	for _, test := range []struct {
+		name    string
+		whole   bool
+		payload string
+		place   int
+	}{
+		{"long", true, payload, len(payload)},
+		{"short", true, payload[:1000], 0},
+		{"of others", false, payload, 0},
+	} {
+		parser := NewParser(ClientRole, Config{})
+		parser.whole = test.whole
+		frame := wire(ServerRole, 0x81, test.payload)
+		header := frame[:len(frame)-len(test.payload)]
+		event, n, err := parser.Parse(header)
+		require.NoError(t, err)
+		require.Equal(t, OpContinuation, event.Opcode)
+		require.Equal(t, len(header), n)
+		space := parser.direct()
+		require.Len(t, space, test.place, test.name)
+		if test.place > 0 {
+			event, err = parser.filled(copy(space, test.payload))
+		} else {
+			event, _, err = parser.Parse(frame[len(header):])
+		}
+		require.NoError(t, err)
+		require.Equal(t, OpText, event.Opcode)
+		require.Equal(t, test.payload, string(event.Data))
 	}
 }
 

@@ -493,6 +493,7 @@ func (r *reader) takeParser(s *settings) {
 		r.parser = parsers.Get().(*Parser)
 		r.parser.restart(s, r.longest)
 	}
+	r.parser.whole = r.conn.overBrowser()
 }
 
 // returnParser lets others have the parser, unless it is in the middle of something. Called by the reader.

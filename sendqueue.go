@@ -104,8 +104,8 @@ func (q *sendQueue) init(s *settings, senderTries bool) {
 // writtenBy has start called to start the writer goroutine. It belongs to init.
 func (q *sendQueue) writtenBy(start func()) { q.startWriter = start }
 
-// leaveUnmasked has a client's frames go as they are, since the transport masks them. It belongs to init.
-func (q *sendQueue) leaveUnmasked() { q.backlog.Masked = false }
+// leaveFrames has a client's frames go as they are, since the transport masks them and takes them as a whole. It belongs to init.
+func (q *sendQueue) leaveFrames() { q.backlog.Masked, q.backlog.Whole = false, true }
 
 // sleep waits, in the writer goroutine, for as long as idle or wrote has told it to, and reports whether more than what it is
 // woken for may come at once.

@@ -30,42 +30,56 @@ func TestJSRates(t *testing.T) {
 	if *jsRounds > 0 {
 		percent = 100
 	}
-	libraries := []string{"wsd", "coder"}
-	binaries := make(map[string]string)
-	for _, library := range libraries {
-		binaries[library] = buildJS(t, "jsrates/"+library, "build")
+	binaries := map[string]string{"wsd": buildJS(t, "jsrates/wsd", "build"), "coder": buildJS(t, "jsrates/coder", "build")}
+	clients := []rated{
+		{"wsd", "wsd", nil},
+		{"wsd, unbounded", "wsd", []string{strconv.Itoa(1 << 30)}}, // a SendQueue that nobody waits for, as with coder's
+		{"coder", "coder", nil},
 	}
 	hosts := map[string]func(*testing.T, *jsServer, string) string{
 		"node":     inNode,
 		"chromium": inChromiumAlone,
 	}
 	var rows []string
-	measured := make(map[string]map[string][]float64) // by host and row, and library: the rates of all rounds
+	measured := make(map[string]map[string][]float64) // by host and row, and client: the rates of all rounds
 	for _, host := range []string{"node", "chromium"} {
 		for round := range rounds {
-			for i := range libraries {
-				library := libraries[(i+round)%len(libraries)]
-				for _, result := range ratesOf(t, hosts[host], binaries[library], percent) {
+			for i := range clients {
+				client := clients[(i+round)%len(clients)]
+				args := append([]string{strconv.Itoa(percent)}, client.args...)
+				for _, result := range ratesOf(t, hosts[host], binaries[client.program], args...) {
 					row := host + " | " + result.Row
 					if measured[row] == nil {
 						measured[row] = make(map[string][]float64)
 						rows = append(rows, row)
 					}
-					measured[row][library] = append(measured[row][library], result.Rate())
+					measured[row][client.name] = append(measured[row][client.name], result.Rate())
 				}
 			}
 		}
 	}
 	var table strings.Builder
-	for _, library := range libraries {
-		plain, zipped := sizesOf(t, binaries[library])
-		fmt.Fprintf(&table, "%s: %.2f MB, %.2f MB with gzip\n", library, float64(plain)/1e6, float64(zipped)/1e6)
+	for program, binary := range binaries {
+		plain, zipped := sizesOf(t, binary)
+		fmt.Fprintf(&table, "%s: %.2f MB, %.2f MB with gzip\n", program, float64(plain)/1e6, float64(zipped)/1e6)
 	}
 	for _, row := range rows {
-		wsd, coder := median(measured[row]["wsd"]), median(measured[row]["coder"])
-		fmt.Fprintf(&table, "| %s | %.0f | %.0f | %.2f |\n", row, wsd, coder, wsd/coder)
+		coder := median(measured[row]["coder"])
+		fmt.Fprintf(&table, "| %s", row)
+		for _, client := range clients {
+			rate := median(measured[row][client.name])
+			fmt.Fprintf(&table, " | %s %.0f, %.2f", client.name, rate, rate/coder)
+		}
+		table.WriteString(" |\n")
 	}
 	t.Log("\n" + table.String())
+}
+
+// rated is a client whose rates are measured.
+type rated struct {
+	name    string
+	program string
+	args    []string // behind those of jsrates.Main
 }
 
 // inChromiumAlone runs a program in a Chromium that nobody looks into: one that a test drives tells of each frame as it passes.
@@ -86,10 +100,10 @@ func inChromiumAlone(t *testing.T, s *jsServer, name string) string {
 }
 
 // ratesOf returns what one run of a program has measured.
-func ratesOf(t *testing.T, host func(*testing.T, *jsServer, string) string, binary string, percent int) (measured []jsrates.Result) {
+func ratesOf(t *testing.T, host func(*testing.T, *jsServer, string) string, binary string, args ...string) (measured []jsrates.Result) {
 	t.Helper()
 	s := startJSServer(t, binary)
-	s.args = []string{s.hostOf(t), strconv.Itoa(percent)}
+	s.args = append([]string{s.hostOf(t)}, args...)
 	status := host(t, s, "rates")
 	require.Equal(t, "0", status, s.output.String())
 	for line := range strings.Lines(s.output.String()) {

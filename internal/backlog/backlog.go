@@ -33,6 +33,7 @@ type Backlog struct {
 	lastTaken uint32         // the length in bytes of the longest frames taken lately: the next begin with as much room
 	sharing   uint8          // how many of shared there are
 	Masked    bool           // this side masks; set before anything is added
+	Whole     bool           // frames are not taken in pieces; set before anything is added
 	shared    *sharedFrames  // the data's last frames instead of frames, if any
 	Longest   int            // the maximum payload of a data frame, in bytes; set before anything is added
 	control   *controlFrames // nil if none wait
@@ -368,7 +369,11 @@ func (l *Backlog) takePiece(s *segment, head []byte) (_, body []byte) {
 		}
 		head = frame.AppendHeader(bufpool.Grow(head, frame.MaxHeader), first, s.frame, l.Masked, s.key)
 	}
-	body = s.message[:min(s.frame, netio.PieceSize)]
+	piece := s.frame
+	if !l.Whole {
+		piece = min(piece, netio.PieceSize)
+	}
+	body = s.message[:piece]
 	s.message = s.message[len(body):]
 	s.frame -= len(body)
 	l.size -= len(body)

@@ -11,6 +11,7 @@ import (
 	"github.com/seed62836080/wsd/internal/bufpool"
 	"github.com/seed62836080/wsd/internal/frame"
 	"github.com/seed62836080/wsd/internal/mask"
+	"github.com/seed62836080/wsd/internal/netio"
 )
 
 const (
@@ -30,6 +31,23 @@ func TestLongBacklogKeepsNoRoom(t *testing.T) {
 		b.Release()
 	}
 	require.LessOrEqual(t, cap(l.ahead.all), segmentsKept)
+}
+
+func TestWholeFramesAreTakenAtOnce(t *testing.T) {
+	payload := make([]byte, 3*netio.PieceSize)
+	for whole, batches := range map[bool]int{true: 1, false: 3} {
+		l := Backlog{Longest: 1 << 30, Whole: whole}
+		l.AddMessage(binary, payload, nil)
+		var sizes []int
+		for !l.Empty() {
+			var b Batch
+			l.Take(&b)
+			sizes = append(sizes, len(b.Body))
+			b.Release()
+		}
+		require.Len(t, sizes, batches)
+		require.Equal(t, len(payload)/batches, sizes[0])
+	}
 }
 
 // TestBytesComeOutInOrder adds in all ways there are, takes in between, and compares what comes out with what a simple queue of

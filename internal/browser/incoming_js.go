@@ -14,6 +14,10 @@ const (
 	mostWaiting      = 1024
 	mostWaitingBytes = 16 << 20
 
+	// longPayload is the size in bytes from which a payload is left to the next read: a reader that knows its header has it
+	// copied to its place, at once.
+	longPayload = 4 << 10
+
 	opText   = 0x1
 	opBinary = 0x2
 	opClose  = 0x8
@@ -76,6 +80,9 @@ func (in *incoming) read(p []byte) (n int) {
 			copied := copy(p[n:], in.header)
 			in.header = in.header[copied:]
 			n += copied
+			if left >= longPayload {
+				return n
+			}
 		case left > 0:
 			copied := in.present.copy(p[n:], in.taken)
 			in.taken += copied

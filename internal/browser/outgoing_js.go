@@ -48,6 +48,9 @@ func (o *outgoing) take(p []byte) (n int, whole byte, payload []byte) {
 			o.begin()
 		}
 	}
+	if n == len(p) && o.left > 0 {
+		return n, 0, nil
+	}
 	piece := p[n:min(len(p), n+o.left)]
 	n += len(piece)
 	o.left -= len(piece)

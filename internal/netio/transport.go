@@ -164,7 +164,10 @@ func (t *Transport) WriteWithin(b []byte, bound time.Duration) error {
 // writeAll writes all of b through rwc.
 func (t *Transport) writeAll(b []byte) error {
 	for len(b) > 0 {
-		piece := b[:min(len(b), PieceSize)]
+		piece := b
+		if len(b) > PieceSize && !t.holds() {
+			piece = b[:PieceSize]
+		}
 		n, err := t.rwc.Write(piece)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall/js"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,34 @@ func noise(size int) []byte {
 	r := rand.NewChaCha8([32]byte{})
 	_, _ = r.Read(b)
 	return b
+}
+
+// TestBytesAreCopiedOnce counts how often some of a message's bytes go from Go's memory to JavaScript's, or back.
+func TestBytesAreCopiedOnce(t *testing.T) {
+	conn := dial(t, "/echo", nil)
+	copies := watchCopies(t)
+	for _, size := range []int{1000, 16 << 10, 64 << 10, 1 << 20} {
+		send(t, conn, wsd.Binary(noise(size)))
+		require.Len(t, receive(t, conn).Data, size)
+		require.Equal(t, 2, copies(), "of %d bytes, there and back", size)
+	}
+}
+
+// watchCopies returns what tells how many copies of 200 bytes and more have been made since it was last asked. Each is a call of
+// set of a Uint8Array; node's own are those of a Buffer.
+func watchCopies(t *testing.T) (copies func() int) {
+	t.Helper()
+	watch := js.Global().Get("Function").New(`
+		const of = Uint8Array.prototype, set = of.set;
+		let copies = 0;
+		of.set = function(from, at) {
+			if (Object.getPrototypeOf(this) === of && from.length >= 200) copies++;
+			return set.call(this, from, at);
+		};
+		return {copies() { const n = copies; copies = 0; return n; }, end() { delete of.set; }};
+	`).Invoke()
+	t.Cleanup(func() { watch.Call("end") })
+	return func() int { return watch.Call("copies").Int() }
 }
 
 func TestTextOfEveryPlane(t *testing.T) {

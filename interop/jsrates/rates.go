@@ -38,8 +38,8 @@ type row struct {
 }
 
 var rows = []row{
-	{"round trip, text of 64 B", "/echo", 64, true, 4000, roundTrips},
-	{"round trip, binary of 16 KiB", "/echo", 16 << 10, false, 2000, roundTrips},
+	{"round trip, text of 64 B", "/echo", 64, true, 8000, roundTrips},
+	{"round trip, binary of 16 KiB", "/echo", 16 << 10, false, 4000, roundTrips},
 	{"echo, text of 64 B", "/echo", 64, true, 20000, echoes},
 	{"echo, binary of 64 B", "/echo", 64, false, 20000, echoes},
 	{"echo, binary of 64 KiB", "/echo", 64 << 10, false, 1200, echoes},
@@ -49,6 +49,9 @@ var rows = []row{
 	{"send, text of 64 B", "/count", 64, true, 40000, sends},
 	{"send, binary of 1 KiB", "/count", 1 << 10, false, 40000, sends},
 }
+
+// Args is how many of os.Args are for Main.
+const Args = 3
 
 // Main measures every row once, over connections to the server at os.Args[1], with os.Args[2] percent of all messages, and
 // prints each Result as a line of JSON. Each row has run before: until then a host compiles what runs often.

@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"strconv"
 
 	"github.com/seed62836080/wsd"
 	"github.com/seed62836080/wsd/interop/jsrates"
@@ -25,8 +27,15 @@ func (c conn) Receive(ctx context.Context) ([]byte, error) {
 func (c conn) Close() error { return c.Conn.Close(wsd.StatusNormalClosure, "") }
 
 func main() {
+	var opts wsd.DialOptions
+	if len(os.Args) > jsrates.Args { // how many bytes the browser may hold
+		var err error
+		if opts.SendQueue, err = strconv.Atoi(os.Args[jsrates.Args]); err != nil {
+			panic(err)
+		}
+	}
 	jsrates.Main(func(ctx context.Context, url string) (jsrates.Conn, error) {
-		c, _, err := wsd.Dial(ctx, url, nil)
+		c, _, err := wsd.Dial(ctx, url, &opts)
 		return conn{c}, err
 	})
 }
