@@ -417,8 +417,8 @@ func (p *Parser) reserve(size int, most uint64) (room int) {
 func (p *Parser) midMessage() bool { return p.inPayload || p.rules.inMessage || p.headerSize > 0 }
 
 // direct returns the space for the payload's next bytes, for a reader that puts them there itself and then calls filled.
-// It returns nil if reading ahead into a buffer is better: in headers, in control frames, and while little of a payload
-// has arrived or is left.
+// It returns nil if reading ahead into a buffer is better: in headers, in control frames, while little of a payload is left,
+// and while little has arrived, unless the rest has too.
 func (p *Parser) direct() []byte {
 	m := &p.message
 	const least = 4 << 10
