@@ -46,6 +46,7 @@ type reader struct {
 // buffered is what has been read before.
 func (r *reader) readLoop(buffered []byte) error {
 	r.takeParser(r.conn.settings)
+	r.parser.whole = r.conn.overBrowser()
 	for {
 		var err error
 		if r.conn.settings.inbox != nil && buffered == nil {
@@ -493,7 +494,6 @@ func (r *reader) takeParser(s *settings) {
 		r.parser = parsers.Get().(*Parser)
 		r.parser.restart(s, r.longest)
 	}
-	r.parser.whole = r.conn.overBrowser()
 }
 
 // returnParser lets others have the parser, unless it is in the middle of something. Called by the reader.
