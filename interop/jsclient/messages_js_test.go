@@ -48,8 +48,8 @@ func TestBytesAreCopiedOnce(t *testing.T) {
 	}
 }
 
-// watchCopies returns what tells how many copies of 200 bytes and more, or of none, have been made since it was last asked. Each is a call of
-// set of a Uint8Array; node's own are those of a Buffer.
+// watchCopies returns what tells how many copies of 200 bytes and more, or of none, have been made since it was last asked. Each
+// is a call of set of a Uint8Array; node's own are those of a Buffer.
 func watchCopies(t *testing.T) (copies func() int) {
 	t.Helper()
 	watch := js.Global().Get("Function").New(`
